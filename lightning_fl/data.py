@@ -147,25 +147,49 @@ class FederatedDataModule(pl.LightningDataModule, ABC):
         test, val = shuffled[:n_test], shuffled[n_test : n_test + n_val]
         return PatientSplit(tuple(shuffled[n_test + n_val :]), tuple(val), tuple(test))
 
-    def split_dataset(self, part: str, *, augment: bool = False) -> Dataset[Sample]:
-        """The samples of one part ("train", "val" or "test") of this hospital."""
+    def _bound_sites(self) -> tuple[str, ...]:
         if self.site is None:
             raise ConfigError("This datamodule belongs to no hospital yet; call `for_site` first.")
-        sites = self.training_sites() if self.site == POOLED else (self.site,)
+        return self.training_sites() if self.site == POOLED else (self.site,)
+
+    def split_dataset(self, part: str, *, augment: bool = False) -> Dataset[Sample]:
+        """The samples of one part ("train", "val" or "test") of this hospital."""
         parts = [
-            self.dataset(site, getattr(self.split(site), part), augment=augment) for site in sites
+            self.dataset(site, getattr(self.split(site), part), augment=augment)
+            for site in self._bound_sites()
         ]
         return parts[0] if len(parts) == 1 else ConcatDataset(parts)
 
-    def train_loader(self, *, seed: int = 0, batches_per_step: int = 1) -> DataLoader[Sample]:
-        """Shuffled, augmented training batches.
+    def sample_count(self, part: str) -> int:
+        """Number of samples in one part of this hospital."""
+        return _length(self.split_dataset(part))
+
+    def patient_counts(self) -> dict[str, int]:
+        """Number of patients in each part of this hospital (of all, if pooled)."""
+        splits = [self.split(site) for site in self._bound_sites()]
+        return {
+            part: sum(len(getattr(split, part)) for split in splits)
+            for part in ("train", "val", "test")
+        }
+
+    def check(self) -> None:
+        """Read every file of this hospital once and raise DataError for what would fail later.
+
+        Subclasses that read files override this; it runs once at the start of a run.
+        """
+
+    def train_loader(
+        self, *, seed: int = 0, batches_per_step: int = 1, augment: bool = True
+    ) -> DataLoader[Sample]:
+        """Shuffled training batches.
 
         Args:
             seed: decides the order of samples and the seeds of workers.
             batches_per_step: each batch holds this many times `batch_size` samples, so that an
                 algorithm can cut it into disjoint batches.
+            augment: whether to augment, where the data module has an augmentation at all.
         """
-        dataset = self.split_dataset("train", augment=True)
+        dataset = self.split_dataset("train", augment=augment)
         size = self.batch_size * batches_per_step
         return DataLoader(
             dataset,

@@ -13,6 +13,10 @@ class DataError(ValueError):
     """Data of a hospital that cannot be used; names the site and, where there is one, the file."""
 
 
+class NonFiniteError(ArithmeticError):
+    """A site's training gave NaN or infinity; its update must never be averaged."""
+
+
 class SiteError(RuntimeError):
     """A site did not answer an operation.
 

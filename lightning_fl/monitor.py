@@ -11,7 +11,7 @@ class Monitor:
         """The run begins, or goes on after a resume, with round `first_round` of `rounds`."""
 
     def on_operation(self, *, round_: int, operation: str, sites: int) -> None:
-        """An operation ("train", "aggregate", "evaluate", "personalise") begins at `sites` sites."""
+        """An operation, e.g. "train", "aggregate" or "personalise", begins at some sites."""
 
     def on_site_done(self, *, site: str, operation: str, seconds: float) -> None:
         """One site has answered the operation in progress."""

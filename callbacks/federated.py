@@ -1,0 +1,129 @@
+"""FederatedCallback: turns Lightning's hooks into the steps of a federated algorithm."""
+
+import inspect
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from lightning_fl.algorithms import Algorithm, LocalFit
+from lightning_fl.batch_norm import freeze_batch_norm
+from lightning_fl.batches import cut, replace
+from lightning_fl.errors import ConfigError
+
+
+class FederatedCallback(pl.Callback):
+    """Trains any LightningModule by a federated algorithm's local steps.
+
+    Give it to a `Trainer` of your own, or let `python train.py` do so: the module needs a
+    `training_step` and automatic optimisation and is not changed. With an algorithm that uses
+    several batches a step (Per-FedAvg), each batch of your loader is cut into that many disjoint
+    ones, so give the loader two or three times the batch size; `training_step` sees the first.
+
+    Works on one device, with any precision Lightning offers, and with gradient clipping, which
+    acts on the gradient that the algorithm made.
+
+    Example:
+        >>> from lightning_fl.algorithms import PerFedAvg
+        >>> trainer = pl.Trainer(
+        ...     callbacks=[FederatedCallback(PerFedAvg(inner_lr=0.01))], logger=False,
+        ...     enable_checkpointing=False,
+        ... )
+
+    Args:
+        algorithm: the method; see `lightning_fl.algorithms`.
+    """
+
+    def __init__(self, algorithm: Algorithm) -> None:
+        self.algorithm = algorithm
+        self._fit: LocalFit | None = None
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Check that the algorithm can work with this Trainer and module.
+
+        Raises:
+            ConfigError: it cannot; the message says what to change.
+        """
+        self.algorithm.check_trainer(trainer, pl_module)
+        parameters = [p for p in pl_module.parameters() if p.requires_grad]
+        self._fit = LocalFit(pl_module, parameters, _ExtraPass(trainer, pl_module))
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Hold BatchNorm's statistics fixed where the run says so."""
+        if self.algorithm.batch_norm == "freeze":
+            freeze_batch_norm(pl_module)
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Cut the batch, let the algorithm act, and leave the first part for `training_step`."""
+        count = self.algorithm.batches_per_step
+        batches = cut(batch, count) if count > 1 else [batch]
+        if count > 1:
+            replace(batch, batches[0])
+        self.algorithm.before_batch(self._current(), batches)
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """Let the algorithm make its gradient out of the one Lightning computed."""
+        with torch.enable_grad():  # `optimizer.step` switches gradients off around this hook
+            self.algorithm.before_optimizer_step(self._current())
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Let go of the module."""
+        self._fit = None
+
+    def _current(self) -> LocalFit:
+        if self._fit is None:
+            raise RuntimeError("FederatedCallback works inside `Trainer.fit` only.")
+        return self._fit
+
+
+class _ExtraPass:
+    """The training loss of a batch in a pass that leaves no trace but its gradient."""
+
+    def __init__(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.trainer = trainer
+        self.module = module
+        self._takes_index = "batch_idx" in inspect.signature(module.training_step).parameters
+
+    def __call__(self, batch: Any, autocast: bool) -> Tensor:
+        plugin = self.trainer.precision_plugin
+        context = plugin.train_step_context() if autocast else nullcontext()
+        with torch.enable_grad(), context, _silent(self.module), _buffers_kept(self.module):
+            index = (self.trainer.fit_loop.batch_idx,) if self._takes_index else ()
+            output = self.module.training_step(batch, *index)
+        loss = output["loss"] if isinstance(output, Mapping) else output
+        if not isinstance(loss, Tensor):
+            raise ConfigError(
+                f"{type(self.module).__name__}.training_step gave {type(output).__name__} instead "
+                "of a loss; algorithms with extra passes need a loss for every batch."
+            )
+        return loss
+
+
+@contextmanager
+def _silent(module: pl.LightningModule) -> Iterator[None]:
+    """Let `self.log` and `self.log_dict` do nothing, so that a step is logged once."""
+    for name in ("log", "log_dict"):
+        module.__dict__[name] = lambda *args, **kwargs: None
+    try:
+        yield
+    finally:
+        for name in ("log", "log_dict"):
+            del module.__dict__[name]
+
+
+@contextmanager
+def _buffers_kept(module: nn.Module) -> Iterator[None]:
+    """Give every buffer its value back afterwards."""
+    saved = [(buffer, buffer.detach().clone()) for buffer in module.buffers()]
+    try:
+        yield
+    finally:
+        for buffer, value in saved:
+            buffer.data.copy_(value)

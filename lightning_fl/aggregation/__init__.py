@@ -1,0 +1,6 @@
+"""Ways to the mean update; each has the coordinator's half and the site's."""
+
+from lightning_fl.aggregation.base import Aggregate as Aggregate
+from lightning_fl.aggregation.base import Aggregator as Aggregator
+from lightning_fl.aggregation.base import Answer as Answer
+from lightning_fl.aggregation.plain import Plain as Plain

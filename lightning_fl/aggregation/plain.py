@@ -1,0 +1,73 @@
+"""Plain: sites send their updates in the clear; for comparison and debugging."""
+
+from collections.abc import Mapping
+from itertools import count
+
+import torch
+from torch import Tensor
+
+from lightning_fl.aggregation.base import (
+    Aggregate,
+    Aggregator,
+    Answer,
+    HoldsUpdate,
+    SiteOperation,
+)
+from lightning_fl.channel import Channel
+from lightning_fl.errors import SiteError, TooFewSitesError
+from lightning_fl.messages import BLOCK_BYTES, Message
+
+BLOCK = BLOCK_BYTES // 4
+"""float32 values in a block."""
+
+
+class Plain(Aggregator):
+    """Weighted mean of updates that the coordinator sees in the clear.
+
+    Sums in float64, in sorted order of the sites, so that the result does not depend on who
+    answers first. One site's update is held at a time.
+
+    Args:
+        weights: "samples" or "equal".
+    """
+
+    def mean(
+        self, channel: Channel, round_: int, samples: Mapping[str, int], length: int
+    ) -> Aggregate:
+        """Fetch and add up the updates; a site that fails is left out."""
+        total = torch.zeros(length, dtype=torch.float64)
+        lost: dict[str, SiteError] = {}
+        kept: dict[str, int] = {}
+        for site in sorted(samples):
+            update = self._fetch(channel, round_, site, length)
+            if isinstance(update, SiteError):
+                lost[site] = update
+                continue
+            kept[site] = samples[site]
+            weight = samples[site] if self.weights == "samples" else 1
+            total.add_(update.double(), alpha=weight)
+        if not kept:
+            raise TooFewSitesError(f"No site of round {round_} sent its update: {lost}.")
+        weights = kept.values() if self.weights == "samples" else [1] * len(kept)
+        return Aggregate((total / sum(weights)).float(), lost)
+
+    def _fetch(self, channel: Channel, round_: int, site: str, length: int) -> Tensor | SiteError:
+        blocks: list[Tensor] = []
+        for step in count():
+            if sum(block.numel() for block in blocks) >= length:
+                break
+            answer = channel.ask("update", {site: channel.message(round_, step=step)})[site]
+            if isinstance(answer, SiteError):
+                return answer
+            blocks.append(answer.tensors["update"])
+        return torch.cat(blocks)
+
+    def site_operations(self, site: HoldsUpdate) -> Mapping[str, SiteOperation]:
+        """One operation, "update": a block of the site's update as it is."""
+
+        def update(message: Message) -> Answer:
+            vector = site.update(message.round)
+            start = message.step * BLOCK
+            return Answer({}, {"update": vector[start : start + BLOCK].clone()})
+
+        return {"update": update}

@@ -1,0 +1,8 @@
+"""Federated methods, one file each; to add one, write a file and name it here."""
+
+from lightning_fl.algorithms.base import Algorithm as Algorithm
+from lightning_fl.algorithms.base import LocalFit as LocalFit
+from lightning_fl.algorithms.centralised import Centralised as Centralised
+from lightning_fl.algorithms.fedavg import FedAvg as FedAvg
+from lightning_fl.algorithms.local import Local as Local
+from lightning_fl.algorithms.per_fedavg import PerFedAvg as PerFedAvg

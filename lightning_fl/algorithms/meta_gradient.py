@@ -1,0 +1,131 @@
+"""Gradients and Hessian-vector products of Per-FedAvg, as pure functions.
+
+Notation of Fallah, Mokhtari and Ozdaglar 2020 (arXiv 2002.07948): w are the weights, alpha the
+inner rate, D, D' and D'' independent batches of one client.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+
+def gradient(
+    loss: Tensor, parameters: Sequence[Tensor], *, differentiable: bool = False
+) -> list[Tensor]:
+    """D loss / d parameters; zeros for a parameter that the loss does not depend on.
+
+    Args:
+        loss: scalar.
+        parameters: tensors that require a gradient.
+        differentiable: keep the graph, so that the result can be differentiated again.
+    """
+    found = torch.autograd.grad(
+        loss, list(parameters), create_graph=differentiable, allow_unused=True
+    )
+    return [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]
+
+
+@torch.no_grad()
+def add_scaled(parameters: Sequence[Tensor], direction: Sequence[Tensor], scale: float) -> None:
+    """W <- w + scale * direction, in place."""
+    for weight, step in zip(parameters, direction, strict=True):
+        weight.add_(step.to(weight.dtype), alpha=scale)
+
+
+def hessian_product(
+    loss: Callable[[], Tensor], parameters: Sequence[Tensor], vector: Sequence[Tensor]
+) -> list[Tensor]:
+    """Hess f(w) v exactly, by differentiating <grad f(w), v> (Pearlmutter 1994).
+
+    Args:
+        loss: computes f at the parameters' present values.
+        parameters: w.
+        vector: v, shapes as w.
+    """
+    # fused attention kernels have no second derivative
+    with sdpa_kernel(SDPBackend.MATH):
+        first = gradient(loss(), parameters, differentiable=True)
+        inner = sum((g * v).sum() for g, v in zip(first, vector, strict=True))
+        if not isinstance(inner, Tensor) or not inner.requires_grad:  # linear loss: Hessian is 0
+            return [torch.zeros_like(p) for p in parameters]
+        return gradient(inner, parameters)
+
+
+def hessian_product_by_differences(
+    loss: Callable[[], Tensor],
+    parameters: Sequence[Tensor],
+    vector: Sequence[Tensor],
+    *,
+    reach: float = 1e-7,
+) -> list[Tensor]:
+    """Hess f(w) v as (grad f(w + d v) - grad f(w - d v)) / (2 d), equation (7) of the paper.
+
+    Only right in double precision: in float32 the difference of two gradients was wrong by a
+    third at the best d.
+
+    Args:
+        loss: computes f at the parameters' present values, in float64.
+        parameters: w in float64; left as they were.
+        vector: v in float64.
+        reach: length of d v, so d = reach / |v|.
+
+    Raises:
+        TypeError: a parameter is not float64.
+    """
+    wrong = {str(p.dtype) for p in parameters if p.dtype != torch.float64}
+    if wrong:
+        raise TypeError(f"Expected parameters in float64, but got {sorted(wrong)}.")
+    norm = torch.sqrt(sum((v.square().sum() for v in vector), torch.zeros(()).double()))
+    if not norm > 0:
+        return [torch.zeros_like(p) for p in parameters]
+    delta = reach / float(norm)
+    here = [p.detach().clone() for p in parameters]
+    add_scaled(parameters, vector, delta)
+    ahead = gradient(loss(), parameters)
+    restore(parameters, here)
+    add_scaled(parameters, vector, -delta)
+    behind = gradient(loss(), parameters)
+    restore(parameters, here)
+    return [(a - b) / (2 * delta) for a, b in zip(ahead, behind, strict=True)]
+
+
+@torch.no_grad()
+def restore(parameters: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    """Give the parameters their former values back, exactly."""
+    for weight, value in zip(parameters, values, strict=True):
+        weight.copy_(value)
+
+
+class Float64:
+    """Context in which a module's weights and buffers are double precision.
+
+    Going from float32 to float64 and back loses nothing. Parameters keep their identity, so the
+    optimiser and the graph's owner do not notice; their gradients are put back unchanged.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    def __enter__(self) -> None:
+        """Remember every dtype, then convert."""
+        self._dtypes = {n: t.dtype for n, t in self._tensors().items()}
+        self._gradients = {n: p.grad for n, p in self.module.named_parameters()}
+        for parameter in self.module.parameters():
+            parameter.grad = None
+        self._convert({n: torch.float64 for n, d in self._dtypes.items() if d.is_floating_point})
+
+    def __exit__(self, *error: object) -> None:
+        """Convert back to the remembered dtypes."""
+        self._convert(self._dtypes)
+        for name, parameter in self.module.named_parameters():
+            parameter.grad = self._gradients[name]
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return dict(self.module.named_parameters()) | dict(self.module.named_buffers())
+
+    def _convert(self, dtypes: dict[str, torch.dtype]) -> None:
+        for name, tensor in self._tensors().items():
+            if name in dtypes:
+                tensor.data = tensor.data.to(dtypes[name])

@@ -1,0 +1,46 @@
+"""Files that are either the old one or the new one, whole, whenever the machine stops."""
+
+import os
+import secrets
+from pathlib import Path
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace a file in one step.
+
+    The data goes to a new hidden file in the same folder, is forced to the disk, and then takes
+    the place of `path`. A process killed on the way leaves at most that hidden `.tmp` file behind.
+
+    Args:
+        path: file to write; its folder must exist.
+        data: the whole content.
+
+    Raises:
+        OSError: the file could not be written; `path` is as it was.
+    """
+    # Not tempfile.mkstemp: its files are readable by their owner only, whatever the umask says.
+    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with unfinished.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a text file in one step, as UTF-8 and with line ends as they are."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def _sync_folder(folder: Path) -> None:
+    """Force the folder's entries to the disk: without it a power cut can undo the rename."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,91 @@
+"""A transport with the run's frame around each message, its costs written down, and a voice."""
+
+from collections.abc import Callable, Mapping
+
+from lightning_fl.errors import SiteError
+from lightning_fl.messages import Message, MessageError
+from lightning_fl.monitor import Monitor
+from lightning_fl.records import CostRow
+from lightning_fl.transport import Reply, Transport
+
+COORDINATOR = "coordinator"
+
+
+class Channel:
+    """What the federation and the aggregators talk through.
+
+    Args:
+        transport: the engine's.
+        run: identifier of the run; sites refuse messages of another one.
+        timeout: seconds after which a site counts as late.
+        on_cost: receives one row for each answered operation.
+        monitor: hears of each answer.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        run: str,
+        timeout: float,
+        on_cost: Callable[[CostRow], None],
+        monitor: Monitor,
+    ) -> None:
+        self.transport = transport
+        self.run = run
+        self.timeout = timeout
+        self.on_cost = on_cost
+        self.monitor = monitor
+
+    def message(self, round_: int, **fields: object) -> Message:
+        """A message of this run from the coordinator."""
+        return Message(run=self.run, round=round_, sender=COORDINATOR, **fields)  # type: ignore[arg-type]
+
+    def ask(self, op: str, messages: Mapping[str, Message]) -> dict[str, Message | SiteError]:
+        """Send each site its message.
+
+        Returns:
+            Each site's answer, or the SiteError that says why there is none, in sorted order.
+        """
+        payloads = {site: message.encode() for site, message in sorted(messages.items())}
+
+        def on_reply(site: str, reply: Reply | SiteError) -> None:
+            seconds = reply.seconds if isinstance(reply, Reply) else 0.0
+            self.monitor.on_site_done(site=site, operation=op, seconds=seconds)
+
+        replies = self.transport.map(op, payloads, timeout=self.timeout, on_reply=on_reply)
+        answers: dict[str, Message | SiteError] = {}
+        for site in payloads:
+            reply = replies[site]
+            if isinstance(reply, Reply):
+                size = len(payloads[site]) + len(reply.payload)
+                row = CostRow(messages[site].round, site, op, size, reply.seconds)
+                self.on_cost(row)
+            answers[site] = self._answer(site, op, reply)
+        return answers
+
+    def ask_all(self, op: str, messages: Mapping[str, Message]) -> dict[str, Message]:
+        """`ask` where every site must answer.
+
+        Raises:
+            SiteError: the first site that did not.
+        """
+        answers: dict[str, Message] = {}
+        for site, answer in self.ask(op, messages).items():
+            if isinstance(answer, SiteError):
+                raise answer
+            answers[site] = answer
+        return answers
+
+    def _answer(self, site: str, op: str, reply: Reply | SiteError) -> Message | SiteError:
+        if isinstance(reply, SiteError):
+            return reply
+        try:
+            answer = Message.decode(reply.payload)
+        except MessageError as error:
+            return SiteError(site, op, "failed", str(error))
+        if answer.sender != site or answer.run != self.run:
+            return SiteError(
+                site, op, "failed", f"answered as {answer.sender!r} of run {answer.run!r}"
+            )
+        return answer

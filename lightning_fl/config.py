@@ -1,0 +1,171 @@
+"""The command line and YAML files of a run, read by jsonargparse from `Experiment`'s signature."""
+
+import argparse
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import (  # type: ignore[attr-defined]  # ActionConfigFile is public
+    ActionConfigFile,
+    ArgumentParser,
+    Namespace,
+)
+
+from lightning_fl.atomic import write_text
+from lightning_fl.errors import ConfigError
+from lightning_fl.experiment import Experiment
+from lightning_fl.seeds import derive_seed, seed_all
+
+CONFIG = "config.yaml"
+MAY_CHANGE = frozenset({"rounds", "engine", "trainer", "callbacks", "loggers", "output"})
+"""Settings that a resumed run may have otherwise than the run it goes on with."""
+COMMANDS = ("config", "resume", "validate")
+"""Arguments that say what to do, and are no setting of the run."""
+
+
+class Parser(ArgumentParser):
+    """An argument parser whose --help fits on a few screens.
+
+    jsonargparse lists every class it knows for a setting, which for a network is each of torch's
+    modules; long lists are left out here, for `--net.help CLASS` shows any class's own settings.
+    """
+
+    def format_help(self, formatter: argparse.HelpFormatter | None = None) -> str:
+        """The help text with long lists of classes and the usage block cut."""
+        text: str = super().format_help(formatter)
+        text = re.sub(r",\s+known\s+subclasses:([^)]*)", _short_list, text)
+        usage = (
+            "usage: train.py --config CONFIG [--config OVERRIDES] [--SETTING VALUE ...]\n\n"
+            "       train.py --resume RUN [--rounds N]\n\n"
+        )
+        return usage + text[text.index("\n\n") + 2 :]
+
+
+def _short_list(match: re.Match[str]) -> str:
+    names = [name.strip() for name in re.sub(r"\s+", "", match[1]).split(",")]
+    return match[0] if len(names) <= 12 else ""
+
+
+def make_parser() -> Parser:
+    """The parser of train.py."""
+    parser = Parser(
+        prog="train.py",
+        description="Train a federation of hospitals; see configs/ for complete examples.",
+        # without this, --net.init_args.encoder is silently taken for some longer name
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--config",
+        action=ActionConfigFile,
+        help="YAML file with settings; give it again to stack overrides on it.",
+    )
+    parser.add_argument("--resume", type=str | None, help="Folder of a run to go on with.")
+    parser.add_argument(
+        "--validate",
+        action="store_true",
+        help="Check settings, data and shapes by one training step at each site, then stop.",
+    )
+    parser.add_class_arguments(Experiment)
+    return parser
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A parsed command line.
+
+    Attributes:
+        experiment: the settings, instantiated.
+        folder: of the run.
+        validate: only check.
+        text: the resolved settings as YAML, nulls included; running it gives the same numbers.
+    """
+
+    experiment: Experiment
+    folder: Path
+    validate: bool
+    text: str
+
+    def save(self) -> None:
+        """Write config.yaml into the run's folder, which is made if it is not there."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_text(self.folder / CONFIG, self.text)
+
+
+def read_settings(arguments: Sequence[str]) -> Settings:
+    """Parse a command line, choose the run's folder and build everything that YAML names.
+
+    Args:
+        arguments: without the program's name.
+
+    Raises:
+        ConfigError: the folder holds another run, or a resumed run was given other settings.
+        SystemExit: an unknown key, a wrong type or a missing file, with jsonargparse's message.
+    """
+    early, _ = _early_parser().parse_known_args(arguments)
+    parser = make_parser()
+    if early.resume is None:
+        cfg = parser.parse_args(list(arguments))
+    else:
+        saved = Path(early.resume) / CONFIG
+        if not saved.is_file():
+            raise ConfigError(f"There is no run to resume in {early.resume!r}: no {saved}.")
+        cfg = parser.parse_args(["--config", str(saved), *arguments])
+        _refuse_changes(parser, cfg, saved)
+    folder = Path(early.resume) if early.resume else _new_folder(cfg, early.config)
+    return Settings(_build(parser, cfg), folder, early.validate, _dump(parser, cfg))
+
+
+def _early_parser() -> argparse.ArgumentParser:
+    """Finds --resume and --validate before jsonargparse needs a complete configuration."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--resume")
+    parser.add_argument("--validate", action="store_true")
+    parser.add_argument("--config", action="append", default=[])
+    return parser
+
+
+def _build(parser: Parser, cfg: Namespace) -> Experiment:
+    seed_all(derive_seed(cfg.seed, "net"))
+    values = parser.instantiate_classes(cfg)
+    return Experiment(**{k: v for k, v in values.items(branches=True) if k in _fields()})
+
+
+def _fields() -> frozenset[str]:
+    return frozenset(Experiment.__dataclass_fields__)
+
+
+def _new_folder(cfg: Namespace, configs: Sequence[str]) -> Path:
+    """The folder of a new run, which must not hold another one."""
+    name = Path(configs[0]).stem if configs else "run"
+    folder = Path(cfg.output or Path("runs") / name / time.strftime("%Y-%m-%d_%H-%M-%S"))
+    if (folder / CONFIG).exists() or (folder / "checkpoints").exists():
+        raise ConfigError(
+            f"{folder} already holds a run. Go on with it by --resume {folder}, or choose another "
+            "folder with --output."
+        )
+    return folder
+
+
+def _dump(parser: Parser, cfg: Namespace) -> str:
+    settings = cfg.clone()
+    for command in COMMANDS:
+        settings.pop(command, None)
+    # a null that is left out would come back as the default, e.g. as imagenet weights
+    text: str = parser.dump(settings, skip_unset=False, skip_validation=True)
+    return text
+
+
+def _refuse_changes(parser: Parser, cfg: Namespace, saved: Path) -> None:
+    """A run goes on with the settings it began with, but for those in MAY_CHANGE."""
+    before: dict[str, Any] = yaml.safe_load(saved.read_text(encoding="utf-8"))
+    after: dict[str, Any] = yaml.safe_load(_dump(parser, cfg))
+    changed = [k for k in after if k not in MAY_CHANGE and before.get(k) != after[k]]
+    if changed:
+        raise ConfigError(
+            f"A resumed run keeps its settings, but {changed} differ from {saved}. Leave them as "
+            f"they are (only {sorted(MAY_CHANGE)} may change) or start a new run."
+        )

@@ -1,0 +1,4 @@
+"""Where sites live while a federation runs; each engine is a transport and a host of sites."""
+
+from lightning_fl.engines.base import Engine as Engine
+from lightning_fl.engines.local import Local as Local

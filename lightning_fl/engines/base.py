@@ -1,0 +1,41 @@
+"""What an engine is: it hosts sites and hands the coordinator a transport to them."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from lightning_fl.errors import ConfigError
+from lightning_fl.transport import Answering, Transport
+
+T = TypeVar("T")
+
+
+class Engine(ABC):
+    """Where sites live while a federation runs.
+
+    Args:
+        timeout: seconds after which a site that has not answered is dropped from the round.
+    """
+
+    def __init__(self, *, timeout: float = 3600.0) -> None:
+        if not timeout > 0:
+            raise ConfigError(f"Expected `timeout` to be positive, but got {timeout}.")
+        self.timeout = timeout
+
+    @abstractmethod
+    def run(
+        self,
+        coordinate: Callable[[Transport], T],
+        make_site: Callable[[str], Answering],
+        names: Sequence[str],
+    ) -> T:
+        """Start the sites, let the coordinator do its work, and stop the sites.
+
+        Args:
+            coordinate: the coordinator; called once with a transport to the sites.
+            make_site: builds one site, on the machine where it will live.
+            names: the sites.
+
+        Returns:
+            What `coordinate` returns.
+        """

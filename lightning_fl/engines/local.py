@@ -1,0 +1,74 @@
+"""The default engine: all sites in this process, one after the other."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+from lightning_fl.engines.base import Engine
+from lightning_fl.errors import NonFiniteError, SiteError, SiteErrorKind
+from lightning_fl.transport import Answering, OnReply, Reply, Transport
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+
+
+class LocalTransport(Transport):
+    """Calls sites directly; bytes go in and out as they would over a network.
+
+    A site that raises is reported as a SiteError whose cause is what it raised. A call runs in
+    the caller's thread and cannot be interrupted, so no site is ever late here.
+    """
+
+    def __init__(self, sites: Mapping[str, Answering]) -> None:
+        self._sites = dict(sites)
+
+    @property
+    def sites(self) -> Sequence[str]:
+        """Names of the sites."""
+        return tuple(self._sites)
+
+    def map(
+        self,
+        op: str,
+        payloads: Mapping[str, bytes],
+        *,
+        timeout: float,
+        on_reply: OnReply | None = None,
+    ) -> dict[str, Reply | SiteError]:
+        """Ask the sites one after the other, in the order of `payloads`."""
+        replies: dict[str, Reply | SiteError] = {}
+        for site, payload in payloads.items():
+            replies[site] = self._call(site, op, payload)
+            if on_reply is not None:
+                on_reply(site, replies[site])
+        return replies
+
+    def _call(self, site: str, op: str, payload: bytes) -> Reply | SiteError:
+        start = time.perf_counter()
+        try:
+            answer = self._sites[site].handle(op, payload)
+        except Exception as error:  # the boundary of a site: whatever it raises is its failure
+            kind: SiteErrorKind = "non_finite" if isinstance(error, NonFiniteError) else "failed"
+            failure = SiteError(site, op, kind, f"{type(error).__name__}: {error}")
+            failure.__cause__ = error
+            _log.debug("site %s failed in %s", site, op, exc_info=error)
+            return failure
+        return Reply(answer, time.perf_counter() - start)
+
+
+class Local(Engine):
+    """All sites in this process, one model on the accelerator at a time.
+
+    Args:
+        timeout: has no effect here; a call in the same thread cannot be interrupted.
+    """
+
+    def run(
+        self,
+        coordinate: Callable[[Transport], T],
+        make_site: Callable[[str], Answering],
+        names: Sequence[str],
+    ) -> T:
+        """Build the sites and run the coordinator."""
+        return coordinate(LocalTransport({name: make_site(name) for name in names}))

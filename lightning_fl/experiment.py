@@ -1,0 +1,264 @@
+"""A run: its settings, checked and put together, from the first byte to the report."""
+
+import json
+import secrets
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytorch_lightning as pl
+import safetensors.torch
+from pytorch_lightning.loggers import Logger
+from torch import nn
+
+from lightning_fl.aggregation import Aggregator
+from lightning_fl.algorithms import Algorithm
+from lightning_fl.atomic import write_bytes
+from lightning_fl.channel import Channel
+from lightning_fl.checkpoint import Checkpoints, RunState
+from lightning_fl.data import POOLED, FederatedDataModule
+from lightning_fl.engines import Engine
+from lightning_fl.errors import ConfigError
+from lightning_fl.federation import Federation, Plan
+from lightning_fl.fitting import TrainerOptions
+from lightning_fl.messages import Message
+from lightning_fl.monitor import Monitor
+from lightning_fl.parameters import Layout, from_vector, make_layout, to_vector
+from lightning_fl.personalisation import Evaluation
+from lightning_fl.results.recorder import Recorder
+from lightning_fl.results.report import write_report
+from lightning_fl.results.wandb_logger import FederationWandbLogger
+from lightning_fl.seeds import derive_seed, seed_all
+from lightning_fl.site import CallbackFactory, Site
+from lightning_fl.transport import Transport
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """The settings of a run; their names are the keys of the YAML file.
+
+    Args:
+        net: any network that maps images to logits, e.g. `segmentation_models_pytorch.Unet`.
+        task: the LightningModule around it, e.g. `models.Segmentation`; it is given `net`.
+        data: the hospitals, e.g. `datamodules.ImageFolder`.
+        algorithm: the federated method, from `lightning_fl.algorithms`.
+        aggregator: how updates become their mean, from `lightning_fl.aggregation`.
+        engine: where sites live, from `lightning_fl.engines`.
+        trainer: how a site trains in one round.
+        evaluation: how models are scored and personalised.
+        callbacks: Lightning callbacks of your own for the sites' training.
+        loggers: Lightning loggers that get each round's metrics.
+        seed: decides everything random; two runs with equal settings give equal numbers on a CPU.
+        rounds: how often the sites train and their updates are averaged.
+        sites_per_round: sites drawn at random for each round, null for all.
+        min_sites: a round with fewer updates stops the run, saved.
+        output: folder of the run, null for runs/CONFIG/TIME.
+    """
+
+    net: nn.Module
+    task: Callable[[nn.Module], pl.LightningModule]
+    data: FederatedDataModule
+    algorithm: Algorithm
+    aggregator: Aggregator
+    engine: Engine
+    trainer: TrainerOptions
+    evaluation: Evaluation = field(default_factory=Evaluation)
+    callbacks: Sequence[pl.Callback] = ()
+    loggers: Sequence[Logger] = ()
+    seed: int = 0
+    rounds: int = 10
+    sites_per_round: int | None = None
+    min_sites: int = 2
+    output: str | None = None
+
+    def plan(self) -> Plan:
+        """Who does what.
+
+        Raises:
+            ConfigError: numbers that cannot work together.
+        """
+        sites = self.data.training_sites()
+        if len(sites) < 2:
+            raise ConfigError(
+                f"A federation needs at least two training sites, but there is {len(sites)}: "
+                f"{list(sites)}. For one hospital use Lightning's Trainer alone."
+            )
+        if self.rounds < 1:
+            raise ConfigError(f"Expected `rounds` to be at least 1, but got {self.rounds}.")
+        pooled = self.algorithm.pools_data
+        training = (POOLED,) if pooled else sites
+        per_round = (
+            len(training) if self.sites_per_round is None or pooled else self.sites_per_round
+        )
+        if not 1 <= per_round <= len(training):
+            raise ConfigError(
+                f"Expected `sites_per_round` to be between 1 and {len(training)}, the number of "
+                f"training sites, but got {per_round}."
+            )
+        minimum = 1 if pooled else self.min_sites
+        if not 1 <= minimum <= per_round:
+            raise ConfigError(
+                f"Expected `min_sites` to be between 1 and {per_round}, the sites of a round, but "
+                f"got {minimum}."
+            )
+        unseen = () if self.algorithm.trains_alone else tuple(self.data.unseen)
+        return Plan(training, sites, unseen, self.rounds, per_round, minimum, self.seed)
+
+
+class Run:
+    """One experiment in one folder.
+
+    Args:
+        experiment: the settings.
+        folder: of the run; config.yaml is there already.
+        callback: makes the Lightning callback that performs an algorithm's steps.
+        monitor: hears of the progress.
+    """
+
+    def __init__(
+        self, experiment: Experiment, folder: Path, callback: CallbackFactory, monitor: Monitor
+    ) -> None:
+        experiment.trainer.check()
+        experiment.evaluation.check()
+        self.experiment = experiment
+        self.folder = folder
+        self.callback = callback
+        self.monitor = monitor
+        self.plan = experiment.plan()
+        seed_all(derive_seed(experiment.seed, "task"))
+        self.template = experiment.task(experiment.net)
+        local = experiment.algorithm.local_entries(self.template)
+        self.layout: Layout = make_layout(self.template, local)
+        self.run_id = secrets.token_hex(8)
+
+    def start(self) -> dict[str, Any]:
+        """Run from the beginning, or from the last checkpoint where there is one.
+
+        Returns:
+            What results.json holds.
+
+        Raises:
+            ConfigError: the checkpoint belongs to another network.
+            SiteError: a site cannot take part.
+            TooFewSitesError: too few sites were left in a round; the run is saved.
+        """
+        checkpoints = Checkpoints(self.folder / "checkpoints")
+        state = checkpoints.latest() or self._fresh()
+        if state.fingerprint != self.layout.fingerprint:
+            raise ConfigError(
+                f"The run in {self.folder} has another network (layout {state.fingerprint}) than "
+                f"these settings (layout {self.layout.fingerprint}). Resume it with the network it "
+                "began with, or start a new run in another folder."
+            )
+        self.run_id = state.run
+        results = self._with_federation(checkpoints, state, lambda f: self._federate(f, state))
+        self._keep_models(state)
+        write_report(self.folder)
+        self.monitor.on_run_end(results=results, run=str(self.folder))
+        return results
+
+    def validate(self) -> dict[str, Message]:
+        """Check settings, data and shapes by one step at every site, and stop.
+
+        Returns:
+            What each site says about itself.
+        """
+        checkpoints = Checkpoints(self.folder / "checkpoints")
+        return self._with_federation(
+            checkpoints, self._fresh(), lambda f: f.check(self.layout.fingerprint)
+        )
+
+    def _federate(self, federation: Federation, state: RunState) -> dict[str, Any]:
+        federation.check(self.layout.fingerprint)
+        return federation.run(state)
+
+    def _with_federation(
+        self, checkpoints: Checkpoints, state: RunState, act: Callable[[Federation], T]
+    ) -> T:
+        experiment = self.experiment
+        recorder = self._recorder(state)
+
+        def coordinate(transport: Transport) -> T:
+            channel = Channel(
+                transport,
+                run=self.run_id,
+                timeout=experiment.engine.timeout,
+                on_cost=recorder.costs.append,
+                monitor=self.monitor,
+            )
+            federation = Federation(
+                self.plan,
+                algorithm=experiment.algorithm,
+                aggregator=experiment.aggregator,
+                evaluation=experiment.evaluation,
+                channel=channel,
+                checkpoints=checkpoints,
+                recorder=recorder,
+                monitor=self.monitor,
+            )
+            return act(federation)
+
+        names = sorted({*self.plan.training, *self.plan.evaluating, *self.plan.unseen})
+        try:
+            return experiment.engine.run(coordinate, self.make_site, names)
+        finally:
+            recorder.close()
+
+    def make_site(self, name: str) -> Site:
+        """Build one site; its folder is inside the run's."""
+        experiment = self.experiment
+        return Site(
+            name,
+            template=self.template,
+            data=experiment.data.for_site(name, experiment.seed),
+            algorithm=experiment.algorithm,
+            aggregator=experiment.aggregator,
+            trainer=experiment.trainer,
+            evaluation=experiment.evaluation,
+            callback=self.callback,
+            callbacks=experiment.callbacks,
+            folder=self._site_folder(name),
+            run=self.run_id,
+            seed=experiment.seed,
+        )
+
+    def _fresh(self) -> RunState:
+        weights = to_vector(self.template.state_dict(), self.layout)
+        return RunState(self.run_id, self.layout.fingerprint, weights, weights)
+
+    def _recorder(self, state: RunState) -> Recorder:
+        for logger in self.experiment.loggers:
+            if isinstance(logger, FederationWandbLogger):
+                logger.bind(self.folder, state.run)
+        recorder = Recorder(
+            self.folder,
+            training_sites=self.plan.evaluating,
+            unseen=self.plan.unseen,
+            aggregator=self.experiment.aggregator.describe(),
+            loggers=self.experiment.loggers,
+        )
+        if state.round or state.rows != (0, 0):
+            recorder.resume(state.rows)
+        return recorder
+
+    def _keep_models(self, state: RunState) -> None:
+        """Put the global and every site's personal model into models/."""
+        models = self.folder / "models"
+        models.mkdir(exist_ok=True)
+        if not self.experiment.algorithm.trains_alone:
+            shared = from_vector(state.best_weights, self.layout)
+            whole = {**self.template.state_dict(), **shared}
+            tensors = {k: v.clone().contiguous() for k, v in whole.items()}
+            metadata = {"round": json.dumps(max(state.best.values(), default=state.round))}
+            write_bytes(models / "global.safetensors", safetensors.torch.save(tensors, metadata))
+        for name in (*self.plan.evaluating, *self.plan.unseen):
+            personal = self._site_folder(name) / "personal.safetensors"
+            if personal.is_file():
+                shutil.copyfile(personal, models / f"{name}.safetensors")
+
+    def _site_folder(self, name: str) -> Path:
+        return self.folder / "checkpoints" / "sites" / name

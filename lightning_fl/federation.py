@@ -1,0 +1,283 @@
+"""The round loop: train, aggregate, broadcast, evaluate, save; then personalise and test once."""
+
+import logging
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lightning_fl.aggregation.base import Aggregator
+from lightning_fl.algorithms import Algorithm
+from lightning_fl.channel import Channel
+from lightning_fl.checkpoint import Checkpoints, RunState
+from lightning_fl.errors import ConfigError, SiteError, TooFewSitesError
+from lightning_fl.messages import BLOCK_BYTES, Message
+from lightning_fl.monitor import Monitor
+from lightning_fl.personalisation import Evaluation
+from lightning_fl.records import MetricRow
+from lightning_fl.results.recorder import Recorder
+from lightning_fl.seeds import derive_seed
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Who does what in a run.
+
+    Attributes:
+        training: sites that train (the pooled site, where the algorithm pools data).
+        evaluating: sites whose validation data choose the best round.
+        unseen: sites that only personalise the outcome.
+        rounds: how many rounds to train.
+        sites_per_round: how many training sites are drawn for a round.
+        min_sites: fewer updates than this stop the run.
+        seed: of the run.
+    """
+
+    training: tuple[str, ...]
+    evaluating: tuple[str, ...]
+    unseen: tuple[str, ...]
+    rounds: int
+    sites_per_round: int
+    min_sites: int
+    seed: int
+
+    def chosen(self, round_: int) -> tuple[str, ...]:
+        """The sites that train in a round; depends on the seed and the round alone."""
+        names = sorted(self.training)
+        generator = np.random.default_rng(derive_seed(self.seed, round_, "sites"))
+        picked = generator.choice(len(names), size=self.sites_per_round, replace=False)
+        return tuple(names[i] for i in sorted(picked))
+
+
+class Federation:
+    """The coordinator: calls the rounds, and never sees an image.
+
+    Args:
+        plan: who does what.
+        algorithm: its coordinator's half applies the mean update.
+        aggregator: its coordinator's half makes the mean.
+        evaluation: how scores are compared.
+        channel: to the sites.
+        checkpoints: where the state of each round goes.
+        recorder: where numbers go.
+        monitor: hears what happens.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        algorithm: Algorithm,
+        aggregator: Aggregator,
+        evaluation: Evaluation,
+        channel: Channel,
+        checkpoints: Checkpoints,
+        recorder: Recorder,
+        monitor: Monitor,
+    ) -> None:
+        self.plan = plan
+        self.algorithm = algorithm
+        self.aggregator = aggregator
+        self.evaluation = evaluation
+        self.channel = channel
+        self.checkpoints = checkpoints
+        self.recorder = recorder
+        self.monitor = monitor
+        self.model = "local" if algorithm.trains_alone else "global"
+
+    def run(self, state: RunState) -> dict[str, Any]:
+        """Train from `state` to the last round, personalise, and test once.
+
+        Args:
+            state: fresh (round 0) or from the last checkpoint.
+
+        Returns:
+            What results.json holds.
+
+        Raises:
+            TooFewSitesError: a round was left with fewer than `min_sites` updates; everything up
+                to the round before is saved.
+        """
+        plan = self.plan
+        sites = [*plan.evaluating, *plan.unseen]
+        self.monitor.on_run_start(sites=sites, first_round=state.round + 1, rounds=plan.rounds)
+        self._broadcast(state, state.weights)
+        if state.round == 0:
+            self._finish_round(state)
+        while state.round < plan.rounds:
+            samples = self._train(state)
+            mean = self._aggregate(state, samples)
+            state.weights = self.algorithm.apply_mean(state.weights, mean)
+            state.round += 1
+            self._broadcast(state, state.weights)
+            self._finish_round(state)
+        return self._personalise(state)
+
+    def check(self, fingerprint: str) -> dict[str, Message]:
+        """Let every site check its data and make one training step, before anything else.
+
+        Args:
+            fingerprint: of the coordinator's layout of the weights.
+
+        Returns:
+            What each site says about itself.
+
+        Raises:
+            SiteError: a site cannot take part.
+            ConfigError: a site has another network than the coordinator.
+        """
+        names = sorted({*self.plan.training, *self.plan.evaluating, *self.plan.unseen})
+        self.monitor.on_operation(round_=0, operation="describe", sites=len(names))
+        message = self.channel.message(0, info={"check_data": True})
+        answers = self.channel.ask_all("describe", dict.fromkeys(names, message))
+        for site, answer in answers.items():
+            if answer.info["layout"] != fingerprint:
+                raise ConfigError(
+                    f"Site {site!r} has another network than the coordinator (layout "
+                    f"{answer.info['layout']}, expected {fingerprint})."
+                )
+        return answers
+
+    def _train(self, state: RunState) -> dict[str, int]:
+        """Training samples of each site that has an update of the coming round."""
+        round_ = state.round + 1
+        chosen = self.plan.chosen(round_)
+        self.monitor.on_operation(round_=round_, operation="train", sites=len(chosen))
+        keep = sorted(set(state.best.values()))
+        message = self.channel.message(round_, info={"keep": keep})
+        answers = self.channel.ask("train", dict.fromkeys(chosen, message))
+        trained = self._survivors(state, answers, "train")
+        return {site: int(answer.info["samples"]) for site, answer in trained.items()}
+
+    def _aggregate(self, state: RunState, samples: Mapping[str, int]) -> Tensor:
+        round_ = state.round + 1
+        self._require(round_, samples, state)
+        if state.weights.numel() == 0:  # nothing is shared
+            return torch.zeros(0)
+        self.monitor.on_operation(round_=round_, operation="aggregate", sites=len(samples))
+        outcome = self.aggregator.mean(self.channel, round_, samples, state.weights.numel())
+        self._survivors(state, outcome.lost, "aggregate")
+        self._require(round_, set(samples) - set(outcome.lost), state)
+        if not bool(torch.isfinite(outcome.mean).all()):
+            raise TooFewSitesError(
+                f"The mean update of round {round_} is not finite; round {state.round} is saved."
+            )
+        return outcome.mean
+
+    def _require(self, round_: int, sites: Collection[str], state: RunState) -> None:
+        if len(sites) < self.plan.min_sites:
+            reasons = [d["reason"] for d in state.dropped if d["round"] == round_]
+            raise TooFewSitesError(
+                f"Round {round_} has {len(sites)} updates, but `min_sites` is "
+                f"{self.plan.min_sites}; round {state.round} is saved and the run can be resumed. "
+                f"Dropped: {'; '.join(reasons) or 'none'}"
+            )
+
+    def _broadcast(self, state: RunState, weights: Tensor) -> None:
+        """Send global weights to every site that trains or is evaluated."""
+        names = sorted({*self.plan.training, *self.plan.evaluating})
+        self._send(state, weights, dict.fromkeys(names, state.round))
+
+    def _send(self, state: RunState, weights: Tensor, rounds: Mapping[str, int]) -> None:
+        """Send weights, each site's message saying of which round they are."""
+        blocks = torch.split(weights, BLOCK_BYTES // 4) or (weights,)
+        self.monitor.on_operation(round_=state.round, operation="load", sites=len(rounds))
+        for step, block in enumerate(blocks):
+            messages = {
+                site: self.channel.message(
+                    round_,
+                    step=step,
+                    info={"blocks": len(blocks)},
+                    tensors={"weights": block.clone()},
+                )
+                for site, round_ in rounds.items()
+            }
+            self._survivors(state, self.channel.ask("load", messages), "load")
+
+    def _finish_round(self, state: RunState) -> None:
+        """Evaluate the round's weights, remember the best, and save everything."""
+        due = state.round % self.evaluation.every == 0 or state.round == self.plan.rounds
+        scores = self._evaluate(state) if due else {}
+        self._remember_best(state, scores)
+        rows = [r for r in self.recorder.metrics if r.round == state.best.get(r.site)]
+        self.recorder.write(state, rows, {})
+        state.rows = (len(self.recorder.metrics), len(self.recorder.costs))
+        self.checkpoints.save(state)
+        self.monitor.on_round_end(round_=state.round, metric=self.evaluation.metric, scores=scores)
+
+    def _evaluate(self, state: RunState) -> dict[str, float]:
+        names = self.plan.evaluating
+        self.monitor.on_operation(round_=state.round, operation="evaluate", sites=len(names))
+        message = self.channel.message(state.round)
+        answers = self.channel.ask("evaluate", dict.fromkeys(names, message))
+        scored = self._survivors(state, answers, "evaluate")
+        self.recorder.add(
+            [
+                MetricRow(state.round, site, self.model, "val", metric, value)
+                for site, answer in scored.items()
+                for metric, value in answer.info["val"].items()
+            ]
+        )
+        return {s: float(a.info["val"][self.evaluation.metric]) for s, a in scored.items()}
+
+    def _remember_best(self, state: RunState, scores: Mapping[str, float]) -> None:
+        """One best round for all by the mean score; each site's own where sites train alone."""
+        if self.algorithm.trains_alone:
+            groups = {site: [site] for site in scores}
+        else:
+            groups = {"mean": [*self.plan.evaluating]} if scores else {}
+        for name, members in groups.items():
+            values = [scores[site] for site in members if site in scores]
+            score = math.fsum(values) / len(values)
+            known = state.best_scores.get(name)
+            if known is None or self.evaluation.is_better(score, known):
+                state.best_scores[name] = score
+                state.best.update(dict.fromkeys(members, state.round))
+                state.best_weights = state.weights
+
+    def _personalise(self, state: RunState) -> dict[str, Any]:
+        """Every site, unseen ones too, personalises from the best weights and tests once."""
+        default = max(state.best.values(), default=state.round)
+        rounds = {s: state.best.get(s, default) for s in (*self.plan.evaluating, *self.plan.unseen)}
+        self._send(state, state.best_weights, rounds)
+        self.monitor.on_operation(round_=state.round, operation="personalise", sites=len(rounds))
+        messages = {site: self.channel.message(round_) for site, round_ in rounds.items()}
+        answers = self.channel.ask("personalise", messages)
+        finished = self._survivors(state, answers, "personalise")
+        final = [
+            MetricRow(rounds[site], site, model, split, metric, value)
+            for site, answer in finished.items()
+            for model, splits in answer.info["scores"].items()
+            for split, metrics in splits.items()
+            for metric, value in metrics.items()
+        ]
+        known = {row[:5] for row in self.recorder.metrics}
+        self.recorder.add([row for row in final if row[:5] not in known])
+        choices = {
+            site: {**answer.info["personalisation"], "round": rounds[site]}
+            for site, answer in finished.items()
+        }
+        return self.recorder.write(state, final, choices)
+
+    def _survivors(
+        self, state: RunState, answers: Mapping[str, Message | SiteError], operation: str
+    ) -> dict[str, Message]:
+        """The sites that answered; the others are written down and the round goes on."""
+        kept: dict[str, Message] = {}
+        for site, answer in answers.items():
+            if not isinstance(answer, SiteError):
+                kept[site] = answer
+                continue
+            round_ = state.round + (operation in ("train", "aggregate"))
+            reason = f"{site}: {answer.detail}"
+            entry = {"round": round_, "site": site, "operation": operation, "reason": reason}
+            state.dropped.append(entry)
+            _log.warning("%s", answer)
+            self.monitor.on_site_lost(round_=round_, site=site, reason=answer.detail)
+        return kept

@@ -1,0 +1,91 @@
+"""A module's state as one flat vector, and which of its entries travel."""
+
+import hashlib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from lightning_fl.errors import ConfigError
+
+State = dict[str, Tensor]
+"""A state_dict: entry names to tensors."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which entries of a module's state are shared, in the order of the flat vector.
+
+    Attributes:
+        shared: (name, shape) of every floating-point entry that travels.
+        private: names of the entries that stay at the site: local layers, and every integer
+            buffer (BatchNorm's `num_batches_tracked` has no meaningful mean).
+    """
+
+    shared: tuple[tuple[str, tuple[int, ...]], ...]
+    private: tuple[str, ...]
+
+    @property
+    def length(self) -> int:
+        """Number of values in the flat vector."""
+        return sum(torch.Size(shape).numel() for _, shape in self.shared)
+
+    @property
+    def fingerprint(self) -> str:
+        """Short digest of names and shapes: equal for the same network, different otherwise."""
+        return hashlib.sha256(repr((self.shared, self.private)).encode()).hexdigest()[:16]
+
+
+def make_layout(module: nn.Module, local: Collection[str] = ()) -> Layout:
+    """Sort a module's entries into shared and private ones.
+
+    Args:
+        module: any module.
+        local: names of entries that stay at the site, as in its `state_dict`.
+
+    Raises:
+        ConfigError: an entry is complex, which no aggregator can average.
+    """
+    shared: list[tuple[str, tuple[int, ...]]] = []
+    private: list[str] = []
+    for name, value in module.state_dict().items():
+        if value.is_complex():
+            raise ConfigError(f"Entry {name!r} is complex ({value.dtype}); use real weights.")
+        if name in local or not value.is_floating_point():
+            private.append(name)
+        else:
+            shared.append((name, tuple(value.shape)))
+    return Layout(tuple(shared), tuple(private))
+
+
+def to_vector(state: Mapping[str, Tensor], layout: Layout) -> Tensor:
+    """The shared entries as one float32 vector of shape (length,) on the CPU."""
+    parts = [state[name].detach().reshape(-1).float().cpu() for name, _ in layout.shared]
+    return torch.cat(parts) if parts else torch.zeros(0)
+
+
+def from_vector(vector: Tensor, layout: Layout) -> State:
+    """The shared entries, by name, of a flat vector of shape (length,).
+
+    Raises:
+        ValueError: the vector has another length than the layout.
+    """
+    if vector.shape != (layout.length,):
+        raise ValueError(
+            f"Expected a vector of {layout.length} values, but got shape {tuple(vector.shape)}."
+        )
+    shapes = [torch.Size(shape) for _, shape in layout.shared]
+    parts = torch.split(vector, [shape.numel() for shape in shapes])
+    names = [name for name, _ in layout.shared]
+    return {n: p.reshape(s) for n, s, p in zip(names, shapes, parts, strict=True)}
+
+
+def private_entries(state: Mapping[str, Tensor], layout: Layout) -> State:
+    """Copies of the entries that stay at the site."""
+    return {name: state[name].detach().cpu().clone() for name in layout.private}
+
+
+def is_finite(state: Mapping[str, Tensor]) -> bool:
+    """Whether no entry holds NaN or infinity."""
+    return all(bool(torch.isfinite(value).all()) for value in state.values())

@@ -1,0 +1,54 @@
+"""One forward and one backward step before a run, so that it fails now and not in an hour."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+from torch.utils.data import DataLoader
+
+from lightning_fl.errors import NonFiniteError
+from lightning_fl.fitting import TrainerOptions, make_trainer
+
+
+def rehearse(
+    module: pl.LightningModule,
+    train: DataLoader[Any],
+    val: DataLoader[Any],
+    callbacks: Sequence[pl.Callback],
+    options: TrainerOptions,
+) -> set[str]:
+    """Train one batch and validate one batch, as a round would.
+
+    A task may have a method `check_batch(batch)`, called with one batch of each split; it raises
+    an error for a batch that does not fit the network.
+
+    Args:
+        module: a copy that may be spoiled.
+        train: training batches.
+        val: validation batches.
+        callbacks: the algorithm's.
+        options: of the run's Trainer.
+
+    Returns:
+        Names of the validation metrics that the module logs, without "val/".
+
+    Raises:
+        NonFiniteError: the first loss is NaN or infinite.
+    """
+    check = getattr(module, "check_batch", None)
+    if check is not None:
+        for loader in (train, val):
+            check(next(iter(loader)))
+    trainer = make_trainer(
+        options,
+        max_steps=1,
+        limit_train_batches=options.accumulate_grad_batches,
+        limit_val_batches=1,
+        callbacks=list(callbacks),
+    )
+    trainer.fit(module, train, val)
+    logged = {k: float(v) for k, v in trainer.callback_metrics.items()}
+    if any(value != value for value in logged.values()):
+        raise NonFiniteError(f"the very first training step gave NaN: {logged}")
+    return {re.sub("^val[/_]", "", name) for name in logged if name.startswith("val")}

@@ -1,0 +1,99 @@
+"""Keeps a run's numbers and writes them down: metrics.csv, costs.csv, results.json, loggers."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning.loggers import Logger
+
+from lightning_fl.checkpoint import RunState
+from lightning_fl.records import CostRow, MetricRow
+from lightning_fl.results.summary import package_versions, summarise, write_results
+from lightning_fl.results.tables import read_costs, read_metrics, write_costs, write_metrics
+
+
+class Recorder:
+    """The numbers of a run.
+
+    Args:
+        folder: of the run.
+        training_sites: names of the sites whose mean and worst are reported.
+        unseen: names of the sites that only personalise.
+        aggregator: what results.json says about the aggregator.
+        loggers: Lightning loggers that get every round's metrics, keyed site/model/split/metric,
+            with the round as the step.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        training_sites: Sequence[str],
+        unseen: Sequence[str],
+        aggregator: Mapping[str, Any],
+        loggers: Sequence[Logger] = (),
+    ) -> None:
+        self.folder = folder
+        self.training_sites = training_sites
+        self.unseen = unseen
+        self.aggregator = aggregator
+        self.loggers = loggers
+        self.metrics: list[MetricRow] = []
+        self.costs: list[CostRow] = []
+        self.versions = package_versions()
+
+    def resume(self, rows: tuple[int, int]) -> None:
+        """Read the rows of the rounds that are done; what a killed round added is dropped."""
+        self.metrics = read_metrics(self.folder / "metrics.csv")[: rows[0]]
+        self.costs = read_costs(self.folder / "costs.csv")[: rows[1]]
+
+    def add(self, rows: Sequence[MetricRow]) -> None:
+        """Take a round's (or the final) metrics and pass them on to the loggers."""
+        self.metrics.extend(rows)
+        for step in sorted({row.round for row in rows}):
+            values = {
+                f"{row.site}/{row.model}/{row.split}/{row.metric}": row.value
+                for row in rows
+                if row.round == step
+            }
+            for logger in self.loggers:
+                logger.log_metrics(values, step=step)
+
+    def write(
+        self,
+        state: RunState,
+        final: Sequence[MetricRow],
+        personalisation: Mapping[str, Mapping[str, Any]],
+    ) -> dict[str, Any]:
+        """Write the three files, each in one step.
+
+        Args:
+            state: of the coordinator.
+            final: the rows that results.json is made of.
+            personalisation: what each site chose.
+
+        Returns:
+            What results.json holds.
+        """
+        write_metrics(self.folder / "metrics.csv", self.metrics)
+        write_costs(self.folder / "costs.csv", self.costs)
+        rounds = set(state.best.values())
+        results = summarise(
+            final=final,
+            training_sites=self.training_sites,
+            unseen=self.unseen,
+            rounds=state.round,
+            best_round=rounds.pop() if len(rounds) == 1 else None,
+            costs=self.costs,
+            aggregator=self.aggregator,
+            personalisation=personalisation,
+            dropped=state.dropped,
+            versions=self.versions,
+        )
+        write_results(self.folder / "results.json", results)
+        return results
+
+    def close(self) -> None:
+        """Tell the loggers that the run is over."""
+        for logger in self.loggers:
+            logger.finalize("success")

@@ -1,0 +1,214 @@
+"""A hospital: one LightningModule, its data and its private state behind a boundary of bytes."""
+
+import copy
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from lightning_fl.aggregation.base import Aggregator, Answer, SiteOperation
+from lightning_fl.algorithms import Algorithm
+from lightning_fl.data import POOLED, FederatedDataModule
+from lightning_fl.errors import ConfigError, DataError, NonFiniteError
+from lightning_fl.fitting import TrainerOptions, evaluate, fit
+from lightning_fl.messages import Message, MessageError
+from lightning_fl.parameters import (
+    State,
+    from_vector,
+    is_finite,
+    make_layout,
+    private_entries,
+    to_vector,
+)
+from lightning_fl.personalisation import Evaluation
+from lightning_fl.rehearsal import rehearse
+from lightning_fl.seeds import derive_seed, seed_all
+from lightning_fl.site_final import FinalEvaluation
+from lightning_fl.site_store import SiteStore
+
+CallbackFactory = Callable[[Algorithm], pl.Callback]
+
+
+class Site:
+    """Answers the operations of a run; what is not in an answer never leaves the site.
+
+    Holds no weights between operations: the global weights, the update and the private state are
+    files in its folder, from which a site can be rebuilt at any time.
+
+    Args:
+        name: of the hospital.
+        template: the task's module; copied for each operation, never changed.
+        data: bound to this hospital.
+        algorithm: of the run.
+        aggregator: of the run; adds the operations of its site half.
+        trainer: how long and how to train in a round.
+        evaluation: how to score and personalise.
+        callback: makes the Lightning callback that performs the algorithm's steps.
+        callbacks: the user's own; copied for each fit.
+        folder: the site's own.
+        run: identifier of the run; messages of another run are refused.
+        seed: of the run.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        template: pl.LightningModule,
+        data: FederatedDataModule,
+        algorithm: Algorithm,
+        aggregator: Aggregator,
+        trainer: TrainerOptions,
+        evaluation: Evaluation,
+        callback: CallbackFactory,
+        callbacks: Sequence[pl.Callback],
+        folder: Path,
+        run: str,
+        seed: int,
+    ) -> None:
+        self.name = name
+        self.template = template
+        self.data = data
+        self.algorithm = algorithm
+        self.trainer = trainer
+        self.evaluation = evaluation
+        self.callback = callback
+        self.callbacks = callbacks
+        self.run = run
+        self.seed = seed
+        self.store = SiteStore(folder)
+        self.layout = make_layout(template, algorithm.local_entries(template))
+        self._incoming: list[Tensor] = []
+        self._operations: dict[str, SiteOperation] = {
+            "describe": self._describe,
+            "load": self._load,
+            "train": self._train,
+            "evaluate": self._evaluate,
+            "personalise": self._personalise,
+            **aggregator.site_operations(self),
+        }
+
+    def handle(self, op: str, payload: bytes) -> bytes:
+        """Answer one operation.
+
+        Raises:
+            MessageError: the payload is damaged, of another run, or the operation unknown.
+        """
+        message = Message.decode(payload)
+        if message.run != self.run:
+            raise MessageError(
+                f"Site {self.name!r} takes part in run {self.run!r}, but the message belongs to "
+                f"{message.run!r}."
+            )
+        if op not in self._operations:
+            raise MessageError(
+                f"Site {self.name!r} knows no operation {op!r}; it knows "
+                f"{sorted(self._operations)}."
+            )
+        info, tensors = self._operations[op](message)
+        return Message(self.run, message.round, self.name, message.step, info, tensors).encode()
+
+    def update(self, round_: int) -> Tensor:
+        """The site's update of a round, for the aggregator's site half."""
+        return self.store.update(round_)
+
+    def module(self, round_: int) -> pl.LightningModule:
+        """A copy of the template with the global weights and the private state of a round.
+
+        Raises:
+            ValueError: the weights that are here belong to another round.
+        """
+        module = copy.deepcopy(self.template)
+        state: State = from_vector(self.store.weights(round_), self.layout)
+        private, _ = self.store.private(round_)
+        module.load_state_dict(state | private, strict=False)
+        return module
+
+    def train_loader(self, purpose: str, round_: int, *, batches: int) -> DataLoader[Any]:
+        """Training batches in an order that (seed, site, round, purpose) decide."""
+        seed = derive_seed(self.seed, self.name, round_, purpose)
+        return self.data.train_loader(seed=seed, batches_per_step=batches)
+
+    def _describe(self, message: Message) -> Answer:
+        """Check everything that can be checked before training, by doing it once."""
+        sizes = {part: self.data.sample_count(part) for part in ("train", "val", "test")}
+        unseen = self.name in self.data.unseen
+        if not unseen and sizes["train"] == 0:
+            raise DataError(f"Site {self.name!r} has no training images.")
+        if message.info.get("check_data"):
+            self.data.check()
+        if sizes["train"]:
+            self._rehearse()
+        patients = self.data.patient_counts()
+        return Answer(
+            {"samples": sizes, "patients": patients, "layout": self.layout.fingerprint}, {}
+        )
+
+    def _rehearse(self) -> None:
+        seed_all(derive_seed(self.seed, self.name, "rehearsal"))
+        module = copy.deepcopy(self.template)
+        loader = self.train_loader("rehearsal", 0, batches=self.algorithm.batches_per_step)
+        callbacks = [self.callback(self.algorithm)]
+        val = self.data.loader("val")
+        logged = rehearse(module, loader, val, callbacks, self.trainer)
+        if self.evaluation.metric not in logged:
+            raise ConfigError(
+                f"`evaluation.metric` is {self.evaluation.metric!r}, but the task logs "
+                f"{sorted(logged)} in validation."
+            )
+
+    def _load(self, message: Message) -> Answer:
+        """Receive the global weights, in blocks; `blocks` says how many there are."""
+        if message.step == 0:
+            self._incoming = []
+        if message.step != len(self._incoming):
+            raise MessageError(
+                f"Site {self.name!r} expected block {len(self._incoming)} of the weights, but got "
+                f"{message.step}; send them from block 0 again."
+            )
+        self._incoming.append(message.tensors["weights"])
+        if len(self._incoming) == message.info["blocks"]:
+            weights = torch.cat(self._incoming)
+            from_vector(weights, self.layout)  # refuses a wrong length before it is kept
+            self.store.save_weights(message.round, weights)
+            self._incoming = []
+        return Answer({}, {})
+
+    def _train(self, message: Message) -> Answer:
+        """Train one round from the global weights; the update stays here."""
+        round_ = message.round
+        self.store.forget([round_ - 1, *message.info.get("keep", [])])
+        module = self.module(round_ - 1)
+        before = to_vector(module.state_dict(), self.layout)
+        _, progress = self.store.private(round_ - 1)
+        seed_all(derive_seed(self.seed, self.name, round_, "train"))
+        loader = self.train_loader("train", round_, batches=self.algorithm.batches_per_step)
+        callbacks = [self.callback(self.algorithm), *copy.deepcopy(list(self.callbacks))]
+        after, logged = fit(module, loader, callbacks, self.trainer, progress)
+        state = module.state_dict()
+        if not is_finite(state):
+            raise NonFiniteError(
+                f"training of round {round_} gave weights that are NaN or infinite; the last "
+                f"logged values were {logged}"
+            )
+        self.store.save_private(round_, private_entries(state, self.layout), after)
+        self.store.save_update(round_, to_vector(state, self.layout) - before)
+        steps = after.steps - progress.steps
+        gradients = steps * self.algorithm.gradients_per_step
+        samples = self.data.sample_count("train")
+        return Answer({"samples": samples, "gradients": gradients, "logged": logged}, {})
+
+    def _evaluate(self, message: Message) -> Answer:
+        """Score the global model, as it is, on the site's validation data."""
+        module = self.module(message.round)
+        return Answer({"val": evaluate(module, self.data.loader("val"), "val", self.trainer)}, {})
+
+    def _personalise(self, message: Message) -> Answer:
+        """The end of a run at this site; see `FinalEvaluation`."""
+        if self.name == POOLED:
+            raise MessageError("The pooled site trains; it personalises for nobody.")
+        return FinalEvaluation(self).run(message.round)

@@ -1,0 +1,78 @@
+"""Train a federation of hospitals: `python train.py --config configs/quickstart.yaml`.
+
+The only file that sees all four packages: parse, build, run.
+"""
+
+import logging
+import sys
+import warnings
+from collections.abc import Sequence
+from contextlib import closing
+from importlib.util import find_spec
+from pathlib import Path
+
+PACKAGES = ("lightning_fl", "models", "datamodules", "callbacks")
+
+
+def check_packages() -> None:
+    """Refuse to start where another package of the same name shadows one of ours."""
+    here = Path(__file__).resolve().parent
+    for name in PACKAGES:
+        spec = find_spec(name)
+        if spec is None or spec.origin is None or here / name not in Path(spec.origin).parents:
+            sys.exit(
+                f"error: the package {name!r} should be the folder beside {__file__}, but Python "
+                f"finds {spec.origin if spec else 'none'}. Run train.py from its own folder, and "
+                "rename or uninstall the other one."
+            )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one experiment.
+
+    Args:
+        arguments: the command line without the program's name; None takes that of the process.
+
+    Returns:
+        The exit status: 0 for success, 1 for a run that could not go on (it is saved), 2 for
+        settings or data that cannot work.
+    """
+    from callbacks import FederatedCallback, progress_monitor
+    from lightning_fl.config import read_settings
+    from lightning_fl.errors import ConfigError, DataError, SiteError, TooFewSitesError
+    from lightning_fl.experiment import Run
+
+    _quiet_libraries()
+    try:
+        settings = read_settings(sys.argv[1:] if arguments is None else arguments)
+        with closing(progress_monitor()) as monitor:
+            run = Run(settings.experiment, settings.folder, FederatedCallback, monitor)
+            if settings.validate:
+                run.validate()
+            else:
+                settings.save()
+                run.start()
+    except (ConfigError, DataError) as error:
+        return _fail(error, 2)
+    except (SiteError, TooFewSitesError) as error:
+        cause = error.__cause__
+        return _fail(error, 2 if isinstance(cause, ConfigError | DataError) else 1)
+    return 0
+
+
+def _fail(error: Exception, status: int) -> int:
+    sys.stderr.write(f"error: {error}\n")
+    return status
+
+
+def _quiet_libraries() -> None:
+    """Leave out what Lightning says about each of the many Trainers of a run."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="pytorch_lightning")
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+
+
+if __name__ == "__main__":
+    check_packages()
+    sys.exit(main())
