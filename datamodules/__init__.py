@@ -1,0 +1,2 @@
+from datamodules.image_folder import ImageFolder as ImageFolder
+from datamodules.phantoms import ChestPhantoms as ChestPhantoms

@@ -1,0 +1,4 @@
+"""LightningModules around any network, their losses and metrics."""
+
+from models.losses import DiceCrossEntropy as DiceCrossEntropy
+from models.segmentation import Segmentation as Segmentation

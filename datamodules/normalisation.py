@@ -1,0 +1,54 @@
+"""Zero mean and unit standard deviation, by image or by hospital."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+SMALLEST_SD = 1e-6
+"""A flat image becomes zeros; dividing by its standard deviation would blow up rounding errors."""
+
+
+@dataclass(frozen=True)
+class Standardise:
+    """Subtracts a mean and divides by a standard deviation, both of shape (channels, 1, 1)."""
+
+    mean: Tensor
+    sd: Tensor
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """Normalise an image (channels, H, W)."""
+        return (image - self.mean) / self.sd.clamp(min=SMALLEST_SD)
+
+
+def unchanged(image: Tensor) -> Tensor:
+    """The image as it is."""
+    return image
+
+
+def standardise_image(image: Tensor) -> Tensor:
+    """An image (channels, H, W) with zero mean and unit standard deviation in each channel."""
+    sd, mean = torch.std_mean(image, dim=(1, 2), correction=0, keepdim=True)
+    return Standardise(mean, sd)(image)
+
+
+def pooled_statistics(images: Iterable[Tensor]) -> Standardise:
+    """Mean and standard deviation of each channel over all pixels of some images.
+
+    Images are seen once, one at a time; the sums are in double precision.
+
+    Raises:
+        ValueError: there are no images.
+    """
+    count, total, squares = 0, torch.zeros(1, dtype=torch.float64), torch.zeros(1)
+    for image in images:
+        pixels = image.double()
+        count += pixels[0].numel()
+        total = total + pixels.sum(dim=(1, 2))
+        squares = squares + pixels.square().sum(dim=(1, 2))
+    if count == 0:
+        raise ValueError("Expected at least one image, but got none.")
+    mean = total / count
+    sd = (squares / count - mean.square()).clamp(min=0).sqrt()
+    return Standardise(mean.float()[:, None, None], sd.float()[:, None, None])
