@@ -203,10 +203,13 @@ class Run:
             return act(federation)
 
         names = sorted({*self.plan.training, *self.plan.evaluating, *self.plan.unseen})
+        status = "failed"
         try:
-            return experiment.engine.run(coordinate, self.make_site, names)
+            outcome = experiment.engine.run(coordinate, self.make_site, names)
+            status = "success"
         finally:
-            recorder.close()
+            recorder.close(status)
+        return outcome
 
     def make_site(self, name: str) -> Site:
         """Build one site; its folder is inside the run's."""

@@ -1,14 +1,15 @@
 """What crosses a site's boundary: framed bytes, tensors as safetensors, never pickle."""
 
+import hashlib
 import json
 from dataclasses import dataclass, field
 from typing import Any
 
 import safetensors.torch
-from safetensors import SafetensorError
 from torch import Tensor
 
-VERSION = 1
+MAGIC = b"LightFL\x01"
+"""First bytes of each message; the last of them is the version of the format."""
 BLOCK_BYTES = 48 * 2**20
 """Tensors travel in blocks of this many bytes; below every engine's limit for a message."""
 
@@ -38,31 +39,27 @@ class Message:
     tensors: dict[str, Tensor] = field(default_factory=dict)
 
     def encode(self) -> bytes:
-        """As bytes: a safetensors file whose metadata is the frame."""
+        """As bytes: magic with the version, a digest, a safetensors file with the frame."""
         frame = {k: v for k, v in vars(self).items() if k != "tensors"}
-        metadata = {"frame": json.dumps({"version": VERSION, **frame})}
-        return safetensors.torch.save(self.tensors, metadata)
+        body = safetensors.torch.save(self.tensors, {"frame": json.dumps(frame)})
+        return MAGIC + hashlib.sha256(body).digest() + body
 
     @classmethod
     def decode(cls, payload: bytes) -> "Message":
         """Back from `encode`.
 
         Raises:
-            MessageError: the bytes are no such message, or of another version of this package.
+            MessageError: the bytes are no such message, are damaged, or come from another version
+                of this package.
         """
-        try:
-            length = int.from_bytes(payload[:8], "little")
-            header = json.loads(payload[8 : 8 + length])
-            frame = json.loads(header["__metadata__"]["frame"])
-            tensors = safetensors.torch.load(payload)
-        except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        magic, digest, body = payload[:8], payload[8:40], payload[40:]
+        if magic[:7] == MAGIC[:7] and magic != MAGIC:
             raise MessageError(
-                f"A message of {len(payload)} bytes is damaged ({error}); send it again."
-            ) from error
-        version = frame.pop("version", None)
-        if version != VERSION:
-            raise MessageError(
-                f"A message has version {version}, but this side speaks {VERSION}. Install the "
+                f"A message has version {magic[7]}, but this side speaks {MAGIC[7]}. Install the "
                 "same lightning-fl on both sides."
             )
-        return cls(**frame, tensors=tensors)
+        if magic != MAGIC or hashlib.sha256(body).digest() != digest:
+            raise MessageError(f"A message of {len(payload)} bytes is damaged; send it again.")
+        length = int.from_bytes(body[:8], "little")
+        frame = json.loads(json.loads(body[8 : 8 + length])["__metadata__"]["frame"])
+        return cls(**frame, tensors=safetensors.torch.load(body))

@@ -1,11 +1,23 @@
 """A tiny LightningModule and batches with known answers, shared by tests."""
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
+
+from callbacks import FederatedCallback
+from lightning_fl.aggregation import Plain
+from lightning_fl.algorithms import Algorithm, FedAvg
+from lightning_fl.data import FederatedDataModule
+from lightning_fl.engines import Local
+from lightning_fl.experiment import Experiment, Run
+from lightning_fl.fitting import TrainerOptions
+from lightning_fl.monitor import Monitor
+from lightning_fl.personalisation import Evaluation
 
 
 class ToyModule(pl.LightningModule):
@@ -64,3 +76,70 @@ def quiet_trainer(**settings: Any) -> pl.Trainer:
         "max_epochs": 1,
     }
     return pl.Trainer(**(defaults | settings))
+
+
+SITES: Mapping[str, int] = {"A": 9, "B": 6, "C": 5}
+"""Patients of the toy hospitals; each has three samples."""
+
+
+class ToyHospitals(FederatedDataModule):
+    """Hospitals whose targets differ by a site's own offset."""
+
+    def __init__(self, sites: Mapping[str, int] = SITES, **settings: Any) -> None:
+        super().__init__(**({"batch_size": 4} | settings))
+        self.sites = dict(sites)
+
+    def site_names(self) -> tuple[str, ...]:
+        return tuple(self.sites)
+
+    def patients(self, site: str) -> tuple[str, ...]:
+        return tuple(f"{site}{i}" for i in range(self.sites[site]))
+
+    def dataset(self, site: str, patients: Sequence[str], *, augment: bool) -> Dataset[Any]:
+        offset = float(ord(site[0]) - ord("A"))
+        x, y = toy_data(3 * self.sites[site], seed=ord(site[0])).tensors
+        everyone = self.patients(site)
+        rows = [3 * everyone.index(p) + i for p in patients for i in range(3)]
+        return Subset(TensorDataset(x, y + offset), rows)
+
+
+class Listener(Monitor):
+    """Remembers what it hears."""
+
+    def __init__(self) -> None:
+        self.rounds: list[int] = []
+        self.lost: list[tuple[int, str, str]] = []
+
+    def on_round_end(self, *, round_: int, metric: str, scores: Mapping[str, float]) -> None:
+        self.rounds.append(round_)
+
+    def on_site_lost(self, *, round_: int, site: str, reason: str) -> None:
+        self.lost.append((round_, site, reason))
+
+
+def toy_experiment(**settings: Any) -> Experiment:
+    """Three toy hospitals; two rounds of three steps of FedAvg, unless told otherwise."""
+    torch.manual_seed(0)
+    module = settings.pop("module", None) or ToyModule()
+    algorithm: Algorithm = settings.pop("algorithm", None) or FedAvg()
+    defaults: dict[str, Any] = {
+        "net": module.net,
+        "task": lambda net: module,
+        "data": ToyHospitals(),
+        "algorithm": algorithm,
+        "aggregator": Plain(),
+        "engine": Local(),
+        "trainer": TrainerOptions(local_steps=3, accelerator="cpu"),
+        "evaluation": Evaluation(
+            metric="loss", lower_is_better=True, personal_steps=(2, 4), personal_lr=0.01
+        ),
+        "rounds": 2,
+    }
+    return Experiment(**(defaults | settings))
+
+
+def toy_run(folder: Path, experiment: Experiment, monitor: Monitor | None = None) -> Run:
+    """A run in `folder` that has not begun."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").touch()
+    return Run(experiment, folder, FederatedCallback, monitor or Monitor())

@@ -93,7 +93,7 @@ class Recorder:
         write_results(self.folder / "results.json", results)
         return results
 
-    def close(self) -> None:
-        """Tell the loggers that the run is over."""
+    def close(self, status: str) -> None:
+        """Tell the loggers that the run is over: "success" or "failed"."""
         for logger in self.loggers:
-            logger.finalize("success")
+            logger.finalize(status)

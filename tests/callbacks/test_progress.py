@@ -60,7 +60,7 @@ def test_plain_monitor_logs_one_line_a_round(caplog: pytest.LogCaptureFixture) -
     first, _, line, *_ = caplog.messages
     assert first == "rounds 2 to 3 with A, B"
     assert line.startswith("round 2/3  dice A 0.50  B 0.49  mean 0.49  ")
-    assert line.endswith(" s")
+    assert line.endswith((" s", " ms"))
     assert "round 2 goes on without B: [timeout]" in caplog.messages
 
 

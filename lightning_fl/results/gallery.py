@@ -1,0 +1,122 @@
+"""Pictures of test slices with the truth and a prediction outlined on them."""
+
+import base64
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from contourpy import contour_generator
+from numpy.typing import NDArray
+from PIL import Image
+from safetensors.numpy import load_file
+
+from lightning_fl.results.scores import MODELS
+
+LARGEST_SIDE = 256  # pixels; a page of pictures should stay a few megabytes
+
+Mask = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One test image of a site.
+
+    Attributes:
+        png: the image as PNG, at most `LARGEST_SIDE` pixels wide and high.
+        height: height of the masks.
+        width: width of the masks.
+        truth: outline of the true mask as an SVG path, in pixels of the mask.
+        outlines: outline of each model's prediction, in the order of `MODELS`.
+        dice: Dice of each model's prediction on this slice alone.
+    """
+
+    png: bytes
+    height: int
+    width: int
+    truth: str
+    outlines: Mapping[str, str]
+    dice: Mapping[str, float]
+
+
+def read_slices(path: Path, limit: int) -> Iterator[Slice]:
+    """Read the first slices of a site's gallery.safetensors.
+
+    Args:
+        path: the file, with the tensors `image` (N, C, H, W), `truth` (N, H, W), and (N, H, W) for
+            each model that predicted: any of "global", "local", "personal".
+        limit: largest number of slices.
+
+    Raises:
+        KeyError: the file has no images or no truth.
+    """
+    tensors = load_file(path)
+    truths = tensors["truth"][:limit]
+    models = [model for model in MODELS if model in tensors]
+    for number, truth in enumerate(truths):
+        predicted = {model: tensors[model][number] for model in models}
+        yield Slice(
+            png=png(tensors["image"][number]),
+            height=truth.shape[0],
+            width=truth.shape[1],
+            truth=outline(truth),
+            outlines={model: outline(mask) for model, mask in predicted.items()},
+            dice={model: dice(mask, truth) for model, mask in predicted.items()},
+        )
+
+
+def dice(predicted: Mask, truth: Mask) -> float:
+    """Dice of one slice: the mean over the foreground classes in either mask, 1 without any.
+
+    Args:
+        predicted: (H, W) class numbers, 0 being background.
+        truth: (H, W) class numbers.
+    """
+    classes = np.union1d(predicted, truth)
+    scores = [
+        2
+        * np.sum((predicted == number) & (truth == number))
+        / (np.sum(predicted == number) + np.sum(truth == number))
+        for number in classes[classes > 0]
+    ]
+    return float(np.mean(scores)) if scores else 1.0
+
+
+def outline(mask: Mask) -> str:
+    """Trace the boundary of each foreground class as the `d` of an SVG path.
+
+    Args:
+        mask: (H, W) class numbers; pixel (row, column) covers the unit square at that place.
+    """
+    paths = []
+    # A rim of background closes the outlines of what touches the border.
+    padded = np.pad(mask, 1)
+    for number in np.unique(mask[mask > 0]):
+        for line in contour_generator(z=(padded == number).astype(float)).lines(0.5):
+            points = " ".join(f"{x - 0.5:g},{y - 0.5:g}" for x, y in np.asarray(line))
+            paths.append(f"M{points}Z")
+    return "".join(paths)
+
+
+def png(image: NDArray[np.float32]) -> bytes:
+    """Encode an image, its contrast stretched from the 0.5th to the 99.5th percentile.
+
+    Args:
+        image: (C, H, W) of any range. Three channels are shown in colour; of any other number the
+            middle one is shown, the slice itself in a stack of neighbours.
+    """
+    shown = image.transpose(1, 2, 0) if len(image) == 3 else image[len(image) // 2]
+    shown = np.nan_to_num(shown.astype(np.float32))
+    low, high = np.percentile(shown, (0.5, 99.5))
+    stretched = np.clip((shown - low) / max(high - low, 1e-6), 0, 1)
+    picture = Image.fromarray((255 * stretched).round().astype(np.uint8))
+    picture.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def data_uri(content: bytes) -> str:
+    """Return a PNG as an address that holds the picture itself."""
+    return "data:image/png;base64," + base64.b64encode(content).decode("ascii")

@@ -1,0 +1,175 @@
+"""results.json: the outcome of a run in one dictionary."""
+
+import json
+import math
+import platform
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from lightning_fl.atomic import write_text
+from lightning_fl.records import CostRow, MetricRow
+from lightning_fl.results.formats import LOWER_IS_BETTER
+
+PACKAGES = (
+    "lightning-fl",
+    "pytorch-lightning",
+    "torch",
+    "torchmetrics",
+    "torchvision",
+    "segmentation-models-pytorch",
+    "monai",
+    "numpy",
+    "tenseal",
+)
+
+Scores = dict[str, dict[str, dict[str, float]]]
+"""Model -> split -> metric -> value."""
+
+
+def summarise(
+    *,
+    final: Sequence[MetricRow],
+    training_sites: Sequence[str],
+    unseen: Sequence[str] = (),
+    rounds: int,
+    best_round: int | None,
+    costs: Iterable[CostRow],
+    aggregator: Mapping[str, Any],
+    personalisation: Mapping[str, Mapping[str, Any]],
+    dropped: Sequence[Mapping[str, Any]],
+    versions: Mapping[str, str],
+) -> dict[str, Any]:
+    """Build the dictionary of results.json.
+
+    "mean" and "worst" are taken over the training sites. A site whose value is NaN (the metric is
+    not defined there) or that was not evaluated takes no part in them; where no site has a value,
+    they are NaN. "worst" is the lowest value, or the highest for a loss.
+
+    Args:
+        final: the final evaluation, one row for each site, model, split and metric.
+        training_sites: names of the sites that took part in the federation.
+        unseen: names of the sites that only personalised its outcome.
+        rounds: number of rounds that were trained.
+        best_round: the round whose model the final evaluation used, chosen on validation data; None
+            where every site chose its own (`Local`).
+        costs: every row of costs.csv.
+        aggregator: how updates were summed: its name and settings.
+        personalisation: for each site what it chose, e.g. {"steps": 8, "gain": 0.04}.
+        dropped: one entry for each loss of a site, e.g. {"round": 3, "site": "B", "reason": "..."}.
+        versions: version of each package, see `package_versions`.
+
+    Returns:
+        A dictionary that differs from run to run only where the run does: its keys are sorted.
+
+    Raises:
+        ValueError: two rows of `final` are about the same number.
+    """
+    sites = _by_site(final)
+    trained = [sites[site] for site in training_sites if site in sites]
+    return {
+        "sites": {site: sites[site] for site in sorted(sites)},
+        "mean": _over_sites(trained, _mean),
+        "worst": _over_sites(trained, worst),
+        "rounds": rounds,
+        "best_round": best_round,
+        "costs": _totals(costs),
+        "aggregator": dict(aggregator),
+        "versions": dict(sorted(versions.items())),
+        "config": "config.yaml",
+        "dropped": [dict(loss) for loss in dropped],
+        "personalisation": {site: dict(personalisation[site]) for site in sorted(personalisation)},
+        "unseen": sorted(unseen),
+    }
+
+
+def _mean(values: Sequence[float], _: str) -> float:
+    """Return the mean, which is taken alike for every metric."""
+    return math.fsum(values) / len(values)
+
+
+def worst(values: Sequence[float], metric: str) -> float:
+    """Return the lowest value, or the highest one of a metric that should be low."""
+    return max(values) if metric in LOWER_IS_BETTER else min(values)
+
+
+def package_versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
+    """Return the versions of Python and of those packages that are installed."""
+    versions = {"python": platform.python_version()}
+    for package in packages:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def write_results(path: Path, results: Mapping[str, Any]) -> None:
+    """Write results.json; a number that is not finite becomes null, for JSON knows none."""
+    text = json.dumps(_finite(results), indent=2, allow_nan=False, ensure_ascii=False)
+    write_text(path, text + "\n")
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """Read results.json; null stays None."""
+    results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return results
+
+
+def _by_site(final: Sequence[MetricRow]) -> dict[str, Scores]:
+    """Nest rows as site -> model -> split -> metric -> value, in alphabetical order."""
+    sites: dict[str, Scores] = {}
+    for row in sorted(final, key=lambda row: row[1:5]):
+        metrics = sites.setdefault(row.site, {}).setdefault(row.model, {}).setdefault(row.split, {})
+        if row.metric in metrics:
+            raise ValueError(
+                f"Expected one value of the {row.split} {row.metric} of the {row.model} model of"
+                f" site {row.site!r}, but got {metrics[row.metric]} and {row.value}; pass the rows"
+                " of the final evaluation only."
+            )
+        metrics[row.metric] = row.value
+    return sites
+
+
+def _over_sites(
+    sites: Sequence[Scores], combine: Callable[[Sequence[float], str], float]
+) -> Scores:
+    """Combine the sites' values of each model, split and metric, leaving NaN out."""
+    values: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+    for scores in sites:
+        for model, splits in scores.items():
+            for split, metrics in splits.items():
+                for metric, value in metrics.items():
+                    values[model, split, metric].append(value)
+    combined: Scores = {}
+    for (model, split, metric), found in sorted(values.items()):
+        defined = [value for value in found if not math.isnan(value)]
+        result = combine(defined, metric) if defined else math.nan
+        combined.setdefault(model, {}).setdefault(split, {})[metric] = result
+    return combined
+
+
+def _totals(costs: Iterable[CostRow]) -> dict[str, Any]:
+    """Add up the bytes of a run, and its seconds for each operation."""
+    rows = list(costs)
+    operations = sorted({row.operation for row in rows})
+    return {
+        "bytes": sum(row.bytes for row in rows),
+        "seconds": {
+            operation: math.fsum(row.seconds for row in rows if row.operation == operation)
+            for operation in operations
+        },
+    }
+
+
+def _finite(value: Any) -> Any:
+    """Replace what JSON cannot write by None, at any depth."""
+    if isinstance(value, Mapping):
+        return {str(key): _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,100 @@
+"""metrics.csv and costs.csv, and the table that ends a run on the terminal."""
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from lightning_fl.atomic import write_text
+from lightning_fl.records import CostRow, MetricRow
+from lightning_fl.results.formats import gain_text, metric_name, score_text, unit
+from lightning_fl.results.scores import ScoreRow, ScoreTable, score_table
+
+
+def write_metrics(path: Path, rows: Iterable[MetricRow]) -> None:
+    """Write metrics.csv; a value keeps all its digits, so that reading it gives the same float."""
+    _write(path, MetricRow._fields, ((*row[:5], repr(float(row.value))) for row in rows))
+
+
+def read_metrics(path: Path) -> list[MetricRow]:
+    """Read what `write_metrics` wrote; NaN and infinities come back as such.
+
+    Raises:
+        ValueError: the columns are not those of `MetricRow`.
+    """
+    return [
+        MetricRow(int(round_), site, model, split, metric, float(value))
+        for round_, site, model, split, metric, value in _read(path, MetricRow._fields)
+    ]
+
+
+def write_costs(path: Path, rows: Iterable[CostRow]) -> None:
+    """Write costs.csv; seconds keep all their digits."""
+    _write(path, CostRow._fields, ((*row[:4], repr(float(row.seconds))) for row in rows))
+
+
+def read_costs(path: Path) -> list[CostRow]:
+    """Read what `write_costs` wrote.
+
+    Raises:
+        ValueError: the columns are not those of `CostRow`.
+    """
+    return [
+        CostRow(int(round_), site, operation, int(count), float(seconds))
+        for round_, site, operation, count, seconds in _read(path, CostRow._fields)
+    ]
+
+
+def final_table(results: Mapping[str, Any], metric: str = "dice") -> Table:
+    """Lay out the test scores of a finished run for the terminal.
+
+    Args:
+        results: what `summarise` returned, or results.json read back.
+        metric: the metric to show, a fraction of one.
+
+    Returns:
+        One row for each site, then their mean and the worst of them; one column for each model, in
+        percent, and the gain of the personal model in percentage points.
+    """
+    scores = score_table(results, metric)
+    table = Table(title=f"Test {metric_name(metric)}{', %' if unit(metric) else ''}")
+    table.add_column("site")
+    for column in [*scores.models, *(["gain"] if scores.has_gain else [])]:
+        table.add_column(column, justify="right")
+    for row in scores.sites:
+        table.add_row(*_cells(scores, row))
+    table.add_section()
+    for row in scores.summary:
+        table.add_row(*_cells(scores, row), style="bold")
+    return table
+
+
+def _cells(table: ScoreTable, row: ScoreRow) -> list[Text]:
+    """Format a row; as Text, so that a site named "[red]" is not taken for markup."""
+    label = f"{row.name} (unseen)" if row.unseen else row.name
+    cells = [label, *(score_text(value, table.metric) for value in row.values)]
+    if table.has_gain:
+        cells.append(gain_text(row.gain, table.metric))
+    return [Text(cell) for cell in cells]
+
+
+def _write(path: Path, header: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
+    """Write a CSV file in one step."""
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    write_text(path, buffer.getvalue())
+
+
+def _read(path: Path, header: Sequence[str]) -> list[list[str]]:
+    """Read the rows of a CSV file that must have these columns."""
+    with path.open(newline="", encoding="utf-8") as file:
+        found, *rows = list(csv.reader(file)) or [[]]
+    if found != list(header):
+        raise ValueError(f"Expected the columns {list(header)} in {path}, but got {found}.")
+    return rows

@@ -1,0 +1,160 @@
+"""A made-up finished run, with every file that the report reads."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+
+from lightning_fl.records import CostRow, MetricRow
+from lightning_fl.results.summary import package_versions, summarise, write_results
+from lightning_fl.results.tables import write_costs, write_metrics
+
+CONFIG = """\
+seed: 1
+rounds: {rounds}
+net:
+  class_path: segmentation_models_pytorch.Unet
+  init_args: {{encoder_name: resnet18, encoder_weights: null}}
+algorithm:
+  class_path: lightning_fl.algorithms.PerFedAvg
+  init_args: {{alpha: 0.01, order: 1}}
+aggregator:
+  class_path: lightning_fl.aggregation.CyclicCKKS
+"""
+GAINS = {"global": 0.0, "global_bn": 0.03, "personal": 0.09, "local": 0.0, "local_bn": 0.02}
+
+
+def blob(size: int, centre: tuple[float, float], radius: float) -> NDArray[np.uint8]:
+    rows, columns = np.mgrid[:size, :size]
+    angle = np.arctan2(rows - centre[0], columns - centre[1])
+    edge = radius * (1 + 0.18 * np.sin(3 * angle + centre[0]))
+    inside = np.hypot(rows - centre[0], columns - centre[1]) < edge
+    return np.asarray(inside, dtype=np.uint8)
+
+
+def write_gallery(
+    path: Path, rng: np.random.Generator, models: tuple[str, ...], channels: int, classes: int
+) -> None:
+    size, count = 96, 4
+    lung = blob(size, (48, 48), 36)
+    tensors: dict[str, NDArray[np.uint8] | NDArray[np.float32]] = {}
+    truths, images = [], []
+    predicted: dict[str, list[NDArray[np.uint8]]] = {model: [] for model in models}
+    for _ in range(count):
+        centre = tuple(rng.uniform(30, 64, size=2))
+        radius = rng.uniform(7, 15)
+        truth = blob(size, centre, radius)
+        for model in models:
+            error = rng.normal(0, 2 if model == "personal" else 5, size=3)
+            predicted[model].append(
+                blob(size, (centre[0] + error[0], centre[1] + error[1]), radius + error[2])
+            )
+        grey = 0.15 + 0.3 * lung + 0.25 * truth + rng.normal(0, 0.04, (channels, size, size))
+        images.append(grey.astype(np.float32))
+        if classes > 2:
+            truth = truth * np.where(np.arange(size) < centre[1], 1, 2).astype(np.uint8)
+        truths.append(truth)
+    tensors["image"], tensors["truth"] = np.stack(images), np.stack(truths)
+    tensors |= {model: np.stack(masks) for model, masks in predicted.items()}
+    path.parent.mkdir(parents=True)
+    save_file(tensors, path)
+
+
+def write_run(
+    folder: Path,
+    *,
+    sites: tuple[str, ...] = ("Aachen", "Boston", "Chengdu", "Dakar"),
+    unseen: tuple[str, ...] = (),
+    rounds: int = 10,
+    models: tuple[str, ...] = ("global", "global_bn", "personal"),
+    gallery: bool = True,
+    dropped: bool = False,
+    finished: bool = True,
+    channels: int = 1,
+    classes: int = 2,
+) -> Path:
+    """Write the folder of a run; the numbers are made up but of the right size."""
+    rng = np.random.default_rng(0)
+    folder.mkdir(parents=True)
+    level = {site: 0.5 + 0.25 * math.cos(number) for number, site in enumerate((*sites, *unseen))}
+    metrics: list[MetricRow] = []
+    costs: list[CostRow] = []
+    for round_ in range(1, rounds + 1):
+        for site in sites:
+            value = level[site] * (1 - math.exp(-round_ / 3)) + rng.normal(0, 0.015)
+            metrics.append(MetricRow(round_, site, models[0], "val", "dice", float(value)))
+            metrics.append(MetricRow(round_, site, models[0], "val", "loss", float(1 - value)))
+            for operation, size, seconds in (
+                ("train", 5_700_000, 4.0),
+                ("evaluate", 900, 0.8),
+                ("aggregate", 31_000_000, 1.6),
+            ):
+                costs.append(
+                    CostRow(round_, site, operation, size, float(seconds + rng.normal(0, 0.1)))
+                )
+    by_round = {row.round: 0.0 for row in metrics}
+    for row in metrics:
+        by_round[row.round] += row.value if row.metric == "dice" else 0.0
+    best_round = max(by_round, key=by_round.__getitem__)
+    final = [] if finished else [row for row in metrics if row.round == best_round]
+    for site in (*sites, *unseen) if finished else ():
+        for model in models:
+            score = level[site] + GAINS[model] + float(rng.normal(0, 0.02))
+            for metric, value in {
+                "dice": score,
+                "iou": score / (2 - score),
+                "loss": 1 - score,
+            }.items():
+                final.append(MetricRow(best_round, site, model, "test", metric, value))
+        costs.append(CostRow(rounds, site, "personalise", 5_700_000, 12.5))
+    results = summarise(
+        final=final,
+        training_sites=sites,
+        unseen=unseen,
+        rounds=rounds,
+        best_round=best_round,
+        costs=costs,
+        aggregator={"name": "CyclicCKKS", "exact": True, "bits": 24},
+        personalisation={
+            site: {"steps": 10 * number, "validation_gain": 0.02 * number, "round": best_round}
+            for number, site in enumerate(level)
+        },
+        dropped=[
+            {
+                "round": 3,
+                "site": sites[1],
+                "operation": "train",
+                "reason": f"{sites[1]}: no answer in 60 s",
+            }
+        ]
+        if dropped
+        else [],
+        versions=package_versions(),
+    )
+    (folder / "config.yaml").write_text(CONFIG.format(rounds=rounds), encoding="utf-8")
+    write_metrics(folder / "metrics.csv", [*metrics, *final])
+    write_costs(folder / "costs.csv", costs)
+    write_results(folder / "results.json", results)
+    for site in level if gallery else ():
+        write_gallery(
+            folder / "checkpoints" / "sites" / site / "gallery.safetensors",
+            rng,
+            tuple(model for model in models if not model.endswith("_bn")),
+            channels,
+            classes,
+        )
+    return folder
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> Callable[..., Path]:
+    """Write a finished run into a folder below tmp_path and return that folder."""
+
+    def make(name: str = "run", **settings: object) -> Path:
+        return write_run(tmp_path / name, **settings)  # type: ignore[arg-type]
+
+    return make

@@ -1,0 +1,109 @@
+"""wandb keeps offline runs in files whose records the test reads back."""
+
+import importlib
+import os
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lightning_fl.errors import ConfigError
+from lightning_fl.records import MetricRow
+from lightning_fl.results.wandb_logger import FederationWandbLogger
+
+BLOCK = 32768  # the file is a LevelDB log behind a header of 7 bytes
+
+
+@pytest.fixture(autouse=True)
+def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+
+
+def records(file: Path) -> Iterator[Any]:
+    proto: Any = importlib.import_module("wandb.proto.wandb_internal_pb2")
+
+    data, place, message = file.read_bytes(), 7, b""
+    while place + 7 <= len(data):
+        _, size, kind = struct.unpack_from("<IHB", data, place)
+        if kind == 0:  # padding up to the next block
+            place += BLOCK - place % BLOCK
+            continue
+        message += data[place + 7 : place + 7 + size]
+        place += 7 + size
+        if BLOCK - place % BLOCK < 7:
+            place += BLOCK - place % BLOCK
+        if kind in (1, 4):  # the whole record, or its last part
+            record = proto.Record()
+            record.ParseFromString(message)
+            message = b""
+            yield record
+
+
+def history(run: Path) -> list[dict[str, str]]:
+    return [
+        {item.key or "/".join(item.nested_key): item.value_json for item in record.history.item}
+        for file in sorted(run.glob("wandb/offline-run-*/*.wandb"))
+        for record in records(file)
+        if record.WhichOneof("record_type") == "history"
+    ]
+
+
+def rows(*rounds: int) -> list[MetricRow]:
+    return [
+        MetricRow(round_, site, "global", "val", "dice", round_ / 10)
+        for round_ in rounds
+        for site in ("A", "B")
+    ]
+
+
+def test_two_starts_give_one_run_with_the_round_as_step(tmp_path: Path) -> None:
+    first = FederationWandbLogger()
+    run_id = first.bind(tmp_path)
+    first.log_hyperparams({"seed": 1})
+    first.log_rows(rows(2, 1))
+    first.finalize("success")
+    time.sleep(1.1)  # wandb names its folders by the second
+    resumed = FederationWandbLogger()
+    assert resumed.bind(tmp_path, run_id) == run_id
+    resumed.log_rows(rows(3))
+    resumed.finalize("failed")
+
+    logged = history(tmp_path)
+    assert [entry["round"] for entry in logged] == ["1", "2", "3"]
+    assert logged[1]["A/global/val/dice"] == logged[1]["B/global/val/dice"] == "0.2"
+    files = list(tmp_path.glob("wandb/offline-run-*/*.wandb"))
+    assert {file.name for file in files} == {f"run-{run_id}.wandb"}
+    metrics = [record.metric for record in records(files[0]) if record.HasField("metric")]
+    assert {(metric.glob_name, metric.step_metric) for metric in metrics if metric.glob_name} == {
+        ("*", "round")
+    }
+
+
+def test_id_of_the_constructor_is_kept(tmp_path: Path) -> None:
+    assert FederationWandbLogger(id="chosen").bind(tmp_path / "new") == "chosen"
+
+
+def test_binding_after_the_first_metric_is_refused(tmp_path: Path) -> None:
+    logger = FederationWandbLogger(offline=True)
+    logger.bind(tmp_path)
+    logger.log_metrics({"mean": 0.5}, step=1)
+    with pytest.raises(ConfigError, match="before the first metric"):
+        logger.bind(tmp_path)
+    logger.finalize("success")
+
+
+def test_wandb_is_not_imported_before_it_is_used(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path;"
+        "from lightning_fl.results.wandb_logger import FederationWandbLogger;"
+        "FederationWandbLogger(offline=True).bind(Path(sys.argv[1]));"
+        "sys.exit('wandb' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    subprocess.run(command, check=True, timeout=120, env=dict(os.environ))
