@@ -108,7 +108,7 @@ class Federation:
         sites = [*plan.evaluating, *plan.unseen]
         self.monitor.on_run_start(sites=sites, first_round=state.round + 1, rounds=plan.rounds)
         self._broadcast(state, state.weights)
-        if state.round == 0:
+        if not state.best:  # a fresh run: the untrained weights are the first to beat
             self._finish_round(state)
         while state.round < plan.rounds:
             samples = self._train(state)

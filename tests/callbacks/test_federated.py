@@ -29,7 +29,7 @@ def gradient(module: ToyModule, batch: Any) -> list[Tensor]:
 def shift(module: nn.Module, direction: Sequence[Tensor], scale: float) -> None:
     with torch.no_grad():
         for parameter, step in zip(module.parameters(), direction, strict=True):
-            parameter += scale * step
+            parameter.add_(step, alpha=scale)
 
 
 def hand_loop(module: ToyModule, order: Order) -> None:
@@ -173,9 +173,7 @@ def test_adam_takes_the_meta_gradient() -> None:
     module = WithAdam()
     start = copy.deepcopy(module)
     fit(module, PerFedAvg(ALPHA), max_steps=1)
-    steps = [
-        (a - b).abs() for a, b in zip(module.parameters(), start.parameters(), strict=True)
-    ]
+    steps = [(a - b).abs() for a, b in zip(module.parameters(), start.parameters(), strict=True)]
     # Adam's first step moves every weight by its rate
     torch.testing.assert_close(torch.cat([s.flatten() for s in steps]).max(), torch.tensor(0.01))
 
@@ -209,7 +207,7 @@ class Manual(ToyModule):
 
 
 def test_manual_optimization_is_refused_by_per_fedavg_and_works_with_fedavg() -> None:
-    with pytest.raises(ConfigError, match="Manual's gradient .* Use automatic optimization"):
+    with pytest.raises(ConfigError, match=r"Manual's gradient .* Use automatic optimization"):
         fit(Manual(), PerFedAvg(ALPHA))
     fit(Manual(), FedAvg())
 

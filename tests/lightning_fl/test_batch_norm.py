@@ -53,7 +53,7 @@ def test_statistics_become_those_of_the_data_and_nothing_else_changes() -> None:
     reestimate_batch_norm(module, loader, TrainerOptions(local_steps=1, accelerator="cpu"))
     norm = cast(nn.BatchNorm1d, module.net[0])
     torch.testing.assert_close(norm.running_mean, x.mean(0))
-    expected = torch.stack([part.var(0) for part in x.split(16)]).mean(0)
+    expected = torch.stack([part.var(0) for part in torch.split(x, 16)]).mean(0)
     torch.testing.assert_close(norm.running_var, expected)
     assert norm.momentum == 0.1
     for name, value in module.named_parameters():

@@ -8,7 +8,7 @@ import torch
 from lightning_fl.batches import batch_length, cut, replace, to_float64
 from lightning_fl.errors import ConfigError
 
-Pair = namedtuple("Pair", ["image", "mask"])  # noqa: PYI024  what a DataLoader collates
+Pair = namedtuple("Pair", ["image", "mask"])
 
 
 def tensor(length: int = 6) -> torch.Tensor:

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 
@@ -68,7 +70,7 @@ def test_batches_grow_with_the_algorithm_and_a_small_site_keeps_its_one_batch() 
         ({"test": 1.5}, "Expected `test` to be a fraction"),
     ],
 )
-def test_impossible_settings_are_refused(settings: dict[str, float], message: str) -> None:
+def test_impossible_settings_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         ToyHospitals(**settings)
 

@@ -48,17 +48,18 @@ def test_many_fits_equal_one_long_fit() -> None:
 
 def test_steps_count_on_and_pass_over_short_loaders() -> None:
     class Counting(pl.Callback):
-        seen: list[tuple[int, int]] = []
+        def __init__(self) -> None:
+            self.seen: list[tuple[int, int]] = []
 
         def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
             self.seen.append((trainer.current_epoch, trainer.global_step))
 
-    module, progress = ToyModule(), Progress()
+    module, progress, counting = ToyModule(), Progress(), Counting()
     for _ in range(2):
-        progress, _ = fit(module, toy_loader(8), [Counting()], options(local_steps=5), progress)
-    assert [step for _, step in Counting.seen] == list(range(1, 11))
+        progress, _ = fit(module, toy_loader(8), [counting], options(local_steps=5), progress)
+    assert [step for _, step in counting.seen] == list(range(1, 11))
     assert progress.steps == 10
-    epochs = [epoch for epoch, _ in Counting.seen]
+    epochs = [epoch for epoch, _ in counting.seen]
     assert epochs == sorted(epochs)
     assert epochs[-1] >= 2
 

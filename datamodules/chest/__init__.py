@@ -1,0 +1,1 @@
+"""The chest phantom: anatomy, vessels, disease, scanner and reader as pure functions."""
