@@ -6,10 +6,14 @@ The only file that sees all four packages: parse, build, run.
 import logging
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lightning_fl.messages import Message
 
 PACKAGES = ("lightning_fl", "models", "datamodules", "callbacks")
 
@@ -48,19 +52,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with closing(progress_monitor()) as monitor:
             run = Run(settings.experiment, settings.folder, FederatedCallback, monitor)
             if settings.validate:
-                run.validate()
+                _say_what_was_found(run.validate())
             else:
                 settings.save()
                 run.start()
     except (ConfigError, DataError) as error:
         return _fail(error, 2)
     except (SiteError, TooFewSitesError) as error:
-        cause = error.__cause__
-        return _fail(error, 2 if isinstance(cause, ConfigError | DataError) else 1)
+        if isinstance(error, SiteError) and isinstance(error.__cause__, ConfigError | DataError):
+            return _fail(f"at site {error.site!r}: {error.__cause__}", 2)
+        return _fail(error, 1)
     return 0
 
 
-def _fail(error: Exception, status: int) -> int:
+def _say_what_was_found(sites: "Mapping[str, Message]") -> None:
+    """One line for each site that --validate has tried."""
+    for site, answer in sites.items():
+        patients = answer.info["patients"]
+        sys.stdout.write(
+            f"{site}: {patients['train']} patients to train, {patients['val']} to validate, "
+            f"{patients['test']} to test; {answer.info['samples']['train']} training images\n"
+        )
+    sys.stdout.write("Settings, data and shapes fit together; nothing was trained.\n")
+
+
+def _fail(error: Exception | str, status: int) -> int:
     sys.stderr.write(f"error: {error}\n")
     return status
 

@@ -130,7 +130,7 @@ def _early_parser() -> argparse.ArgumentParser:
 
 def _build(parser: Parser, cfg: Namespace) -> Experiment:
     seed_all(derive_seed(cfg.seed, "net"))
-    values = parser.instantiate_classes(cfg)
+    values = parser.instantiate(cfg)
     return Experiment(**{k: v for k, v in values.items(branches=True) if k in _fields()})
 
 

@@ -6,10 +6,12 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import pytorch_lightning as pl
 import safetensors.torch
+import yaml
 from pytorch_lightning.loggers import Logger
 from torch import nn
 
@@ -155,6 +157,7 @@ class Run:
                 "began with, or start a new run in another folder."
             )
         self.run_id = state.run
+        self._tell_loggers()
         results = self._with_federation(checkpoints, state, lambda f: self._federate(f, state))
         self._keep_models(state)
         write_report(self.folder)
@@ -167,10 +170,12 @@ class Run:
         Returns:
             What each site says about itself.
         """
-        checkpoints = Checkpoints(self.folder / "checkpoints")
-        return self._with_federation(
-            checkpoints, self._fresh(), lambda f: f.check(self.layout.fingerprint)
-        )
+        with TemporaryDirectory() as folder:
+            self.folder = Path(folder)
+            checkpoints = Checkpoints(self.folder / "checkpoints")
+            return self._with_federation(
+                checkpoints, self._fresh(), lambda f: f.check(self.layout.fingerprint)
+            )
 
     def _federate(self, federation: Federation, state: RunState) -> dict[str, Any]:
         federation.check(self.layout.fingerprint)
@@ -234,9 +239,6 @@ class Run:
         return RunState(self.run_id, self.layout.fingerprint, weights, weights)
 
     def _recorder(self, state: RunState) -> Recorder:
-        for logger in self.experiment.loggers:
-            if isinstance(logger, FederationWandbLogger):
-                logger.bind(self.folder, state.run)
         recorder = Recorder(
             self.folder,
             training_sites=self.plan.evaluating,
@@ -247,6 +249,14 @@ class Run:
         if state.round or state.rows != (0, 0):
             recorder.resume(state.rows)
         return recorder
+
+    def _tell_loggers(self) -> None:
+        """Give the loggers their place in the run's folder, its id and its settings."""
+        settings = yaml.safe_load((self.folder / "config.yaml").read_text(encoding="utf-8"))
+        for logger in self.experiment.loggers:
+            if isinstance(logger, FederationWandbLogger):
+                logger.bind(self.folder, self.run_id)
+            logger.log_hyperparams(settings or {})
 
     def _keep_models(self, state: RunState) -> None:
         """Put the global and every site's personal model into models/."""

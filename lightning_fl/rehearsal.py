@@ -7,7 +7,7 @@ from typing import Any
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
-from lightning_fl.errors import NonFiniteError
+from lightning_fl.errors import ConfigError, NonFiniteError
 from lightning_fl.fitting import TrainerOptions, make_trainer
 
 
@@ -34,6 +34,7 @@ def rehearse(
         Names of the validation metrics that the module logs, without "val/".
 
     Raises:
+        ConfigError: BatchNorm is left with a single value for each channel.
         NonFiniteError: the first loss is NaN or infinite.
     """
     check = getattr(module, "check_batch", None)
@@ -47,7 +48,15 @@ def rehearse(
         limit_val_batches=1,
         callbacks=list(callbacks),
     )
-    trainer.fit(module, train, val)
+    try:
+        trainer.fit(module, train, val)
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise ConfigError(
+            f"BatchNorm cannot train on a single value ({error}). Raise `batch_size` or the image "
+            "size, or give the site more training images."
+        ) from error
     logged = {k: float(v) for k, v in trainer.callback_metrics.items()}
     if any(value != value for value in logged.values()):
         raise NonFiniteError(f"the very first training step gave NaN: {logged}")

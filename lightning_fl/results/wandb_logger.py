@@ -1,8 +1,7 @@
 """Weights & Biases: one run for the whole federation, plotted over its rounds."""
 
 import secrets
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,6 @@ from pytorch_lightning.loggers import WandbLogger
 from typing_extensions import override
 
 from lightning_fl.errors import ConfigError
-from lightning_fl.records import MetricRow
 
 if TYPE_CHECKING:  # importing wandb takes seconds, and only a run that logs should wait for it
     from wandb.sdk.lib import RunDisabled
@@ -94,14 +92,6 @@ class FederationWandbLogger(WandbLogger):
             step: the round.
         """
         self.experiment.log(dict(metrics) if step is None else {**metrics, "round": step})
-
-    def log_rows(self, rows: Iterable[MetricRow]) -> None:
-        """Log rows of metrics.csv under "site/model/split/metric", oldest round first."""
-        rounds: dict[int, dict[str, float]] = defaultdict(dict)
-        for row in rows:
-            rounds[row.round]["/".join(row[1:5])] = row.value
-        for round_ in sorted(rounds):
-            self.log_metrics(rounds[round_], step=round_)
 
     @override
     def finalize(self, status: str) -> None:

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from lightning_fl.errors import ConfigError
-from lightning_fl.records import MetricRow
 from lightning_fl.results.wandb_logger import FederationWandbLogger
 
 BLOCK = 32768  # the file is a LevelDB log behind a header of 7 bytes
@@ -54,24 +53,21 @@ def history(run: Path) -> list[dict[str, str]]:
     ]
 
 
-def rows(*rounds: int) -> list[MetricRow]:
-    return [
-        MetricRow(round_, site, "global", "val", "dice", round_ / 10)
-        for round_ in rounds
-        for site in ("A", "B")
-    ]
+def scores(round_: int) -> dict[str, float]:
+    return {f"{site}/global/val/dice": round_ / 10 for site in ("A", "B")}
 
 
 def test_two_starts_give_one_run_with_the_round_as_step(tmp_path: Path) -> None:
     first = FederationWandbLogger()
     run_id = first.bind(tmp_path)
     first.log_hyperparams({"seed": 1})
-    first.log_rows(rows(2, 1))
+    for round_ in (1, 2):
+        first.log_metrics(scores(round_), step=round_)
     first.finalize("success")
     time.sleep(1.1)  # wandb names its folders by the second
     resumed = FederationWandbLogger()
     assert resumed.bind(tmp_path, run_id) == run_id
-    resumed.log_rows(rows(3))
+    resumed.log_metrics(scores(3), step=3)
     resumed.finalize("failed")
 
     logged = history(tmp_path)

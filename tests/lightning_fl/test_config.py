@@ -1,0 +1,80 @@
+"""The traps of configuration, each tried."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lightning_fl.config import make_parser, read_settings
+
+ROOT = Path(__file__).resolve().parents[2]
+QUICKSTART = ["--config", "configs/quickstart.yaml"]
+
+
+@pytest.fixture(autouse=True)
+def _in_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+def resolved(*arguments: str) -> dict[str, Any]:
+    text = read_settings([*QUICKSTART, *arguments]).text
+    settings: dict[str, Any] = yaml.safe_load(text)
+    return settings
+
+
+def test_later_configs_and_arguments_override_earlier_ones(tmp_path: Path) -> None:
+    override = tmp_path / "short.yaml"
+    override.write_text("rounds: 2\ntrainer:\n  local_steps: 7\n")
+    settings = resolved("--config", str(override), "--rounds", "3")
+    assert settings["rounds"] == 3
+    assert settings["trainer"]["local_steps"] == 7
+    assert settings["trainer"]["accelerator"] == "auto"
+
+
+def test_nulls_two_levels_deep_stay_null() -> None:
+    settings = resolved(
+        *("--net.init_args.encoder_weights", "null", "--evaluation.personal_lr", "null"),
+        *("--data.init_args.cache_dir", "null", "--task.init_args.foreground_prior", "null"),
+    )
+    assert settings["net"]["init_args"]["encoder_weights"] is None
+    assert settings["evaluation"]["personal_lr"] is None
+    assert settings["data"]["init_args"]["cache_dir"] is None
+    assert settings["task"]["init_args"]["foreground_prior"] is None
+
+
+def test_the_resolved_config_keeps_nulls_and_reads_back_the_same(tmp_path: Path) -> None:
+    text = read_settings([*QUICKSTART, "--seed", "4"]).text
+    assert "encoder_weights: null" in text
+    file = tmp_path / "resolved.yaml"
+    file.write_text(text)
+    assert read_settings(["--config", str(file)]).text == text
+    assert not {"config", "resume", "validate"} & set(yaml.safe_load(text))
+
+
+def test_the_network_of_another_class_takes_its_own_settings() -> None:
+    settings = resolved("--config", "configs/overrides/monai_basic_unet.yaml")
+    assert settings["net"]["class_path"].endswith("BasicUNet")
+    assert "encoder_name" not in settings["net"]["init_args"]
+
+
+def test_sites_do_not_share_one_network(tmp_path: Path) -> None:
+    experiment = read_settings(QUICKSTART).experiment
+    first, second = (experiment.task(experiment.net) for _ in range(2))
+    # the task holds the one network it was given: a run builds one template and copies it
+    assert first.net is second.net
+
+
+def test_weights_begin_the_same_for_the_same_seed_and_differ_for_another() -> None:
+    nets = [read_settings([*QUICKSTART, "--seed", s]).experiment.net for s in ("1", "1", "2")]
+    first = [next(net.parameters()) for net in nets]
+    assert first[0].equal(first[1])
+    assert not first[0].equal(first[2])
+
+
+def test_help_fits_on_a_few_screens() -> None:
+    text = make_parser().format_help()
+    assert len(text.splitlines()) < 200
+    assert "--resume" in text
+    assert "torch.nn.ReLU" not in text
+    assert "lightning_fl.algorithms.PerFedAvg" in text

@@ -1,0 +1,55 @@
+"""Every YAML file in configs/ runs through train.py with tiny limits."""
+
+from pathlib import Path
+
+import pytest
+
+import train
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+OVERRIDES = sorted((ROOT / "configs" / "overrides").glob("*.yaml"))
+LIMITS = ["--rounds", "1", "--trainer.local_steps", "1", "--trainer.accelerator", "cpu"]
+
+
+def tiny_data(config: Path, cache: Path) -> list[str]:
+    """Arguments that make a config's data small."""
+    if config.stem == "lgg_mri":
+        if not (ROOT.parent / "shared" / "data" / "lgg_mri").is_dir():
+            pytest.skip("needs the brain MRI that lgg_mri.yaml names")
+        return ["--data.init_args.size", "32", "--data.init_args.sites", "[CS, FG, EZ]"]
+    return [
+        *("--data.init_args.size", "32", "--data.init_args.patients", "[3]"),
+        *("--data.init_args.slices", "6", "--data.init_args.batch_size", "2"),
+        *("--data.init_args.cache_dir", str(cache)),
+    ]
+
+
+def run(config: Path, tmp_path: Path, *arguments: str) -> None:
+    status = train.main(
+        [
+            *("--config", str(config), *arguments, "--output", str(tmp_path / "run")),
+            *(*LIMITS, *tiny_data(config, tmp_path / "cache")),
+            *("--evaluation.personal_steps", "[1]", "--evaluation.gallery", "1"),
+        ]
+    )
+    assert status == 0
+    assert (tmp_path / "run" / "report.html").is_file()
+
+
+@pytest.fixture(autouse=True)
+def _in_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_config_runs(config: Path, tmp_path: Path) -> None:
+    run(config, tmp_path)
+
+
+@pytest.mark.parametrize("override", OVERRIDES, ids=lambda path: path.stem)
+def test_override_runs_on_quickstart(override: Path, tmp_path: Path) -> None:
+    run(ROOT / "configs" / "quickstart.yaml", tmp_path, "--config", str(override))
+    assert (tmp_path / "run" / "wandb").exists() == (override.stem == "wandb")

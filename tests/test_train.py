@@ -1,0 +1,138 @@
+"""train.py as a user calls it: commands, files, and what it says about bad input."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from PIL import Image
+
+import train
+
+ROOT = Path(__file__).resolve().parents[1]
+Train = Callable[..., int]
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Arguments of the smallest federation of chest phantoms."""
+    monkeypatch.chdir(ROOT)
+    return [
+        *("--config", "configs/quickstart.yaml", "--output", str(tmp_path / "run")),
+        *("--rounds", "1", "--trainer.local_steps", "1", "--trainer.accelerator", "cpu"),
+        *("--data.init_args.size", "32", "--data.init_args.patients", "[3]"),
+        *("--data.init_args.slices", "6", "--data.init_args.batch_size", "2"),
+        *("--data.init_args.cache_dir", str(tmp_path / "cache")),
+        *("--evaluation.personal_steps", "[1]", "--evaluation.gallery", "1"),
+    ]
+
+
+def refused(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
+    """What train.py says when it refuses; jsonargparse exits, we return a status."""
+    try:
+        status = train.main(arguments)
+    except SystemExit as error:
+        status = int(str(error.code))
+    assert status == 2
+    return capsys.readouterr().err
+
+
+def test_a_run_and_its_repetition_from_its_own_config(tiny: list[str], tmp_path: Path) -> None:
+    assert train.main(tiny) == 0
+    again = ["--config", str(tmp_path / "run" / "config.yaml"), "--output", str(tmp_path / "b")]
+    assert train.main(again) == 0
+    first, second = (json.loads((tmp_path / f / "results.json").read_text()) for f in ("run", "b"))
+    for results in (first, second):
+        del results["costs"]["seconds"]
+    assert first == second
+    assert {"global", "global_bn", "personal"} == set(first["mean"])
+    assert "<svg" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_validate_checks_and_leaves_no_run(
+    tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train.main([*tiny, "--validate"]) == 0
+    assert not (tmp_path / "run").exists()
+    said = capsys.readouterr().out
+    for site in "ABCD":
+        assert f"{site}: 1 patients to train, 1 to validate, 1 to test" in said
+
+
+def test_resume_goes_on_to_more_rounds_and_refuses_other_settings(
+    tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = str(tmp_path / "run")
+    assert train.main(tiny) == 0
+    assert train.main(["--resume", run, "--rounds", "2"]) == 0
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["rounds"] == 2
+    said = refused(capsys, ["--resume", run, "--net.init_args.encoder_depth", "3"])
+    assert "A resumed run keeps its settings, but ['net'] differ" in said
+    said = refused(capsys, ["--resume", run, "--seed", "5"])
+    assert "['seed'] differ" in said
+    said = refused(capsys, tiny)
+    assert f"already holds a run. Go on with it by --resume {run}" in said
+    said = refused(capsys, ["--resume", str(tmp_path / "nothing")])
+    assert "There is no run to resume" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--rouns", "3"], "rouns"),
+        (["--round", "3"], "round"),  # no abbreviations
+        (["--rounds", "three"], 'Parser key "rounds"'),
+        (["--net.init_args.encodr_name", "resnet18"], "Option 'encodr_name' is not accepted"),
+        (["--trainer.local_step", "3"], "local_step"),
+        (["--config", "configs/missing.yaml"], "configs/missing.yaml"),
+        (["--algorithm", "FedMagic"], "FedMagic"),
+        (["--algorithm.init_args.inner_lr", "0"], "Expected `inner_lr` to be positive, but got"),
+        (["--algorithm.init_args.inner_lr", "fast"], "fast"),
+        (["--sites_per_round", "9"], "`sites_per_round` to be between 1 and 4"),
+        (["--data.init_args.sites", "1"], "at least two training sites, but there is 1"),
+        (["--data.init_args.patients", "[2]"], "has 2 patients, but its split needs at least 3"),
+        (["--net.init_args.classes", "2"], "2 channels"),
+        (["--net.init_args.in_channels", "3"], "channels"),
+        (["--data.init_args.slices", "2"], "BatchNorm cannot train on a single value"),
+        (["--evaluation.metric", "f1"], "`evaluation.metric` is 'f1', but the task logs"),
+        (["--data", "datamodules.ImageFolder", "--data.init_args.root", "/nowhere"], "/nowhere"),
+    ],
+)
+def test_bad_settings_are_refused_before_training(
+    tiny: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    assert message in refused(capsys, [*tiny, *arguments])
+    assert not list(tmp_path.rglob("round-*"))
+
+
+def test_an_unreadable_image_is_named(
+    tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for site in ("north", "south"):
+        for patient in range(6):
+            for kind, value in (("images", 90), ("masks", 255)):
+                folder = tmp_path / "scans" / site / kind
+                folder.mkdir(parents=True, exist_ok=True)
+                Image.new("L", (32, 32), value).save(folder / f"p{patient}.png")
+    broken = tmp_path / "scans" / "south" / "images" / "p1.png"
+    broken.write_bytes(broken.read_bytes()[:60])
+    config = yaml.safe_load((ROOT / "configs" / "quickstart.yaml").read_text())
+    config["data"] = {
+        "class_path": "datamodules.ImageFolder",
+        "init_args": {"root": str(tmp_path / "scans"), "patient": "file"},
+    }
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(config))
+    arguments = ["--config", str(file), "--output", str(tmp_path / "run"), "--rounds", "1"]
+    assert str(broken) in refused(capsys, arguments)
+
+
+def test_a_shadowed_package_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(train, "__file__", str(tmp_path / "train.py"))
+    with pytest.raises(SystemExit, match=r"the package 'lightning_fl' should be the folder beside"):
+        train.check_packages()
