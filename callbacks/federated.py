@@ -49,7 +49,8 @@ class FederatedCallback(pl.Callback):
         """
         self.algorithm.check_trainer(trainer, pl_module)
         parameters = [p for p in pl_module.parameters() if p.requires_grad]
-        self._fit = LocalFit(pl_module, parameters, _ExtraPass(trainer, pl_module))
+        extra_pass = _ExtraPass(trainer, pl_module)
+        self._fit = LocalFit(pl_module, parameters, extra_pass, extra_pass.loss_scale)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Hold BatchNorm's statistics fixed where the run says so."""
@@ -90,6 +91,11 @@ class _ExtraPass:
         self.trainer = trainer
         self.module = module
         self._takes_index = "batch_idx" in inspect.signature(module.training_step).parameters
+
+    def loss_scale(self) -> float:
+        """What the GradScaler multiplies losses by at present; 1 without one."""
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        return 1.0 if scaler is None else float(scaler.get_scale())
 
     def __call__(self, batch: Any, autocast: bool) -> Tensor:
         plugin = self.trainer.precision_plugin

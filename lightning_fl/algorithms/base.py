@@ -21,11 +21,13 @@ class LocalFit:
         loss: `training_step`'s loss of a batch at the present weights, as an extra pass: it logs
             nothing and leaves every buffer (BatchNorm statistics) as it was. The second argument
             says whether the pass runs under the Trainer's autocast.
+        loss_scale: what AMP multiplies losses by at present; 1 where it does not.
     """
 
     module: pl.LightningModule
     parameters: Sequence[nn.Parameter]
     loss: Callable[[Any, bool], Tensor]
+    loss_scale: Callable[[], float] = lambda: 1.0
 
 
 class Algorithm:

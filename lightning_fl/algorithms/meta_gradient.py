@@ -27,6 +27,24 @@ def gradient(
     return [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]
 
 
+def at_finite_scale(compute: Callable[[float], list[Tensor]], scale: float) -> list[Tensor]:
+    """A derivative that passes through half precision, where small values become zero.
+
+    The loss is multiplied by `scale` first and the derivative divided by it afterwards, as AMP's
+    GradScaler does; a scale that overflows is lowered by 16 at a time until nothing is infinite.
+
+    Args:
+        compute: the derivative of the loss times its argument.
+        scale: where to begin; 1 for float32 and bfloat16, which need no scaling.
+    """
+    while scale > 1:
+        found = [part / scale for part in compute(scale)]
+        if all(bool(torch.isfinite(part).all()) for part in found):
+            return found
+        scale /= 16
+    return compute(1.0)
+
+
 @torch.no_grad()
 def add_scaled(parameters: Sequence[Tensor], direction: Sequence[Tensor], scale: float) -> None:
     """W <- w + scale * direction, in place."""

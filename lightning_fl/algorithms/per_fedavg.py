@@ -11,6 +11,7 @@ from lightning_fl.algorithms.base import Algorithm, LocalFit
 from lightning_fl.algorithms.meta_gradient import (
     Float64,
     add_scaled,
+    at_finite_scale,
     gradient,
     hessian_product,
     hessian_product_by_differences,
@@ -96,7 +97,11 @@ class PerFedAvg(Algorithm):
         _, support, *rest = batches
         self._outer_weights = [p.detach().clone() for p in fit.parameters]
         self._hessian_batch = rest[0] if rest else None
-        inner = gradient(fit.loss(support, True), fit.parameters)
+
+        def scaled(scale: float) -> list[Tensor]:
+            return gradient(fit.loss(support, True) * scale, fit.parameters)
+
+        inner = at_finite_scale(scaled, fit.loss_scale())
         add_scaled(fit.parameters, inner, -self.inner_lr)
 
     def before_optimizer_step(self, fit: LocalFit) -> None:
@@ -121,7 +126,11 @@ class PerFedAvg(Algorithm):
     ) -> list[Tensor]:
         batch = self._hessian_batch
         if self.order == "exact":
-            return hessian_product(lambda: fit.loss(batch, True), parameters, vector)
+
+            def scaled(scale: float) -> list[Tensor]:
+                return hessian_product(lambda: fit.loss(batch, True) * scale, parameters, vector)
+
+            return at_finite_scale(scaled, fit.loss_scale())
         with Float64(fit.module):
             double = to_float64(batch)
             return hessian_product_by_differences(
