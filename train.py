@@ -59,8 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ConfigError, DataError) as error:
         return _fail(error, 2)
     except (SiteError, TooFewSitesError) as error:
-        if isinstance(error, SiteError) and isinstance(error.__cause__, ConfigError | DataError):
-            return _fail(f"at site {error.site!r}: {error.__cause__}", 2)
+        if isinstance(error, SiteError) and error.op == "describe":  # nothing has begun yet
+            return _fail(f"at site {error.site!r}: {error.__cause__ or error}", 2)
         return _fail(error, 1)
     return 0
 

@@ -38,11 +38,14 @@ class Parser(ArgumentParser):
         """The help text with long lists of classes and the usage block cut."""
         text: str = super().format_help(formatter)
         text = re.sub(r",\s+known\s+subclasses:([^)]*)", _short_list, text)
-        usage = (
-            "usage: train.py --config CONFIG [--config OVERRIDES] [--SETTING VALUE ...]\n\n"
-            "       train.py --resume RUN [--rounds N]\n\n"
+        return self.format_usage() + text[text.index("\n\n") :]
+
+    def format_usage(self) -> str:
+        """The two ways to call train.py, instead of every setting in brackets."""
+        return (
+            "usage: train.py --config CONFIG [--config OVERRIDES] [--SETTING VALUE ...]\n"
+            "       train.py --resume RUN [--rounds N]\n"
         )
-        return usage + text[text.index("\n\n") + 2 :]
 
 
 def _short_list(match: re.Match[str]) -> str:
@@ -142,7 +145,8 @@ def _new_folder(cfg: Namespace, configs: Sequence[str]) -> Path:
     """The folder of a new run, which must not hold another one."""
     name = Path(configs[0]).stem if configs else "run"
     folder = Path(cfg.output or Path("runs") / name / time.strftime("%Y-%m-%d_%H-%M-%S"))
-    if (folder / CONFIG).exists() or (folder / "checkpoints").exists():
+    # a run that failed its first check has left no round, and may be started again
+    if any(folder.glob("checkpoints/round-*")):
         raise ConfigError(
             f"{folder} already holds a run. Go on with it by --resume {folder}, or choose another "
             "folder with --output."

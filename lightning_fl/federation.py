@@ -236,7 +236,8 @@ class Federation:
             values = [scores[site] for site in members if site in scores]
             score = math.fsum(values) / len(values)
             known = state.best_scores.get(name)
-            if known is None or self.evaluation.is_better(score, known):
+            # of equal scores the later round wins, or a task that starts at 0 keeps random weights
+            if known is None or not self.evaluation.is_better(known, score):
                 state.best_scores[name] = score
                 state.best.update(dict.fromkeys(members, state.round))
                 state.best_weights = state.weights

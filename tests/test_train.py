@@ -110,6 +110,20 @@ def test_bad_settings_are_refused_before_training(
     assert not list(tmp_path.rglob("round-*"))
 
 
+def test_a_run_that_failed_its_first_check_may_start_again(
+    tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused(capsys, [*tiny, "--data.init_args.patients", "[2]"])
+    assert train.main(tiny) == 0
+
+
+def test_a_first_step_that_gives_nan_is_refused(
+    tiny: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    rate = ["--task.init_args.optimizer.init_args.lr", "1e30"]
+    assert "at site 'A'" in refused(capsys, [*tiny, *rate])
+
+
 def test_an_unreadable_image_is_named(
     tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

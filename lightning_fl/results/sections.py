@@ -49,7 +49,7 @@ def header(run: RunFolder) -> str:
     if run.results["unseen"]:
         count += f" and {len(run.results['unseen'])} unseen"
     state = "finished" if run.finished else f"NOT FINISHED, as of round {run.results['rounds']}"
-    when = f"{count}, {state} on {run.written:%-d %B %Y at %H:%M} in {run.path.resolve()}"
+    when = f"{count}, {state} on {run.written:%-d %B %Y at %H:%M}, run {run.path.resolve().name}"
     return f"<h1>{escape(title)}</h1>\n" + page.paragraph(when, "soft")
 
 

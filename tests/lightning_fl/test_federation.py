@@ -141,6 +141,11 @@ def test_best_round_is_the_one_with_the_best_validation_mean(tmp_path: Path) -> 
     assert results["best_round"] == min(means, key=lambda r: means[r])
 
 
+def test_of_equal_scores_the_later_round_is_the_best(tmp_path: Path) -> None:
+    results = toy_run(tmp_path, toy_experiment(rounds=3, module=ToyModule(lr=0.0))).start()
+    assert results["best_round"] == 3
+
+
 def test_evaluating_every_second_round_includes_the_last(tmp_path: Path) -> None:
     evaluation = Evaluation("loss", True, every=2, personal_steps=())
     toy_run(tmp_path, toy_experiment(rounds=3, evaluation=evaluation)).start()
