@@ -47,7 +47,10 @@ class Channel:
         Returns:
             Each site's answer, or the SiteError that says why there is none, in sorted order.
         """
-        payloads = {site: message.encode() for site, message in sorted(messages.items())}
+        # a message that goes to many sites is encoded once, or memory would grow with the sites
+        distinct = {id(message): message for message in messages.values()}
+        encoded = {key: message.encode() for key, message in distinct.items()}
+        payloads = {site: encoded[id(message)] for site, message in sorted(messages.items())}
 
         def on_reply(site: str, reply: Reply | SiteError) -> None:
             seconds = reply.seconds if isinstance(reply, Reply) else 0.0

@@ -189,15 +189,12 @@ class Federation:
         blocks = torch.split(weights, BLOCK_BYTES // 4) or (weights,)
         self.monitor.on_operation(round_=state.round, operation="load", sites=len(rounds))
         for step, block in enumerate(blocks):
-            messages = {
-                site: self.channel.message(
-                    round_,
-                    step=step,
-                    info={"blocks": len(blocks)},
-                    tensors={"weights": block.clone()},
-                )
-                for site, round_ in rounds.items()
+            info, tensors = {"blocks": len(blocks)}, {"weights": block.clone()}
+            by_round = {
+                round_: self.channel.message(round_, step=step, info=info, tensors=tensors)
+                for round_ in set(rounds.values())
             }
+            messages = {site: by_round[round_] for site, round_ in rounds.items()}
             self._survivors(state, self.channel.ask("load", messages), "load")
 
     def _finish_round(self, state: RunState) -> None:
