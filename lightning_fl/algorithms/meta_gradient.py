@@ -14,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 def gradient(
     loss: Tensor, parameters: Sequence[Tensor], *, differentiable: bool = False
 ) -> list[Tensor]:
-    """D loss / d parameters; zeros for a parameter that the loss does not depend on.
+    """The derivative of a loss by the parameters; zeros for a parameter that the loss does not depend on.
 
     Args:
         loss: scalar.
@@ -24,7 +24,14 @@ def gradient(
     found = torch.autograd.grad(
         loss, list(parameters), create_graph=differentiable, allow_unused=True
     )
-    return [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]
+    return _zeros_where_unused(found, parameters)
+
+
+def _zeros_where_unused(
+    found: Sequence[Tensor | None], parameters: Sequence[Tensor]
+) -> list[Tensor]:
+    pairs = zip(parameters, found, strict=True)
+    return [torch.zeros_like(p) if g is None else g for p, g in pairs]
 
 
 def at_finite_scale(compute: Callable[[float], list[Tensor]], scale: float) -> list[Tensor]:
@@ -47,7 +54,7 @@ def at_finite_scale(compute: Callable[[float], list[Tensor]], scale: float) -> l
 
 @torch.no_grad()
 def add_scaled(parameters: Sequence[Tensor], direction: Sequence[Tensor], scale: float) -> None:
-    """W <- w + scale * direction, in place."""
+    """Move the weights in place: w <- w + scale * direction."""
     for weight, step in zip(parameters, direction, strict=True):
         weight.add_(step.to(weight.dtype), alpha=scale)
 
@@ -65,10 +72,12 @@ def hessian_product(
     # fused attention kernels have no second derivative
     with sdpa_kernel(SDPBackend.MATH):
         first = gradient(loss(), parameters, differentiable=True)
-        inner = sum((g * v).sum() for g, v in zip(first, vector, strict=True))
-        if not isinstance(inner, Tensor) or not inner.requires_grad:  # linear loss: Hessian is 0
+        curved = [(g, v) for g, v in zip(first, vector, strict=True) if g.requires_grad]
+        if not curved:  # the loss is linear, so its Hessian is zero
             return [torch.zeros_like(p) for p in parameters]
-        return gradient(inner, parameters)
+        outputs, weights = zip(*curved, strict=True)
+        found = torch.autograd.grad(outputs, list(parameters), weights, allow_unused=True)
+    return _zeros_where_unused(found, parameters)
 
 
 def hessian_product_by_differences(

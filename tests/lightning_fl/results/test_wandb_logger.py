@@ -33,6 +33,8 @@ def records(file: Path) -> Iterator[Any]:
         if kind == 0:  # padding up to the next block
             place += BLOCK - place % BLOCK
             continue
+        if place + 7 + size > len(data):  # still being written
+            return
         message += data[place + 7 : place + 7 + size]
         place += 7 + size
         if BLOCK - place % BLOCK < 7:
@@ -53,6 +55,15 @@ def history(run: Path) -> list[dict[str, str]]:
     ]
 
 
+def settled_history(run: Path, entries: int) -> list[dict[str, str]]:
+    """The history once wandb's own process has written that many entries, or after 20 s."""
+    for _ in range(100):
+        if len(history(run)) >= entries:
+            break
+        time.sleep(0.2)
+    return history(run)
+
+
 def scores(round_: int) -> dict[str, float]:
     return {f"{site}/global/val/dice": round_ / 10 for site in ("A", "B")}
 
@@ -70,7 +81,7 @@ def test_two_starts_give_one_run_with_the_round_as_step(tmp_path: Path) -> None:
     resumed.log_metrics(scores(3), step=3)
     resumed.finalize("failed")
 
-    logged = history(tmp_path)
+    logged = settled_history(tmp_path, 3)
     assert [entry["round"] for entry in logged] == ["1", "2", "3"]
     assert logged[1]["A/global/val/dice"] == logged[1]["B/global/val/dice"] == "0.2"
     files = list(tmp_path.glob("wandb/offline-run-*/*.wandb"))
