@@ -14,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 def gradient(
     loss: Tensor, parameters: Sequence[Tensor], *, differentiable: bool = False
 ) -> list[Tensor]:
-    """The derivative of a loss by the parameters; zeros for a parameter that the loss does not depend on.
+    """The derivative of a loss by its parameters; zeros where it does not depend on one.
 
     Args:
         loss: scalar.

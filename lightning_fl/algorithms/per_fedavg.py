@@ -115,7 +115,7 @@ class PerFedAvg(Algorithm):
         self._hessian_batch = None
 
     def _subtract_hessian_term(self, fit: LocalFit) -> None:
-        """G <- g - alpha Hess f(w; D'') g, for the g that Lightning left in `.grad`."""
+        """Turn the g that Lightning left in `.grad` into g - alpha Hess f(w; D'') g."""
         trained = [p for p in fit.parameters if p.grad is not None]
         outer = [p.grad for p in trained if p.grad is not None]
         product = self._hessian_product(fit, trained, outer)
