@@ -1,7 +1,7 @@
 """What a federated method is: both of its halves, the site's and the coordinator's."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytorch_lightning as pl
@@ -21,6 +21,7 @@ class LocalFit:
         loss: `training_step`'s loss of a batch at the present weights, as an extra pass: it logs
             nothing and leaves every buffer (BatchNorm statistics) as it was. The second argument
             says whether the pass runs under the Trainer's autocast.
+        spare: memory that an algorithm may use again in the next step of this fit.
         loss_scale: what AMP multiplies losses by at present; 1 where it does not.
     """
 
@@ -28,6 +29,7 @@ class LocalFit:
     parameters: Sequence[nn.Parameter]
     loss: Callable[[Any, bool], Tensor]
     loss_scale: Callable[[], float] = lambda: 1.0
+    spare: list[Tensor] = field(default_factory=list)
 
 
 class Algorithm:

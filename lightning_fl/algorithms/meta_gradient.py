@@ -53,10 +53,41 @@ def at_finite_scale(compute: Callable[[float], list[Tensor]], scale: float) -> l
 
 
 @torch.no_grad()
-def add_scaled(parameters: Sequence[Tensor], direction: Sequence[Tensor], scale: float) -> None:
-    """Move the weights in place: w <- w + scale * direction."""
-    for weight, step in zip(parameters, direction, strict=True):
-        weight.add_(step.to(weight.dtype), alpha=scale)
+def move(
+    parameters: Sequence[Tensor],
+    direction: Sequence[Tensor],
+    scale: float,
+    spare: list[Tensor] | None = None,
+) -> list[Tensor]:
+    """Give the parameters the values w + scale * direction.
+
+    The sums take the place of the tensors that hold w, which is one pass over the memory; copying
+    w away and back would be three.
+
+    Args:
+        parameters: hold w.
+        direction: shapes as w.
+        scale: factor of the direction.
+        spare: memory for the sums, filled at the first call and used again at the next ones; new
+            memory for each step can cost as much as the step's arithmetic.
+
+    Returns:
+        The tensors that hold w, for `put_back`.
+    """
+    here = [weight.data for weight in parameters]
+    if spare is None:
+        spare = []
+    if not spare:
+        spare.extend(torch.empty_like(value) for value in here)
+    for weight, value, step, total in zip(parameters, here, direction, spare, strict=True):
+        weight.data = torch.add(value, step.to(value.dtype), alpha=scale, out=total)
+    return here
+
+
+def put_back(parameters: Sequence[Tensor], here: Sequence[Tensor]) -> None:
+    """Give the parameters the tensors back that `move` returned."""
+    for weight, value in zip(parameters, here, strict=True):
+        weight.data = value
 
 
 def hessian_product(
@@ -108,21 +139,13 @@ def hessian_product_by_differences(
     if not norm > 0:
         return [torch.zeros_like(p) for p in parameters]
     delta = reach / float(norm)
-    here = [p.detach().clone() for p in parameters]
-    add_scaled(parameters, vector, delta)
+    here = move(parameters, vector, delta)
     ahead = gradient(loss(), parameters)
-    restore(parameters, here)
-    add_scaled(parameters, vector, -delta)
+    put_back(parameters, here)
+    move(parameters, vector, -delta)
     behind = gradient(loss(), parameters)
-    restore(parameters, here)
+    put_back(parameters, here)
     return [(a - b) / (2 * delta) for a, b in zip(ahead, behind, strict=True)]
-
-
-@torch.no_grad()
-def restore(parameters: Sequence[Tensor], values: Sequence[Tensor]) -> None:
-    """Give the parameters their former values back, exactly."""
-    for weight, value in zip(parameters, values, strict=True):
-        weight.copy_(value)
 
 
 class Float64:

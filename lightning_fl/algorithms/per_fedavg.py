@@ -10,12 +10,12 @@ from torch import Tensor
 from lightning_fl.algorithms.base import Algorithm, LocalFit
 from lightning_fl.algorithms.meta_gradient import (
     Float64,
-    add_scaled,
     at_finite_scale,
     gradient,
     hessian_product,
     hessian_product_by_differences,
-    restore,
+    move,
+    put_back,
 )
 from lightning_fl.batch_norm import BatchNormPolicy
 from lightning_fl.batches import to_float64
@@ -95,20 +95,19 @@ class PerFedAvg(Algorithm):
     def before_batch(self, fit: LocalFit, batches: Sequence[Any]) -> None:
         """Move from w to w~ with a gradient on D; Lightning then takes the gradient on D'."""
         _, support, *rest = batches
-        self._outer_weights = [p.detach().clone() for p in fit.parameters]
         self._hessian_batch = rest[0] if rest else None
 
         def scaled(scale: float) -> list[Tensor]:
             return gradient(fit.loss(support, True) * scale, fit.parameters)
 
         inner = at_finite_scale(scaled, fit.loss_scale())
-        add_scaled(fit.parameters, inner, -self.inner_lr)
+        self._outer_weights = move(fit.parameters, inner, -self.inner_lr, fit.spare)
 
     def before_optimizer_step(self, fit: LocalFit) -> None:
         """Go back to w, where the optimiser applies the meta-gradient."""
         if self._outer_weights is None:
             raise RuntimeError("PerFedAvg's outer step was reached without an inner step.")
-        restore(fit.parameters, self._outer_weights)
+        put_back(fit.parameters, self._outer_weights)
         self._outer_weights = None
         if self.order != "first":
             self._subtract_hessian_term(fit)
@@ -119,7 +118,9 @@ class PerFedAvg(Algorithm):
         trained = [p for p in fit.parameters if p.grad is not None]
         outer = [p.grad for p in trained if p.grad is not None]
         product = self._hessian_product(fit, trained, outer)
-        add_scaled(outer, product, -self.inner_lr)
+        with torch.no_grad():
+            for part, term in zip(outer, product, strict=True):
+                part.sub_(term.to(part.dtype), alpha=self.inner_lr)
 
     def _hessian_product(
         self, fit: LocalFit, parameters: Sequence[Tensor], vector: list[Tensor]
