@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0 for success, 1 for a run that could not go on (it is saved), 2 for
-        settings or data that cannot work.
+        settings or data that cannot work, 130 for a run stopped by Ctrl-C (it is saved).
     """
     from callbacks import FederatedCallback, progress_monitor
     from lightning_fl.config import read_settings
@@ -62,6 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(error, SiteError) and error.op == "describe":  # nothing has begun yet
             return _fail(f"at site {error.site!r}: {error.__cause__ or error}", 2)
         return _fail(error, 1)
+    except KeyboardInterrupt:
+        return _fail("interrupted; go on with --resume and the run's folder", 130)
     return 0
 
 

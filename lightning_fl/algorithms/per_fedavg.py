@@ -40,9 +40,10 @@ class PerFedAvg(Algorithm):
 
     Args:
         inner_lr: alpha, the rate of the inner gradient step, > 0.
-        order: "first" drops the Hessian (2 gradients a step), "exact" multiplies with it by
-            double backward (about 4.4), "hessian_free" by differences of gradients in float64 (4,
-            two of them in double precision; slow on GPUs without it).
+        order: "first" drops the Hessian; a step takes two gradients. "exact" multiplies with it by
+            double backward; a step takes the time of five to seven gradients. "hessian_free"
+            multiplies by differences of gradients in float64; a step takes four gradients, two of
+            them in double precision, which is slow on a CPU and on GPUs without it.
         batch_norm: "average", "local" (FedBN) or "freeze".
 
     Raises:
