@@ -47,13 +47,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from lightning_fl.experiment import Run
 
     _quiet_libraries()
+    folder: Path | None = None
     try:
         settings = read_settings(sys.argv[1:] if arguments is None else arguments)
+        folder = settings.folder
         with closing(progress_monitor()) as monitor:
             run = Run(settings.experiment, settings.folder, FederatedCallback, monitor)
             if settings.validate:
                 _say_what_was_found(run.validate())
             else:
+                run.state()  # refuses what cannot be resumed before config.yaml is written
                 settings.save()
                 run.start()
     except (ConfigError, DataError) as error:
@@ -61,9 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (SiteError, TooFewSitesError) as error:
         if isinstance(error, SiteError) and error.op == "describe":  # nothing has begun yet
             return _fail(f"at site {error.site!r}: {error.__cause__ or error}", 2)
-        return _fail(error, 1)
+        return _fail(f"{error}\nGo on with --resume {folder}", 1)
     except KeyboardInterrupt:
-        return _fail("interrupted; go on with --resume and the run's folder", 130)
+        return _fail(f"interrupted; go on with --resume {folder}", 130)
     return 0
 
 

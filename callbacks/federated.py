@@ -1,17 +1,19 @@
 """FederatedCallback: turns Lightning's hooks into the steps of a federated algorithm."""
 
+import copy
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
+from torchmetrics import Metric
 
 from lightning_fl.algorithms import Algorithm, LocalFit
 from lightning_fl.batch_norm import freeze_batch_norm
-from lightning_fl.batches import cut, replace
+from lightning_fl.batches import contents, cut, replace
 from lightning_fl.errors import ConfigError
 
 
@@ -40,6 +42,7 @@ class FederatedCallback(pl.Callback):
     def __init__(self, algorithm: Algorithm) -> None:
         self.algorithm = algorithm
         self._fit: LocalFit | None = None
+        self._give_back: Callable[[], None] | None = None
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Check that the algorithm can work with this Trainer and module.
@@ -64,6 +67,7 @@ class FederatedCallback(pl.Callback):
         count = self.algorithm.batches_per_step
         batches = cut(batch, count) if count > 1 else [batch]
         if count > 1:
+            self._give_back = contents(batch)
             replace(batch, batches[0])
         self.algorithm.before_batch(self._current(), batches)
 
@@ -73,6 +77,34 @@ class FederatedCallback(pl.Callback):
         """Let the algorithm make its gradient out of the one Lightning computed."""
         with torch.enable_grad():  # `optimizer.step` switches gradients off around this hook
             self.algorithm.before_optimizer_step(self._current())
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Give the loader its whole batch back, in case it hands it out again."""
+        self._end_step()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """The same where a hook of the module has skipped the step."""
+        self._end_step()
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Leave the module with the weights it had before the step that failed."""
+        self._end_step()
+
+    def _end_step(self) -> None:
+        if self._give_back is not None:
+            self._give_back()
+            self._give_back = None
+        if self._fit is not None:
+            self.algorithm.end_step(self._fit)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Let go of the module."""
@@ -90,7 +122,8 @@ class _ExtraPass:
     def __init__(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self.trainer = trainer
         self.module = module
-        self._takes_index = "batch_idx" in inspect.signature(module.training_step).parameters
+        # Lightning's own rule: a second parameter of any name is the index of the batch
+        self._takes_index = len(inspect.signature(module.training_step).parameters) > 1
 
     def loss_scale(self) -> float:
         """What the GradScaler multiplies losses by at present; 1 without one."""
@@ -126,10 +159,24 @@ def _silent(module: pl.LightningModule) -> Iterator[None]:
 
 @contextmanager
 def _buffers_kept(module: nn.Module) -> Iterator[None]:
-    """Give every buffer its value back afterwards."""
-    saved = [(buffer, buffer.detach().clone()) for buffer in module.buffers()]
+    """Give every buffer and every torchmetrics state its value back afterwards."""
+    saved = [
+        (owner, name, buffer, buffer.detach().clone())
+        for owner in module.modules()
+        for name, buffer in owner.named_buffers(recurse=False)
+    ]
+    metrics = [m for m in module.modules() if isinstance(m, Metric)]
+    states = [copy.deepcopy({k: v for k, v in vars(m).items() if k in _kept(m)}) for m in metrics]
     try:
         yield
     finally:
-        for buffer, value in saved:
+        for owner, name, buffer, value in saved:
             buffer.data.copy_(value)
+            owner._buffers[name] = buffer  # also where the pass has put another tensor there
+        for metric, state in zip(metrics, states, strict=True):
+            vars(metric).update(state)
+
+
+def _kept(metric: Metric) -> set[str]:
+    """Names of what a metric's update changes."""
+    return {*metric._defaults, "_update_count", "_computed", "_forward_cache"}

@@ -1,6 +1,6 @@
 """Cut a batch of any nested structure into disjoint parts."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -87,6 +87,28 @@ def replace(batch: Any, part: Any) -> None:
     elif isinstance(batch, list | tuple):
         for value, new in zip(batch, part, strict=True):
             replace(value, new)
+
+
+def contents(batch: Any) -> Callable[[], None]:
+    """Remember what a batch holds; calling the result undoes `replace`."""
+    tensors = [(leaf, leaf.data) for leaf in _leaves(batch)]
+    lists = [(texts, list(texts)) for texts in _text_lists(batch)]
+
+    def give_back() -> None:
+        for leaf, data in tensors:
+            leaf.data = data
+        for texts, whole in lists:
+            texts[:] = whole
+
+    return give_back
+
+
+def _text_lists(batch: Any) -> Iterator[list[Any]]:
+    if isinstance(batch, list) and next(_leaves(batch), None) is None:
+        yield batch
+    elif isinstance(batch, Mapping | list | tuple):
+        for value in batch.values() if isinstance(batch, Mapping) else batch:
+            yield from _text_lists(value)
 
 
 def to_float64(batch: Any) -> Any:

@@ -64,7 +64,7 @@ class Channel:
                 size = len(payloads[site]) + len(reply.payload)
                 row = CostRow(messages[site].round, site, op, size, reply.seconds)
                 self.on_cost(row)
-            answers[site] = self._answer(site, op, reply)
+            answers[site] = self._answer(site, op, messages[site], reply)
         return answers
 
     def ask_all(self, op: str, messages: Mapping[str, Message]) -> dict[str, Message]:
@@ -80,15 +80,18 @@ class Channel:
             answers[site] = answer
         return answers
 
-    def _answer(self, site: str, op: str, reply: Reply | SiteError) -> Message | SiteError:
+    def _answer(
+        self, site: str, op: str, asked: Message, reply: Reply | SiteError
+    ) -> Message | SiteError:
         if isinstance(reply, SiteError):
             return reply
         try:
             answer = Message.decode(reply.payload)
         except MessageError as error:
             return SiteError(site, op, "failed", str(error))
-        if answer.sender != site or answer.run != self.run:
-            return SiteError(
-                site, op, "failed", f"answered as {answer.sender!r} of run {answer.run!r}"
-            )
+        expected = (site, self.run, asked.round, asked.step)
+        found = (answer.sender, answer.run, answer.round, answer.step)
+        if found != expected:
+            detail = f"answered as (site, run, round, step) {found} instead of {expected}"
+            return SiteError(site, op, "failed", detail)
         return answer

@@ -29,6 +29,7 @@ class RunState:
         round: rounds that are done.
         best: for each site the round its final model comes from; the same for all, unless every
             site trains alone.
+        best_before: what `best` was before it last changed.
         best_scores: the validation score of that round, by site, or one under "mean".
         dropped: one entry for each time a site was dropped.
         rows: how many rows of metrics.csv and costs.csv belong to these rounds.
@@ -40,6 +41,7 @@ class RunState:
     best_weights: Tensor
     round: int = 0
     best: dict[str, int] = field(default_factory=dict)
+    best_before: dict[str, int] = field(default_factory=dict)
     best_scores: dict[str, float] = field(default_factory=dict)
     dropped: list[dict[str, Any]] = field(default_factory=list)
     rows: tuple[int, int] = (0, 0)

@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ from lightning_fl.experiment import Experiment
 from lightning_fl.seeds import derive_seed, seed_all
 
 CONFIG = "config.yaml"
-MAY_CHANGE = frozenset({"rounds", "engine", "trainer", "callbacks", "loggers", "output"})
+MAY_CHANGE = frozenset(
+    {"rounds", "min_sites", "engine", "trainer.accelerator", "trainer.device", "loggers", "output"}
+)
 """Settings that a resumed run may have otherwise than the run it goes on with."""
 COMMANDS = ("config", "resume", "validate")
 """Arguments that say what to do, and are no setting of the run."""
@@ -118,7 +121,10 @@ def read_settings(arguments: Sequence[str]) -> Settings:
             raise ConfigError(f"There is no run to resume in {early.resume!r}: no {saved}.")
         cfg = parser.parse_args(["--config", str(saved), *arguments])
         _refuse_changes(parser, cfg, saved)
-    folder = Path(early.resume) if early.resume else _new_folder(cfg, early.config)
+    if early.validate:
+        folder = Path()  # nothing is written
+    else:
+        folder = Path(early.resume) if early.resume else _new_folder(cfg, early.config)
     return Settings(_build(parser, cfg), folder, early.validate, _dump(parser, cfg))
 
 
@@ -144,13 +150,28 @@ def _fields() -> frozenset[str]:
 def _new_folder(cfg: Namespace, configs: Sequence[str]) -> Path:
     """The folder of a new run, which must not hold another one."""
     name = Path(configs[0]).stem if configs else "run"
-    folder = Path(cfg.output or Path("runs") / name / time.strftime("%Y-%m-%d_%H-%M-%S"))
+    if cfg.output is None:
+        return _unique_folder(Path("runs") / name / time.strftime("%Y-%m-%d_%H-%M-%S"))
+    folder = Path(cfg.output)
     # a run that failed its first check has left no round, and may be started again
     if any(folder.glob("checkpoints/round-*")):
         raise ConfigError(
             f"{folder} already holds a run. Go on with it by --resume {folder}, or choose another "
             "folder with --output."
         )
+    return folder
+
+
+def _unique_folder(folder: Path) -> Path:
+    """Make a folder that no other run has, also where two start in the same second."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for number in count(2):
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            folder = folder.with_name(f"{folder.name.split('.')[0]}.{number}")
+        else:
+            break
     return folder
 
 
@@ -167,6 +188,8 @@ def _refuse_changes(parser: Parser, cfg: Namespace, saved: Path) -> None:
     """A run goes on with the settings it began with, but for those in MAY_CHANGE."""
     before: dict[str, Any] = yaml.safe_load(saved.read_text(encoding="utf-8"))
     after: dict[str, Any] = yaml.safe_load(_dump(parser, cfg))
+    for settings in (before, after):
+        settings.update({f"trainer.{k}": v for k, v in settings.pop("trainer").items()})
     changed = [k for k in after if k not in MAY_CHANGE and before.get(k) != after[k]]
     if changed:
         raise ConfigError(

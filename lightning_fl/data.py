@@ -172,6 +172,14 @@ class FederatedDataModule(pl.LightningDataModule, ABC):
             for part in ("train", "val", "test")
         }
 
+    def split_by_site(self) -> dict[str, tuple[str, ...]]:
+        """The patients of this hospital (of all, if pooled), by "site/part"."""
+        return {
+            f"{site}/{part}": getattr(self.split(site), part)
+            for site in self._bound_sites()
+            for part in ("train", "val", "test")
+        }
+
     def check(self) -> None:
         """Read every file of this hospital once and raise DataError for what would fail later.
 

@@ -2,7 +2,6 @@
 
 import json
 import secrets
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +17,7 @@ from torch import nn
 from lightning_fl.aggregation import Aggregator
 from lightning_fl.algorithms import Algorithm
 from lightning_fl.atomic import write_bytes
-from lightning_fl.channel import Channel
+from lightning_fl.channel import COORDINATOR, Channel
 from lightning_fl.checkpoint import Checkpoints, RunState
 from lightning_fl.data import POOLED, FederatedDataModule
 from lightning_fl.engines import Engine
@@ -89,6 +88,9 @@ class Experiment:
                 f"A federation needs at least two training sites, but there is {len(sites)}: "
                 f"{list(sites)}. For one hospital use Lightning's Trainer alone."
             )
+        reserved = {POOLED, COORDINATOR, "global", "mean", "worst"} & {*self.data.site_names()}
+        if reserved:
+            raise ConfigError(f"A hospital cannot be called {sorted(reserved)}; rename its folder.")
         if self.rounds < 1:
             raise ConfigError(f"Expected `rounds` to be at least 1, but got {self.rounds}.")
         pooled = self.algorithm.pools_data
@@ -148,14 +150,8 @@ class Run:
             SiteError: a site cannot take part.
             TooFewSitesError: too few sites were left in a round; the run is saved.
         """
+        state = self.state()
         checkpoints = Checkpoints(self.folder / "checkpoints")
-        state = checkpoints.latest() or self._fresh()
-        if state.fingerprint != self.layout.fingerprint:
-            raise ConfigError(
-                f"The run in {self.folder} has another network (layout {state.fingerprint}) than "
-                f"these settings (layout {self.layout.fingerprint}). Resume it with the network it "
-                "began with, or start a new run in another folder."
-            )
         self.run_id = state.run
         self._tell_loggers()
         results = self._with_federation(checkpoints, state, lambda f: self._federate(f, state))
@@ -163,6 +159,26 @@ class Run:
         write_report(self.folder)
         self.monitor.on_run_end(results=results, run=str(self.folder))
         return results
+
+    def state(self) -> RunState:
+        """Where the run stands: its last checkpoint, or the beginning.
+
+        Raises:
+            ConfigError: the checkpoint is damaged or does not belong to these settings.
+        """
+        state = Checkpoints(self.folder / "checkpoints").latest() or self._fresh()
+        if state.fingerprint != self.layout.fingerprint:
+            raise ConfigError(
+                f"The run in {self.folder} has another network (layout {state.fingerprint}) than "
+                f"these settings (layout {self.layout.fingerprint}). Resume it with the network it "
+                "began with, or start a new run in another folder."
+            )
+        if state.round > self.plan.rounds:
+            raise ConfigError(
+                f"The run in {self.folder} has {state.round} rounds already, but `rounds` is "
+                f"{self.plan.rounds}. Give at least {state.round}."
+            )
+        return state
 
     def validate(self) -> dict[str, Message]:
         """Check settings, data and shapes by one step at every site, and stop.
@@ -271,7 +287,7 @@ class Run:
         for name in (*self.plan.evaluating, *self.plan.unseen):
             personal = self._site_folder(name) / "personal.safetensors"
             if personal.is_file():
-                shutil.copyfile(personal, models / f"{name}.safetensors")
+                write_bytes(models / f"{name}.safetensors", personal.read_bytes())
 
     def _site_folder(self, name: str) -> Path:
         return self.folder / "checkpoints" / "sites" / name

@@ -1,6 +1,5 @@
 """The round loop: train, aggregate, broadcast, evaluate, save; then personalise and test once."""
 
-import logging
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -21,8 +20,6 @@ from lightning_fl.personalisation import Evaluation
 from lightning_fl.records import MetricRow
 from lightning_fl.results.recorder import Recorder
 from lightning_fl.seeds import derive_seed
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -149,7 +146,8 @@ class Federation:
         round_ = state.round + 1
         chosen = self.plan.chosen(round_)
         self.monitor.on_operation(round_=round_, operation="train", sites=len(chosen))
-        keep = sorted(set(state.best.values()))
+        # the checkpoint before the last must stay usable too, should the last be damaged
+        keep = sorted({round_ - 2, *state.best.values(), *state.best_before.values()})
         message = self.channel.message(round_, info={"keep": keep})
         answers = self.channel.ask("train", dict.fromkeys(chosen, message))
         trained = self._survivors(state, answers, "train")
@@ -195,7 +193,8 @@ class Federation:
                 for round_ in set(rounds.values())
             }
             messages = {site: by_round[round_] for site, round_ in rounds.items()}
-            self._survivors(state, self.channel.ask("load", messages), "load")
+            kept = self._survivors(state, self.channel.ask("load", messages), "load")
+            rounds = {site: round_ for site, round_ in rounds.items() if site in kept}
 
     def _finish_round(self, state: RunState) -> None:
         """Evaluate the round's weights, remember the best, and save everything."""
@@ -230,12 +229,14 @@ class Federation:
         else:
             groups = {"mean": [*self.plan.evaluating]} if scores else {}
         for name, members in groups.items():
-            values = [scores[site] for site in members if site in scores]
-            score = math.fsum(values) / len(values)
+            if not set(members) <= set(scores):
+                continue  # a mean without its hardest site would look better than it is
+            score = math.fsum(scores[site] for site in members) / len(members)
             known = state.best_scores.get(name)
             # of equal scores the later round wins, or a task that starts at 0 keeps random weights
             if known is None or not self.evaluation.is_better(known, score):
                 state.best_scores[name] = score
+                state.best_before.update({m: state.best.get(m, 0) for m in members})
                 state.best.update(dict.fromkeys(members, state.round))
                 state.best_weights = state.weights
 
@@ -261,7 +262,15 @@ class Federation:
             site: {**answer.info["personalisation"], "round": rounds[site]}
             for site, answer in finished.items()
         }
-        return self.recorder.write(state, final, choices)
+        results = self.recorder.write(state, final, choices)
+        missing = sorted(set(self.plan.evaluating) - set(finished))
+        if missing:
+            reasons = "; ".join(d["reason"] for d in state.dropped[-len(missing) :])
+            raise TooFewSitesError(
+                f"The final evaluation failed at {missing}: {reasons}. All rounds are saved; "
+                "resume the run to evaluate again."
+            )
+        return results
 
     def _survivors(
         self, state: RunState, answers: Mapping[str, Message | SiteError], operation: str
@@ -276,6 +285,5 @@ class Federation:
             reason = f"{site}: {answer.detail}"
             entry = {"round": round_, "site": site, "operation": operation, "reason": reason}
             state.dropped.append(entry)
-            _log.warning("%s", answer)
             self.monitor.on_site_lost(round_=round_, site=site, reason=answer.detail)
         return kept

@@ -71,11 +71,13 @@ class Progress:
         steps: optimiser steps that have been made.
         schedulers: `state_dict` of each learning-rate scheduler. Optimisers themselves start
             afresh in every round, because their moments belong to other weights.
+        precision: state of AMP's GradScaler, where there is one.
     """
 
     epochs: int = 0
     steps: int = 0
     schedulers: tuple[dict[str, Any], ...] = field(default=())
+    precision: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """As text, for a site's private state."""
@@ -85,7 +87,7 @@ class Progress:
     def from_json(cls, text: str) -> "Progress":
         """Back from `to_json`."""
         raw = json.loads(text)
-        return cls(raw["epochs"], raw["steps"], tuple(raw["schedulers"]))
+        return cls(raw["epochs"], raw["steps"], tuple(raw["schedulers"]), raw["precision"])
 
 
 class _CarryOn(pl.Callback):
@@ -101,6 +103,8 @@ class _CarryOn(pl.Callback):
             rates = config.scheduler.get_last_lr()
             for group, rate in zip(config.scheduler.optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate
+        if self.progress.precision:
+            trainer.precision_plugin.load_state_dict(self.progress.precision)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         states = (config.scheduler.state_dict() for config in trainer.lr_scheduler_configs)
@@ -108,6 +112,7 @@ class _CarryOn(pl.Callback):
             trainer.current_epoch,
             trainer.global_step,
             tuple(json.loads(json.dumps(state)) for state in states),
+            json.loads(json.dumps(trainer.precision_plugin.state_dict())),
         )
 
 
@@ -180,8 +185,17 @@ def evaluate(
     loader: DataLoader[Any],
     split: Literal["val", "test"],
     options: TrainerOptions,
+    *,
+    batches: float = 1.0,
 ) -> dict[str, float]:
     """What `validation_step` (or, for "test", `test_step`) logs over a loader.
+
+    Args:
+        module: is not changed.
+        loader: batches of either split.
+        split: whose step of the module is run.
+        options: of the run's Trainer.
+        batches: how many of the loader's batches, or 1.0 for all.
 
     Returns:
         Metrics by name, without the split's own prefix: "val/dice" and "val_dice" become "dice".
@@ -189,7 +203,7 @@ def evaluate(
     Raises:
         ConfigError: the module logs nothing there.
     """
-    trainer = make_trainer(options)
+    trainer = make_trainer(options, limit_val_batches=batches, limit_test_batches=batches)
     run = trainer.validate if split == "val" else trainer.test
     [metrics] = run(module, loader, verbose=False) or [{}]
     if not metrics:

@@ -53,7 +53,7 @@ class Message:
                 of this package.
         """
         magic, digest, body = payload[:8], payload[8:40], payload[40:]
-        if magic[:7] == MAGIC[:7] and magic != MAGIC:
+        if len(magic) == 8 and magic[:7] == MAGIC[:7] and magic != MAGIC:
             raise MessageError(
                 f"A message has version {magic[7]}, but this side speaks {MAGIC[7]}. Install the "
                 "same lightning-fl on both sides."

@@ -1,6 +1,5 @@
 """One forward and one backward step before a run, so that it fails now and not in an hour."""
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,7 +7,8 @@ import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
 from lightning_fl.errors import ConfigError, NonFiniteError
-from lightning_fl.fitting import TrainerOptions, make_trainer
+from lightning_fl.fitting import TrainerOptions, evaluate, make_trainer
+from lightning_fl.parameters import is_finite
 
 
 def rehearse(
@@ -31,7 +31,7 @@ def rehearse(
         options: of the run's Trainer.
 
     Returns:
-        Names of the validation metrics that the module logs, without "val/".
+        Names of the metrics that the module logs in validation and in test.
 
     Raises:
         ConfigError: BatchNorm is left with a single value for each channel.
@@ -45,11 +45,11 @@ def rehearse(
         options,
         max_steps=1,
         limit_train_batches=options.accumulate_grad_batches,
-        limit_val_batches=1,
+        limit_val_batches=0,
         callbacks=list(callbacks),
     )
     try:
-        trainer.fit(module, train, val)
+        trainer.fit(module, train)
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):
             raise
@@ -58,6 +58,8 @@ def rehearse(
             "size, or give the site more training images."
         ) from error
     logged = {k: float(v) for k, v in trainer.callback_metrics.items()}
-    if any(value != value for value in logged.values()):
-        raise NonFiniteError(f"the very first training step gave NaN: {logged}")
-    return {re.sub("^val[/_]", "", name) for name in logged if name.startswith("val")}
+    if not is_finite(module.state_dict()) or any(v != v for v in logged.values()):
+        raise NonFiniteError(f"the very first training step gave NaN or infinity: {logged}")
+    scores = evaluate(module, val, "val", options, batches=1)
+    # the test step is tried on validation images; test images are for the end alone
+    return set(scores) & set(evaluate(module, val, "test", options, batches=1))

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -82,7 +81,7 @@ class Site:
         self.seed = seed
         self.store = SiteStore(folder)
         self.layout = make_layout(template, algorithm.local_entries(template))
-        self._incoming: list[Tensor] = []
+        self._received = 0
         self._operations: dict[str, SiteOperation] = {
             "describe": self._describe,
             "load": self._load,
@@ -139,6 +138,7 @@ class Site:
         unseen = self.name in self.data.unseen
         if not unseen and sizes["train"] == 0:
             raise DataError(f"Site {self.name!r} has no training images.")
+        self.store.check_split(self.data.split_by_site())
         if message.info.get("check_data"):
             self.data.check()
         if sizes["train"]:
@@ -158,24 +158,26 @@ class Site:
         if self.evaluation.metric not in logged:
             raise ConfigError(
                 f"`evaluation.metric` is {self.evaluation.metric!r}, but the task logs "
-                f"{sorted(logged)} in validation."
+                f"{sorted(logged)} in validation and test."
             )
 
     def _load(self, message: Message) -> Answer:
         """Receive the global weights, in blocks; `blocks` says how many there are."""
         if message.step == 0:
-            self._incoming = []
-        if message.step != len(self._incoming):
+            self._received = 0
+        if message.step != self._received:
             raise MessageError(
-                f"Site {self.name!r} expected block {len(self._incoming)} of the weights, but got "
+                f"Site {self.name!r} expected block {self._received} of the weights, but got "
                 f"{message.step}; send them from block 0 again."
             )
-        self._incoming.append(message.tensors["weights"])
-        if len(self._incoming) == message.info["blocks"]:
-            weights = torch.cat(self._incoming)
+        blocks = message.info["blocks"]
+        if blocks > 1:  # kept in files, so that memory does not grow with the sites
+            self.store.save_block(message.step, message.tensors["weights"])
+        self._received += 1
+        if self._received == blocks:
+            weights = self.store.join_blocks(blocks) if blocks > 1 else message.tensors["weights"]
             from_vector(weights, self.layout)  # refuses a wrong length before it is kept
             self.store.save_weights(message.round, weights)
-            self._incoming = []
         return Answer({}, {})
 
     def _train(self, message: Message) -> Answer:

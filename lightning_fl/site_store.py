@@ -1,5 +1,7 @@
 """What a site keeps in its own folder between operations, so that memory holds no model."""
 
+import hashlib
+import json
 import re
 from collections.abc import Collection
 from pathlib import Path
@@ -10,6 +12,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from lightning_fl.atomic import write_bytes
+from lightning_fl.errors import DataError
 from lightning_fl.fitting import Progress
 from lightning_fl.parameters import State
 
@@ -39,6 +42,35 @@ class SiteStore:
             ValueError: the weights that are here belong to another round.
         """
         return self._of_round("weights", round_)
+
+    def save_block(self, step: int, block: Tensor) -> None:
+        """Keep one block of global weights that come in several."""
+        self._save(f"block-{step:05d}", {"vector": block})
+
+    def join_blocks(self, count: int) -> Tensor:
+        """The weights whose blocks 0 to `count` - 1 are here; the blocks are deleted."""
+        names = [f"block-{step:05d}" for step in range(count)]
+        weights = torch.cat([self._load(name)["vector"] for name in names])
+        for name in names:
+            self._path(name).unlink()
+        return weights
+
+    def check_split(self, split: dict[str, tuple[str, ...]]) -> None:
+        """Remember which patients train, validate and test, and refuse another split later.
+
+        Raises:
+            DataError: the run began with other patients; a training patient could be tested.
+        """
+        text = json.dumps(split, sort_keys=True)
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        file = self.folder / "split.sha256"
+        if file.exists() and file.read_text() != digest:
+            raise DataError(
+                f"The patients in {self.folder.name!r} or their split are not those the run began "
+                "with, so patients it has trained on could be tested. Put the data back as they "
+                "were, or start a new run."
+            )
+        write_bytes(file, digest.encode())
 
     def save_update(self, round_: int, update: Tensor) -> None:
         """Keep the update of a round, shape (length,), in place of the last one."""

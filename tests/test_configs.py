@@ -1,5 +1,6 @@
 """Every YAML file in configs/ runs through train.py with tiny limits."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -25,16 +26,16 @@ def tiny_data(config: Path, cache: Path) -> list[str]:
     ]
 
 
-def run(config: Path, tmp_path: Path, *arguments: str) -> None:
+def run(config: Path, tmp_path: Path, *arguments: str, extra: Sequence[str] = ()) -> None:
     status = train.main(
         [
             *("--config", str(config), *arguments, "--output", str(tmp_path / "run")),
             *(*LIMITS, *tiny_data(config, tmp_path / "cache")),
-            *("--evaluation.personal_steps", "[1]", "--evaluation.gallery", "1"),
+            *("--evaluation.personal_steps", "[1]", "--evaluation.gallery", "1", *extra),
         ]
     )
     assert status == 0
-    assert (tmp_path / "run" / "report.html").is_file()
+    assert (tmp_path / "run" / "report.html").is_file() != ("--validate" in arguments)
 
 
 @pytest.fixture(autouse=True)
@@ -47,6 +48,28 @@ def _in_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
 def test_config_runs(config: Path, tmp_path: Path) -> None:
     run(config, tmp_path)
+
+
+NETS = {
+    "Unet": "mobilenet_v2",
+    "UnetPlusPlus": "resnet18",
+    "FPN": "tu-lcnet_050",
+    "DeepLabV3Plus": "resnet18",
+    "Segformer": "mit_b0",
+}
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_the_net_is_swapped_in_yaml_alone(name: str, tmp_path: Path) -> None:
+    override = tmp_path / "net.yaml"
+    override.write_text(
+        f"net:\n  class_path: segmentation_models_pytorch.{name}\n  init_args:\n"
+        f"    encoder_name: {NETS[name]}\n    encoder_weights: null\n    encoder_depth: 5\n    in_channels: 1\n"
+        "data:\n  init_args:\n    size: 64\ntrainer:\n  local_steps: 1\n"
+    )
+    exact = ["--algorithm.init_args.order", "exact", "--data.init_args.size", "64"]
+    config = ROOT / "configs" / "quickstart.yaml"
+    run(config, tmp_path, "--config", str(override), "--validate", extra=exact)
 
 
 @pytest.mark.parametrize("override", OVERRIDES, ids=lambda path: path.stem)

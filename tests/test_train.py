@@ -3,12 +3,14 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from PIL import Image
 
 import train
+from models import Segmentation
 
 ROOT = Path(__file__).resolve().parents[1]
 Train = Callable[..., int]
@@ -69,6 +71,11 @@ def test_resume_goes_on_to_more_rounds_and_refuses_other_settings(
     assert json.loads((tmp_path / "run" / "results.json").read_text())["rounds"] == 2
     said = refused(capsys, ["--resume", run, "--net.init_args.encoder_depth", "3"])
     assert "A resumed run keeps its settings, but ['net'] differ" in said
+    said = refused(capsys, ["--resume", run, "--trainer.local_steps", "3"])
+    assert "['trainer.local_steps'] differ" in said
+    said = refused(capsys, ["--resume", run, "--rounds", "1"])
+    assert "has 2 rounds already, but `rounds` is 1" in said
+    assert train.main(["--resume", run, "--min_sites", "1", "--trainer.accelerator", "auto"]) == 0
     said = refused(capsys, ["--resume", run, "--seed", "5"])
     assert "['seed'] differ" in said
     said = refused(capsys, tiny)
@@ -120,8 +127,8 @@ def test_a_run_that_failed_its_first_check_may_start_again(
 def test_a_first_step_that_gives_nan_is_refused(
     tiny: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rate = ["--task.init_args.optimizer.init_args.lr", "1e30"]
-    assert "at site 'A'" in refused(capsys, [*tiny, *rate])
+    rate = ["--algorithm.init_args.inner_lr", "1e30"]
+    assert "the very first training step gave NaN or infinity" in refused(capsys, [*tiny, *rate])
 
 
 def test_an_unreadable_image_is_named(
@@ -144,6 +151,30 @@ def test_an_unreadable_image_is_named(
     file.write_text(yaml.safe_dump(config))
     arguments = ["--config", str(file), "--output", str(tmp_path / "run"), "--rounds", "1"]
     assert str(broken) in refused(capsys, arguments)
+
+
+def test_ctrl_c_inside_a_fit_names_the_folder_to_resume(
+    tiny: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    original = Segmentation.training_step
+    steps = 0
+
+    def interrupted(self: Segmentation, *arguments: Any) -> Any:
+        nonlocal steps
+        steps += 1
+        if steps == 12:  # past the rehearsal of the four sites
+            raise KeyboardInterrupt
+        return original(self, *arguments)
+
+    monkeypatch.setattr(Segmentation, "training_step", interrupted)
+    assert train.main(tiny) == 130
+    assert f"go on with --resume {tmp_path / 'run'}" in capsys.readouterr().err
+    monkeypatch.undo()
+    monkeypatch.chdir(ROOT)
+    assert train.main(["--resume", str(tmp_path / "run")]) == 0
 
 
 def test_a_shadowed_package_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

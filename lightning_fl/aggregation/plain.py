@@ -1,7 +1,6 @@
 """Plain: sites send their updates in the clear; for comparison and debugging."""
 
 from collections.abc import Mapping
-from itertools import count
 
 import torch
 from torch import Tensor
@@ -53,13 +52,16 @@ class Plain(Aggregator):
 
     def _fetch(self, channel: Channel, round_: int, site: str, length: int) -> Tensor | SiteError:
         blocks: list[Tensor] = []
-        for step in count():
-            if sum(block.numel() for block in blocks) >= length:
-                break
+        for step, start in enumerate(range(0, length, BLOCK)):
             answer = channel.ask("update", {site: channel.message(round_, step=step)})[site]
             if isinstance(answer, SiteError):
                 return answer
-            blocks.append(answer.tensors["update"])
+            block = answer.tensors.get("update", torch.zeros(0))
+            expected = min(BLOCK, length - start)
+            if block.shape != (expected,) or not bool(torch.isfinite(block).all()):
+                detail = f"block {step} is not {expected} finite values but {tuple(block.shape)}"
+                return SiteError(site, "update", "failed", detail)
+            blocks.append(block)
         return torch.cat(blocks)
 
     def site_operations(self, site: HoldsUpdate) -> Mapping[str, SiteOperation]:

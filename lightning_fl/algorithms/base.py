@@ -82,6 +82,9 @@ class Algorithm:
     def before_optimizer_step(self, fit: LocalFit) -> None:
         """Called with the step's gradients in `.grad`, after AMP unscaling and before clipping."""
 
+    def end_step(self, fit: LocalFit) -> None:
+        """Called when a step is over, also one that was skipped or has failed."""
+
     def apply_mean(self, weights: Tensor, mean_update: Tensor) -> Tensor:
         """The coordinator's half: new global weights from the sites' mean update, shape (length,).
 

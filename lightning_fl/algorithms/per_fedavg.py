@@ -114,6 +114,13 @@ class PerFedAvg(Algorithm):
             self._subtract_hessian_term(fit)
         self._hessian_batch = None
 
+    def end_step(self, fit: LocalFit) -> None:
+        """Go back to w if the step never came to its optimiser."""
+        if self._outer_weights is not None:
+            put_back(fit.parameters, self._outer_weights)
+            self._outer_weights = None
+        self._hessian_batch = None
+
     def _subtract_hessian_term(self, fit: LocalFit) -> None:
         """Turn the g that Lightning left in `.grad` into g - alpha Hess f(w; D'') g."""
         trained = [p for p in fit.parameters if p.grad is not None]

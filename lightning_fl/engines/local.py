@@ -3,6 +3,7 @@
 import gc
 import logging
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
@@ -56,7 +57,13 @@ class LocalTransport(Transport):
             failure = SiteError(site, op, kind, f"{type(error).__name__}: {error}")
             failure.__cause__ = error
             _log.debug("site %s failed in %s", site, op, exc_info=error)
+            if error.__traceback__ is not None:  # its frames hold the site's model and batches
+                traceback.clear_frames(error.__traceback__)
             return failure
+        except SystemExit as stopped:
+            if isinstance(stopped.__context__, KeyboardInterrupt):  # Lightning hides Ctrl-C so
+                raise KeyboardInterrupt from stopped
+            raise
         return Reply(answer, time.perf_counter() - start)
 
 

@@ -1,5 +1,6 @@
 """Keeps a run's numbers and writes them down: metrics.csv, costs.csv, results.json, loggers."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from lightning_fl.checkpoint import RunState
 from lightning_fl.records import CostRow, MetricRow
 from lightning_fl.results.summary import package_versions, summarise, write_results
 from lightning_fl.results.tables import read_costs, read_metrics, write_costs, write_metrics
+
+_log = logging.getLogger(__name__)
 
 
 class Recorder:
@@ -57,7 +60,10 @@ class Recorder:
                 if row.round == step
             }
             for logger in self.loggers:
-                logger.log_metrics(values, step=step)
+                try:
+                    logger.log_metrics(values, step=step)
+                except Exception as error:  # a tracker's trouble must not cost computed results
+                    _log.warning("%s could not log round %s: %s", logger.name, step, error)
 
     def write(
         self,
@@ -96,4 +102,7 @@ class Recorder:
     def close(self, status: str) -> None:
         """Tell the loggers that the run is over: "success" or "failed"."""
         for logger in self.loggers:
-            logger.finalize(status)
+            try:
+                logger.finalize(status)
+            except Exception as error:
+                _log.warning("%s could not be closed: %s", logger.name, error)

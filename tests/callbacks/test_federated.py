@@ -1,11 +1,14 @@
 import copy
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, cast
 
 import pytest
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from torchmetrics import SumMetric
 
 from callbacks import FederatedCallback
 from lightning_fl.algorithms import Algorithm, FedAvg, PerFedAvg
@@ -204,6 +207,64 @@ class Manual(ToyModule):
         self.manual_backward(loss)
         optimizer.step()
         return loss
+
+
+def test_an_index_of_any_name_is_passed() -> None:
+    class Unnamed(ToyModule):
+        def training_step(self, batch: Any, _: int) -> Tensor:
+            return self.loss(batch)
+
+    class Alone(ToyModule):
+        def training_step(self, batch: Any) -> Tensor:  # type: ignore[override]
+            return self.loss(batch)
+
+    for module in (Unnamed(), Alone()):
+        assert fit(module, PerFedAvg(ALPHA)).global_step == 3
+
+
+def test_the_loader_gets_its_batches_back() -> None:
+    batches = [[x.clone() for x in batch] for batch in toy_loader(2 * SIZE)]
+    trainer = quiet_trainer(callbacks=[FederatedCallback(PerFedAvg(ALPHA))], max_epochs=4)
+    trainer.fit(ToyModule(), DataLoader(batches, batch_size=None))  # type: ignore[arg-type]
+    for batch, original in zip(batches, toy_loader(2 * SIZE), strict=True):
+        assert torch.equal(batch[0], original[0])
+
+
+def test_extra_passes_leave_metrics_and_reassigned_buffers_alone() -> None:
+    class Counting(ToyModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.samples = SumMetric()
+            self.passes: Tensor
+            self.register_buffer("passes", torch.zeros(()))
+
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            self.samples.update(len(batch[0]))
+            self.passes = self.passes + 1
+            return self.loss(batch)
+
+    module = Counting()
+    fit(module, PerFedAvg(ALPHA, "exact"))
+    assert float(module.samples.compute()) == 2 * SIZE
+    assert float(module.passes) == 2
+
+
+def test_a_step_that_is_skipped_or_fails_leaves_the_weights_before_it() -> None:
+    class Skipping(ToyModule):
+        def on_train_batch_start(self, batch: Any, batch_idx: int) -> int:
+            return -1
+
+    class Breaking(ToyModule):
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            if len(self.seen) == 1:
+                raise ValueError("broken")
+            return super().training_step(batch, batch_idx)
+
+    for module in (Skipping(), Breaking()):
+        start = copy.deepcopy(module)
+        with suppress(ValueError):
+            fit(module, PerFedAvg(ALPHA))
+        assert largest_difference(module, start) == 0
 
 
 def test_manual_optimization_is_refused_by_per_fedavg_and_works_with_fedavg() -> None:

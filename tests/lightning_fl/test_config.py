@@ -58,13 +58,6 @@ def test_the_network_of_another_class_takes_its_own_settings() -> None:
     assert "encoder_name" not in settings["net"]["init_args"]
 
 
-def test_sites_do_not_share_one_network(tmp_path: Path) -> None:
-    experiment = read_settings(QUICKSTART).experiment
-    first, second = (experiment.task(experiment.net) for _ in range(2))
-    # the task holds the one network it was given: a run builds one template and copies it
-    assert first.net is second.net
-
-
 def test_weights_begin_the_same_for_the_same_seed_and_differ_for_another() -> None:
     nets = [read_settings([*QUICKSTART, "--seed", s]).experiment.net for s in ("1", "1", "2")]
     first = [next(net.parameters()) for net in nets]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
+from pytorch_lightning.loggers.logger import DummyLogger
 from torch import Tensor
 
 from lightning_fl.aggregation import Plain
@@ -144,6 +145,87 @@ def test_best_round_is_the_one_with_the_best_validation_mean(tmp_path: Path) -> 
 def test_of_equal_scores_the_later_round_is_the_best(tmp_path: Path) -> None:
     results = toy_run(tmp_path, toy_experiment(rounds=3, module=ToyModule(lr=0.0))).start()
     assert results["best_round"] == 3
+
+
+def test_sites_do_not_share_one_network(tmp_path: Path) -> None:
+    run = toy_run(tmp_path, toy_experiment())
+    best = run.start()["best_round"]
+    first, second = (run.make_site(site).module(best) for site in ("A", "B"))
+    pairs = zip(first.parameters(), second.parameters(), run.template.parameters(), strict=True)
+    for tensors in pairs:
+        assert len({tensor.data_ptr() for tensor in tensors}) == 3
+
+
+class Failing(ToyModule):
+    """Fails in a hook at the site whose targets are shifted by 7, once told to."""
+
+    hook = ""
+    calls = 0
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.fail("validation", batch)
+        super().validation_step(batch, batch_idx)
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        self.fail("test", batch)
+        super().test_step(batch, batch_idx)
+
+    def fail(self, hook: str, batch: Any) -> None:
+        if hook == Failing.hook and float(batch[1].mean()) > 8:
+            Failing.calls += 1
+            if Failing.calls == 4 or (hook == "test" and Failing.calls > 1):
+                raise RuntimeError("no disk")
+
+
+def test_a_round_without_all_scores_is_not_the_best(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = ToyHospitals({"A": 9, "B": 6, "H": 7})
+    monkeypatch.setattr(Failing, "hook", "validation")
+    monkeypatch.setattr(Failing, "calls", 0)
+    results = toy_run(tmp_path, toy_experiment(module=Failing(), data=data, rounds=3)).start()
+    [lost] = [d for d in results["dropped"] if d["operation"] == "evaluate"]
+    rows = [r for r in read_metrics(tmp_path / "metrics.csv") if r.split == "val"]
+    scored = {r.site for r in rows if r.round == lost["round"] and r.model == "global"}
+    assert scored == {"A", "B"}
+    assert results["best_round"] != lost["round"]
+
+
+def test_a_failed_final_evaluation_is_no_success(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = ToyHospitals({"A": 9, "B": 6, "H": 7})
+    monkeypatch.setattr(Failing, "hook", "test")
+    monkeypatch.setattr(Failing, "calls", 0)
+    run = toy_run(tmp_path, toy_experiment(module=Failing(), data=data))
+    with pytest.raises(TooFewSitesError, match=r"final evaluation failed at \['H'\].*no disk"):
+        run.start()
+    monkeypatch.setattr(Failing, "hook", "")
+    results = toy_run(tmp_path, toy_experiment(module=Failing(), data=data)).start()
+    assert set(results["sites"]) == {"A", "B", "H"}
+
+
+def test_weights_may_travel_in_many_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = toy_run(tmp_path / "whole", toy_experiment()).start()
+    monkeypatch.setattr("lightning_fl.federation.BLOCK_BYTES", 12)
+    monkeypatch.setattr("lightning_fl.aggregation.plain.BLOCK", 3)
+    blocks = toy_run(tmp_path / "blocks", toy_experiment()).start()
+    assert blocks["mean"] == whole["mean"]
+    assert not list(tmp_path.rglob("block-*"))
+
+
+class BrokenTracker(DummyLogger):
+    def log_metrics(self, *arguments: Any, **settings: Any) -> None:
+        raise ConnectionError("the tracker is away")
+
+    def finalize(self, *arguments: Any, **settings: Any) -> None:
+        raise ConnectionError("the tracker is away")
+
+
+def test_a_broken_tracker_costs_no_result(tmp_path: Path) -> None:
+    experiment = toy_experiment(loggers=[BrokenTracker()])
+    assert toy_run(tmp_path, experiment).start()["mean"]["personal"]["test"]
+    assert (tmp_path / "report.html").exists()
 
 
 def test_evaluating_every_second_round_includes_the_last(tmp_path: Path) -> None:
@@ -302,6 +384,7 @@ def test_too_few_updates_stop_the_run_saved(tmp_path: Path) -> None:
         ({"sites_per_round": 4}, "`sites_per_round` to be between 1 and 3"),
         ({"sites_per_round": 0}, "`sites_per_round` to be between 1 and 3"),
         ({"min_sites": 4}, "`min_sites` to be between 1 and 3"),
+        ({"data": ToyHospitals({"A": 9, "mean": 6})}, r"cannot be called \['mean'\]"),
         ({"rounds": 0}, "`rounds` to be at least 1, but got 0"),
         ({"data": ToyHospitals({"A": 9})}, "at least two training sites, but there is 1"),
         ({"data": ToyHospitals(unseen=["B", "C"])}, "at least two training sites"),

@@ -15,10 +15,10 @@ import torch
 
 from lightning_fl.algorithms import FedAvg, PerFedAvg
 from lightning_fl.checkpoint import Checkpoints
-from lightning_fl.errors import ConfigError
+from lightning_fl.errors import ConfigError, SiteError
 from lightning_fl.experiment import Experiment
 from lightning_fl.federation import Federation
-from tests.toy import ToyModule, toy_experiment, toy_run
+from tests.toy import ToyHospitals, ToyModule, toy_experiment, toy_run
 
 ROUNDS = 6
 
@@ -127,7 +127,9 @@ def test_another_network_is_refused(tmp_path: Path) -> None:
         toy_run(tmp_path, experiment(module=ToyModule(width=5), algorithm=FedAvg())).start()
 
 
-def test_a_damaged_checkpoint_names_the_remedy(tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_names_the_remedy(
+    tmp_path: Path, uninterrupted: tuple[Any, ...]
+) -> None:
     toy_run(tmp_path, experiment(rounds=2)).start()
     newest = tmp_path / "checkpoints" / "round-00002.safetensors"
     newest.write_bytes(newest.read_bytes()[:100])
@@ -135,6 +137,14 @@ def test_a_damaged_checkpoint_names_the_remedy(tmp_path: Path) -> None:
         toy_run(tmp_path, experiment()).start()
     newest.unlink()
     toy_run(tmp_path, experiment()).start()
+    assert outcome(tmp_path) == uninterrupted
+
+
+def test_changed_patients_are_refused(tmp_path: Path) -> None:
+    toy_run(tmp_path, experiment(rounds=1)).start()
+    more = ToyHospitals({"A": 12, "B": 6, "C": 5})
+    with pytest.raises(SiteError, match="The patients in 'A' or their split are not those"):
+        toy_run(tmp_path, experiment(rounds=2, data=more)).start()
 
 
 def test_two_checkpoints_are_kept(tmp_path: Path) -> None:
