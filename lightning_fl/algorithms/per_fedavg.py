@@ -139,7 +139,15 @@ class PerFedAvg(Algorithm):
             def scaled(scale: float) -> list[Tensor]:
                 return hessian_product(lambda: fit.loss(batch, True) * scale, parameters, vector)
 
-            return at_finite_scale(scaled, fit.loss_scale())
+            try:
+                return at_finite_scale(scaled, fit.loss_scale())
+            except RuntimeError as error:
+                if "is not implemented" not in str(error):
+                    raise
+                raise ConfigError(
+                    f"`order: exact` needs second derivatives, but torch has none for a layer of "
+                    f"this net ({error}). Use `order: first` or `hessian_free`, or another net."
+                ) from error
         with Float64(fit.module):
             double = to_float64(batch)
             return hessian_product_by_differences(

@@ -209,6 +209,13 @@ class Manual(ToyModule):
         return loss
 
 
+def test_a_layer_without_second_derivative_names_the_remedy() -> None:
+    module = ToyModule()
+    module.net.append(nn.Hardsigmoid())
+    with pytest.raises(ConfigError, match=r"hardsigmoid_backward.*Use `order: first`"):
+        fit(module, PerFedAvg(ALPHA, "exact"))
+
+
 def test_an_index_of_any_name_is_passed() -> None:
     class Unnamed(ToyModule):
         def training_step(self, batch: Any, _: int) -> Tensor:
