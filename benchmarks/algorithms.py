@@ -21,9 +21,10 @@ from typing import Any
 
 from scipy.stats import t as student
 
+from lightning_fl import algorithms
+
 ROOT = Path(__file__).resolve().parents[1]
-GRADIENTS = {"FedAvg": 1, "PerFedAvg": 2, "Local": 1, "Centralised": 1}
-"""Gradients of one local step, by algorithm."""
+ALGORITHMS = ("FedAvg", "PerFedAvg", "Local", "Centralised")
 Scores = dict[tuple[str, int], dict[str, Any]]
 
 
@@ -58,7 +59,7 @@ def make_jobs(options: argparse.Namespace) -> list[Job]:
     jobs = []
     for seed in options.seeds:
         for algorithm in options.algorithms:
-            steps = options.gradients // GRADIENTS[algorithm]
+            steps = options.gradients // getattr(algorithms, algorithm)().gradients_per_step
             if algorithm == "Centralised":  # one model gets all the sites' gradients
                 steps *= options.sites
             arguments = [
@@ -127,7 +128,7 @@ def main() -> None:
     """Run what is missing and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", default="configs/lgg_mri.yaml")
-    parser.add_argument("--algorithms", nargs="+", default=list(GRADIENTS))
+    parser.add_argument("--algorithms", nargs="+", default=list(ALGORITHMS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--gradients", type=int, default=30, help="of a site in a round")
     parser.add_argument("--sites", type=int, default=4, help="training sites of the config")

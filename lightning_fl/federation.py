@@ -131,7 +131,7 @@ class Federation:
         """
         names = sorted({*self.plan.training, *self.plan.evaluating, *self.plan.unseen})
         self.monitor.on_operation(round_=0, operation="describe", sites=len(names))
-        message = self.channel.message(0, info={"check_data": True})
+        message = self.channel.message(0)
         answers = self.channel.ask_all("describe", dict.fromkeys(names, message))
         for site, answer in answers.items():
             if answer.info["layout"] != fingerprint:

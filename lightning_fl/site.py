@@ -139,8 +139,7 @@ class Site:
         if not unseen and sizes["train"] == 0:
             raise DataError(f"Site {self.name!r} has no training images.")
         self.store.check_split(self.data.split_by_site())
-        if message.info.get("check_data"):
-            self.data.check()
+        self.data.check()
         if sizes["train"]:
             self._rehearse()
         patients = self.data.patient_counts()
@@ -199,10 +198,7 @@ class Site:
             )
         self.store.save_private(round_, private_entries(state, self.layout), after)
         self.store.save_update(round_, to_vector(state, self.layout) - before)
-        steps = after.steps - progress.steps
-        gradients = steps * self.algorithm.gradients_per_step
-        samples = self.data.sample_count("train")
-        return Answer({"samples": samples, "gradients": gradients, "logged": logged}, {})
+        return Answer({"samples": self.data.sample_count("train")}, {})
 
     def _evaluate(self, message: Message) -> Answer:
         """Score the global model, as it is, on the site's validation data."""

@@ -58,11 +58,9 @@ class Aggregator(ABC):
             raise ConfigError(f"Expected `weights` to be samples or equal, but got {weights!r}.")
         self.weights: Weighting = weights
 
-    def shares(self, samples: Mapping[str, int]) -> dict[str, float]:
-        """Each site's share in the mean; the shares add up to 1."""
-        parts = {s: float(n) if self.weights == "samples" else 1.0 for s, n in samples.items()}
-        total = sum(parts.values())
-        return {site: part / total for site, part in sorted(parts.items())}
+    def weight(self, samples: int) -> int:
+        """A site's weight in the mean, before the weights are divided by their sum."""
+        return samples if self.weights == "samples" else 1
 
     @abstractmethod
     def mean(

@@ -36,18 +36,16 @@ class Plain(Aggregator):
         """Fetch and add up the updates; a site that fails is left out."""
         total = torch.zeros(length, dtype=torch.float64)
         lost: dict[str, SiteError] = {}
-        kept: dict[str, int] = {}
+        weights: list[int] = []
         for site in sorted(samples):
             update = self._fetch(channel, round_, site, length)
             if isinstance(update, SiteError):
                 lost[site] = update
                 continue
-            kept[site] = samples[site]
-            weight = samples[site] if self.weights == "samples" else 1
-            total.add_(update.double(), alpha=weight)
-        if not kept:
+            weights.append(self.weight(samples[site]))
+            total.add_(update.double(), alpha=weights[-1])
+        if not weights:
             raise TooFewSitesError(f"No site of round {round_} sent its update: {lost}.")
-        weights = kept.values() if self.weights == "samples" else [1] * len(kept)
         return Aggregate((total / sum(weights)).float(), lost)
 
     def _fetch(self, channel: Channel, round_: int, site: str, length: int) -> Tensor | SiteError:
