@@ -1,14 +1,13 @@
 """A transport with the run's frame around each message, its costs written down, and a voice."""
 
+import math
 from collections.abc import Callable, Mapping
 
 from lightning_fl.errors import SiteError
-from lightning_fl.messages import Message, MessageError
+from lightning_fl.messages import COORDINATOR, Message, MessageError, digest_of
 from lightning_fl.monitor import Monitor
-from lightning_fl.records import CostRow
+from lightning_fl.records import CostRow, TranscriptRow
 from lightning_fl.transport import Reply, Transport
-
-COORDINATOR = "coordinator"
 
 
 class Channel:
@@ -18,7 +17,9 @@ class Channel:
         transport: the engine's.
         run: identifier of the run; sites refuse messages of another one.
         timeout: seconds after which a site counts as late.
-        on_cost: receives one row for each answered operation.
+        on_cost: receives one row for each answered operation, and one for each part of it that
+            the answer names under "seconds".
+        on_message: receives one row for each message that crossed a site's boundary.
         monitor: hears of each answer.
     """
 
@@ -29,12 +30,14 @@ class Channel:
         run: str,
         timeout: float,
         on_cost: Callable[[CostRow], None],
+        on_message: Callable[[TranscriptRow], None],
         monitor: Monitor,
     ) -> None:
         self.transport = transport
         self.run = run
         self.timeout = timeout
         self.on_cost = on_cost
+        self.on_message = on_message
         self.monitor = monitor
 
     def message(self, round_: int, **fields: object) -> Message:
@@ -59,12 +62,12 @@ class Channel:
         replies = self.transport.map(op, payloads, timeout=self.timeout, on_reply=on_reply)
         answers: dict[str, Message | SiteError] = {}
         for site in payloads:
-            reply = replies[site]
-            if isinstance(reply, Reply):
-                size = len(payloads[site]) + len(reply.payload)
-                row = CostRow(messages[site].round, site, op, size, reply.seconds)
-                self.on_cost(row)
-            answers[site] = self._answer(site, op, messages[site], reply)
+            asked, reply = messages[site], replies[site]
+            answers[site] = answer = self._answer(site, op, asked, reply)
+            self._write_down(site, op, asked, payloads[site], 0.0)
+            if isinstance(reply, Reply) and isinstance(answer, Message):
+                self._write_down(site, op, answer, reply.payload, reply.seconds)
+                self._meter(site, op, answer, len(payloads[site]), reply)
         return answers
 
     def ask_all(self, op: str, messages: Mapping[str, Message]) -> dict[str, Message]:
@@ -80,6 +83,32 @@ class Channel:
             answers[site] = answer
         return answers
 
+    def _write_down(
+        self, site: str, op: str, message: Message, payload: bytes, seconds: float
+    ) -> None:
+        self.on_message(
+            TranscriptRow(
+                round=message.round,
+                ring=message.ring,
+                step=message.step,
+                operation=op,
+                site=site,
+                direction="out" if message.sender == site else "in",
+                sender=message.sender,
+                recipient=message.recipient,
+                bytes=len(payload),
+                digest=digest_of(payload),
+                seconds=seconds,
+            )
+        )
+
+    def _meter(self, site: str, op: str, answer: Message, down: int, reply: Reply) -> None:
+        parts = _seconds(answer)
+        for part, seconds in parts.items():
+            self.on_cost(CostRow(answer.round, site, f"{op}: {part}", 0, 0, seconds))
+        rest = max(reply.seconds - math.fsum(parts.values()), 0.0)
+        self.on_cost(CostRow(answer.round, site, op, len(reply.payload), down, rest))
+
     def _answer(
         self, site: str, op: str, asked: Message, reply: Reply | SiteError
     ) -> Message | SiteError:
@@ -89,9 +118,17 @@ class Channel:
             answer = Message.decode(reply.payload)
         except MessageError as error:
             return SiteError(site, op, "failed", str(error))
-        expected = (site, self.run, asked.round, asked.step)
-        found = (answer.sender, answer.run, answer.round, answer.step)
+        expected = (site, self.run, asked.round, asked.ring, asked.step)
+        found = (answer.sender, answer.run, answer.round, answer.ring, answer.step)
         if found != expected:
-            detail = f"answered as (site, run, round, step) {found} instead of {expected}"
+            detail = f"answered as (site, run, round, ring, step) {found} instead of {expected}"
             return SiteError(site, op, "failed", detail)
         return answer
+
+
+def _seconds(answer: Message) -> dict[str, float]:
+    """What parts of an operation took, as the site says; nothing where it says no numbers."""
+    try:
+        return {str(part): float(s) for part, s in answer.info.get("seconds", {}).items()}
+    except (AttributeError, TypeError, ValueError):
+        return {}

@@ -32,7 +32,9 @@ class RunState:
         best_before: what `best` was before it last changed.
         best_scores: the validation score of that round, by site, or one under "mean".
         dropped: one entry for each time a site was dropped.
-        rows: how many rows of metrics.csv and costs.csv belong to these rounds.
+        aggregation: what the aggregator handed over to the next round.
+        aggregations: facts about the aggregation of each round, for results.json.
+        rows: how many rows of metrics.csv, costs.csv and transcript.csv belong to these rounds.
     """
 
     run: str
@@ -44,7 +46,9 @@ class RunState:
     best_before: dict[str, int] = field(default_factory=dict)
     best_scores: dict[str, float] = field(default_factory=dict)
     dropped: list[dict[str, Any]] = field(default_factory=list)
-    rows: tuple[int, int] = (0, 0)
+    aggregation: dict[str, Any] = field(default_factory=dict)
+    aggregations: list[dict[str, Any]] = field(default_factory=list)
+    rows: tuple[int, int, int] = (0, 0, 0)
 
 
 class Checkpoints:

@@ -17,6 +17,10 @@ class NonFiniteError(ArithmeticError):
     """A site's training gave NaN or infinity; its update must never be averaged."""
 
 
+class OutOfRangeError(ArithmeticError):
+    """A number outside what the fixed-point grid, or a sum of the sites' integers, can hold."""
+
+
 class SiteError(RuntimeError):
     """A site did not answer an operation.
 

@@ -17,14 +17,14 @@ from torch import nn
 from lightning_fl.aggregation import Aggregator
 from lightning_fl.algorithms import Algorithm
 from lightning_fl.atomic import write_bytes
-from lightning_fl.channel import COORDINATOR, Channel
+from lightning_fl.channel import Channel
 from lightning_fl.checkpoint import Checkpoints, RunState
 from lightning_fl.data import POOLED, FederatedDataModule
 from lightning_fl.engines import Engine
 from lightning_fl.errors import ConfigError
 from lightning_fl.federation import Federation, Plan
 from lightning_fl.fitting import TrainerOptions
-from lightning_fl.messages import Message
+from lightning_fl.messages import COORDINATOR, Message
 from lightning_fl.monitor import Monitor
 from lightning_fl.parameters import Layout, from_vector, make_layout, to_vector
 from lightning_fl.personalisation import Evaluation
@@ -138,6 +138,8 @@ class Run:
         local = experiment.algorithm.local_entries(self.template)
         self.layout: Layout = make_layout(self.template, local)
         self.run_id = secrets.token_hex(8)
+        if self.layout.length:
+            experiment.aggregator.check(self.plan.sites_per_round, self.layout)
 
     def start(self) -> dict[str, Any]:
         """Run from the beginning, or from the last checkpoint where there is one.
@@ -189,12 +191,10 @@ class Run:
         with TemporaryDirectory() as folder:
             self.folder = Path(folder)
             checkpoints = Checkpoints(self.folder / "checkpoints")
-            return self._with_federation(
-                checkpoints, self._fresh(), lambda f: f.check(self.layout.fingerprint)
-            )
+            return self._with_federation(checkpoints, self._fresh(), lambda f: f.check())
 
     def _federate(self, federation: Federation, state: RunState) -> dict[str, Any]:
-        federation.check(self.layout.fingerprint)
+        federation.check()
         return federation.run(state)
 
     def _with_federation(
@@ -209,10 +209,12 @@ class Run:
                 run=self.run_id,
                 timeout=experiment.engine.timeout,
                 on_cost=recorder.costs.append,
+                on_message=recorder.messages.append,
                 monitor=self.monitor,
             )
             federation = Federation(
                 self.plan,
+                layout=self.layout,
                 algorithm=experiment.algorithm,
                 aggregator=experiment.aggregator,
                 evaluation=experiment.evaluation,
@@ -259,10 +261,13 @@ class Run:
             self.folder,
             training_sites=self.plan.evaluating,
             unseen=self.plan.unseen,
-            aggregator=self.experiment.aggregator.describe(),
+            aggregator={
+                **self.experiment.aggregator.describe(),
+                "values": self.layout.length,
+            },
             loggers=self.experiment.loggers,
         )
-        if state.round or state.rows != (0, 0):
+        if state.round or any(state.rows):
             recorder.resume(state.rows)
         return recorder
 

@@ -9,13 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_fl.aggregation.base import Aggregator
+from lightning_fl.aggregation.base import Aggregator, Updates
 from lightning_fl.algorithms import Algorithm
 from lightning_fl.channel import Channel
 from lightning_fl.checkpoint import Checkpoints, RunState
 from lightning_fl.errors import ConfigError, SiteError, TooFewSitesError
 from lightning_fl.messages import BLOCK_BYTES, Message
 from lightning_fl.monitor import Monitor
+from lightning_fl.parameters import Layout
 from lightning_fl.personalisation import Evaluation
 from lightning_fl.records import MetricRow
 from lightning_fl.results.recorder import Recorder
@@ -57,6 +58,7 @@ class Federation:
 
     Args:
         plan: who does what.
+        layout: of the weights.
         algorithm: its coordinator's half applies the mean update.
         aggregator: its coordinator's half makes the mean.
         evaluation: how scores are compared.
@@ -70,6 +72,7 @@ class Federation:
         self,
         plan: Plan,
         *,
+        layout: Layout,
         algorithm: Algorithm,
         aggregator: Aggregator,
         evaluation: Evaluation,
@@ -79,6 +82,7 @@ class Federation:
         monitor: Monitor,
     ) -> None:
         self.plan = plan
+        self.layout = layout
         self.algorithm = algorithm
         self.aggregator = aggregator
         self.evaluation = evaluation
@@ -116,11 +120,8 @@ class Federation:
             self._finish_round(state)
         return self._personalise(state)
 
-    def check(self, fingerprint: str) -> dict[str, Message]:
+    def check(self) -> dict[str, Message]:
         """Let every site check its data and make one training step, before anything else.
-
-        Args:
-            fingerprint: of the coordinator's layout of the weights.
 
         Returns:
             What each site says about itself.
@@ -134,15 +135,15 @@ class Federation:
         message = self.channel.message(0)
         answers = self.channel.ask_all("describe", dict.fromkeys(names, message))
         for site, answer in answers.items():
-            if answer.info["layout"] != fingerprint:
+            if answer.info["layout"] != self.layout.fingerprint:
                 raise ConfigError(
                     f"Site {site!r} has another network than the coordinator (layout "
-                    f"{answer.info['layout']}, expected {fingerprint})."
+                    f"{answer.info['layout']}, expected {self.layout.fingerprint})."
                 )
         return answers
 
     def _train(self, state: RunState) -> dict[str, int]:
-        """Training samples of each site that has an update of the coming round."""
+        """Training samples, 0 where hidden, of each site that has an update of the coming round."""
         round_ = state.round + 1
         chosen = self.plan.chosen(round_)
         self.monitor.on_operation(round_=round_, operation="train", sites=len(chosen))
@@ -151,7 +152,7 @@ class Federation:
         message = self.channel.message(round_, info={"keep": keep})
         answers = self.channel.ask("train", dict.fromkeys(chosen, message))
         trained = self._survivors(state, answers, "train")
-        return {site: int(answer.info["samples"]) for site, answer in trained.items()}
+        return {site: int(answer.info.get("samples", 0)) for site, answer in trained.items()}
 
     def _aggregate(self, state: RunState, samples: Mapping[str, int]) -> Tensor:
         round_ = state.round + 1
@@ -159,9 +160,19 @@ class Federation:
         if state.weights.numel() == 0:  # nothing is shared
             return torch.zeros(0)
         self.monitor.on_operation(round_=round_, operation="aggregate", sites=len(samples))
-        outcome = self.aggregator.mean(self.channel, round_, samples, state.weights.numel())
+        updates = Updates(
+            round_, samples, self.layout, self.plan.min_sites, memory=state.aggregation
+        )
+        try:
+            outcome = self.aggregator.mean(self.channel, updates)
+        except TooFewSitesError as error:
+            raise TooFewSitesError(
+                f"{error}. Round {state.round} is saved and the run can be resumed."
+            ) from error
         self._survivors(state, outcome.lost, "aggregate")
-        self._require(round_, set(samples) - set(outcome.lost), state)
+        state.aggregation = dict(outcome.memory)
+        if outcome.facts:
+            state.aggregations.append({"round": round_, **outcome.facts})
         if not bool(torch.isfinite(outcome.mean).all()):
             raise TooFewSitesError(
                 f"The mean update of round {round_} is not finite; round {state.round} is saved."
@@ -203,7 +214,7 @@ class Federation:
         self._remember_best(state, scores)
         rows = [r for r in self.recorder.metrics if r.round == state.best.get(r.site)]
         self.recorder.write(state, rows, {})
-        state.rows = (len(self.recorder.metrics), len(self.recorder.costs))
+        state.rows = self.recorder.rows
         self.checkpoints.save(state)
         self.monitor.on_round_end(round_=state.round, metric=self.evaluation.metric, scores=scores)
 

@@ -6,12 +6,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import safetensors.torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 MAGIC = b"LightFL\x01"
 """First bytes of each message; the last of them is the version of the format."""
+HEAD = len(MAGIC) + 8 + 32
+"""Bytes before the body: magic, length of the body (little-endian), SHA-256 of the body."""
 BLOCK_BYTES = 48 * 2**20
 """Tensors travel in blocks of this many bytes; below every engine's limit for a message."""
+COORDINATOR = "coordinator"
+"""Name under which the coordinator sends and receives; no site may have it."""
 
 
 class MessageError(ValueError):
@@ -29,6 +34,11 @@ class Message:
         step: number of a block where a payload travels in several, else 0.
         info: small facts, as JSON.
         tensors: by name.
+        recipient: whom it is for; "" for whoever gets it (a broadcast).
+        ring: identifier of the ring it belongs to, "" outside of one.
+        context: fingerprint of the ring's encryption parameters and public key, "" before there
+            is one.
+        payload: the bytes this message was decoded from, which `encode` gives back.
     """
 
     run: str
@@ -37,29 +47,73 @@ class Message:
     step: int = 0
     info: dict[str, Any] = field(default_factory=dict)
     tensors: dict[str, Tensor] = field(default_factory=dict)
+    recipient: str = ""
+    ring: str = ""
+    context: str = ""
+    payload: bytes | None = field(default=None, repr=False, compare=False)
 
     def encode(self) -> bytes:
-        """As bytes: magic with the version, a digest, a safetensors file with the frame."""
-        frame = {k: v for k, v in vars(self).items() if k != "tensors"}
+        """As bytes: magic with the version, length, digest, a safetensors file with the frame."""
+        if self.payload is not None:
+            return self.payload
+        frame = {k: v for k, v in vars(self).items() if k not in ("tensors", "payload")}
         body = safetensors.torch.save(self.tensors, {"frame": json.dumps(frame)})
-        return MAGIC + hashlib.sha256(body).digest() + body
+        head = MAGIC + len(body).to_bytes(8, "little") + hashlib.sha256(body).digest()
+        return head + body
 
     @classmethod
     def decode(cls, payload: bytes) -> "Message":
         """Back from `encode`.
 
         Raises:
-            MessageError: the bytes are no such message, are damaged, or come from another version
-                of this package.
+            MessageError: the bytes are no such message, are cut short or damaged, or come from
+                another version of this package.
         """
-        magic, digest, body = payload[:8], payload[8:40], payload[40:]
-        if len(magic) == 8 and magic[:7] == MAGIC[:7] and magic != MAGIC:
-            raise MessageError(
-                f"A message has version {magic[7]}, but this side speaks {MAGIC[7]}. Install the "
-                "same lightning-fl on both sides."
-            )
-        if magic != MAGIC or hashlib.sha256(body).digest() != digest:
-            raise MessageError(f"A message of {len(payload)} bytes is damaged; send it again.")
-        length = int.from_bytes(body[:8], "little")
-        frame = json.loads(json.loads(body[8 : 8 + length])["__metadata__"]["frame"])
-        return cls(**frame, tensors=safetensors.torch.load(body))
+        body = _checked_body(payload)
+        try:
+            length = int.from_bytes(body[:8], "little")
+            frame = json.loads(json.loads(body[8 : 8 + length])["__metadata__"]["frame"])
+            message = cls(**frame, tensors=safetensors.torch.load(body), payload=payload)
+        except (ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
+            raise MessageError(f"A message cannot be read: {error!r}.") from error
+        wrong = [k for k, kind in _FRAME_TYPES.items() if type(getattr(message, k)) is not kind]
+        if wrong:
+            raise MessageError(f"A message has fields of a wrong type: {wrong}.")
+        return message
+
+
+_FRAME_TYPES: dict[str, type] = {
+    "run": str,
+    "round": int,
+    "sender": str,
+    "step": int,
+    "info": dict,
+    "recipient": str,
+    "ring": str,
+    "context": str,
+}
+
+
+def digest_of(payload: bytes) -> str:
+    """The digest that an encoded message carries, in hexadecimal."""
+    return payload[len(MAGIC) + 8 : HEAD].hex()
+
+
+def _checked_body(payload: bytes) -> bytes:
+    magic, body = payload[:8], payload[HEAD:]
+    if len(magic) == 8 and magic[:7] == MAGIC[:7] and magic != MAGIC:
+        raise MessageError(
+            f"A message has version {magic[7]}, but this side speaks {MAGIC[7]}. Install the "
+            "same lightning-fl on both sides."
+        )
+    if magic != MAGIC or len(payload) < HEAD:
+        raise MessageError(f"{len(payload)} bytes that arrived are no message, or a damaged one.")
+    length = int.from_bytes(payload[8:16], "little")
+    if length != len(body):
+        raise MessageError(
+            f"A message is damaged: it should have {length} bytes after its head, but has "
+            f"{len(body)}; send it again."
+        )
+    if hashlib.sha256(body).hexdigest() != digest_of(payload):
+        raise MessageError(f"A message of {len(payload)} bytes is damaged; send it again.")
+    return body

@@ -1,4 +1,4 @@
-"""What a run writes down: one metric, one cost; the columns of metrics.csv and costs.csv."""
+"""What a run writes down: the columns of metrics.csv, costs.csv and transcript.csv."""
 
 from typing import NamedTuple
 
@@ -26,10 +26,56 @@ class MetricRow(NamedTuple):
 
 
 class CostRow(NamedTuple):
-    """One operation of one site: bytes that crossed its boundary (both ways) and its seconds."""
+    """One operation of one site, or a part of one that says what it took.
+
+    Attributes:
+        round: of the run.
+        site: name of the hospital.
+        operation: e.g. "train", or a part of an operation, e.g. "ring_pass: encrypt"; an
+            operation's row holds what its parts leave.
+        bytes_up: sent by the site.
+        bytes_down: received by the site.
+        seconds: from asking to hearing.
+    """
 
     round: int
     site: str
     operation: str
+    bytes_up: int
+    bytes_down: int
+    seconds: float
+
+    @property
+    def bytes(self) -> int:
+        """What crossed the site's boundary, both ways."""
+        return self.bytes_up + self.bytes_down
+
+
+class TranscriptRow(NamedTuple):
+    """One message that crossed the boundary of a site.
+
+    Attributes:
+        round: of the run.
+        ring: identifier of the ring, "" outside of one.
+        step: number of the block.
+        operation: what the site was asked, or what it answered.
+        site: whose boundary.
+        direction: "in" or "out".
+        sender: who made the message; the coordinator relays what sites send each other.
+        recipient: whom it is for, "" for a broadcast.
+        bytes: its length.
+        digest: SHA-256 of its body, in hexadecimal.
+        seconds: for "out", from asking to hearing.
+    """
+
+    round: int
+    ring: str
+    step: int
+    operation: str
+    site: str
+    direction: str
+    sender: str
+    recipient: str
     bytes: int
+    digest: str
     seconds: float

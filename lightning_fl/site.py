@@ -81,6 +81,7 @@ class Site:
         self.seed = seed
         self.store = SiteStore(folder)
         self.layout = make_layout(template, algorithm.local_entries(template))
+        self._tells_samples = not aggregator.hides_samples
         self._received = 0
         self._operations: dict[str, SiteOperation] = {
             "describe": self._describe,
@@ -108,12 +109,38 @@ class Site:
                 f"Site {self.name!r} knows no operation {op!r}; it knows "
                 f"{sorted(self._operations)}."
             )
-        info, tensors = self._operations[op](message)
-        return Message(self.run, message.round, self.name, message.step, info, tensors).encode()
+        if message.recipient not in ("", self.name):
+            raise MessageError(
+                f"A message for {message.recipient!r} reached site {self.name!r} instead."
+            )
+        answer = self._operations[op](message)
+        return Message(
+            run=self.run,
+            round=message.round,
+            sender=self.name,
+            step=message.step,
+            info=answer.info,
+            tensors=answer.tensors,
+            recipient=answer.recipient,
+            ring=message.ring,
+            context=answer.context,
+        ).encode()
 
-    def update(self, round_: int) -> Tensor:
-        """The site's update of a round, for the aggregator's site half."""
-        return self.store.update(round_)
+    def update(self, round_: int, start: int, stop: int) -> Tensor:
+        """A part of the site's update of a round, for the aggregator's site half."""
+        return self.store.update(round_, start, stop)
+
+    def samples(self) -> int:
+        """The site's training samples."""
+        return self.data.sample_count("train")
+
+    def carry(self, round_: int) -> Tensor | None:
+        """What updates up to a round left out, for the aggregator's site half."""
+        return self.store.carry(round_)
+
+    def save_carry(self, round_: int, carry: Tensor) -> None:
+        """Keep what the update of a round left out."""
+        self.store.save_carry(round_, carry)
 
     def module(self, round_: int) -> pl.LightningModule:
         """A copy of the template with the global weights and the private state of a round.
@@ -142,10 +169,10 @@ class Site:
         self.data.check()
         if sizes["train"]:
             self._rehearse()
-        patients = self.data.patient_counts()
-        return Answer(
-            {"samples": sizes, "patients": patients, "layout": self.layout.fingerprint}, {}
-        )
+        found: dict[str, Any] = {"layout": self.layout.fingerprint}
+        if self._tells_samples:
+            found |= {"samples": sizes, "patients": self.data.patient_counts()}
+        return Answer(found, {})
 
     def _rehearse(self) -> None:
         seed_all(derive_seed(self.seed, self.name, "rehearsal"))
@@ -198,7 +225,7 @@ class Site:
             )
         self.store.save_private(round_, private_entries(state, self.layout), after)
         self.store.save_update(round_, to_vector(state, self.layout) - before)
-        return Answer({"samples": self.data.sample_count("train")}, {})
+        return Answer({"samples": self.samples()} if self._tells_samples else {}, {})
 
     def _evaluate(self, message: Message) -> Answer:
         """Score the global model, as it is, on the site's validation data."""

@@ -76,20 +76,34 @@ class SiteStore:
         """Keep the update of a round, shape (length,), in place of the last one."""
         self._save("update", {"vector": update}, {"round": str(round_)})
 
-    def update(self, round_: int) -> Tensor:
-        """The update of a round.
+    def update(self, round_: int, start: int, stop: int) -> Tensor:
+        """Values `start` to `stop` of the update of a round; the rest stays on disk.
 
         Raises:
             ValueError: the update that is here belongs to another round.
         """
-        return self._of_round("update", round_)
+        return self._of_round("update", round_, slice(start, stop))
 
-    def _of_round(self, name: str, round_: int) -> Tensor:
+    def save_carry(self, round_: int, carry: Tensor) -> None:
+        """Keep what the update of a round left out, shape (length,), and that of rounds before.
+
+        Kept by round like the private state: a resumed run may train its last rounds again.
+        """
+        self._save(f"carry-{round_:05d}", {"vector": carry})
+        for old in [r for r in self._rounds("carry") if r < round_ - 2]:
+            self._path(f"carry-{old:05d}").unlink()
+
+    def carry(self, round_: int) -> Tensor | None:
+        """The newest of what updates left out in round `round_` or before, or None."""
+        rounds = [r for r in self._rounds("carry") if r <= round_]
+        return self._load(f"carry-{rounds[-1]:05d}")["vector"] if rounds else None
+
+    def _of_round(self, name: str, round_: int, part: slice = slice(None)) -> Tensor:
         with safe_open(self._path(name), "pt") as file:
             found = int(file.metadata()["round"])
             if found != round_:
                 raise ValueError(f"The {name} here are of round {found}, not of round {round_}.")
-            vector: Tensor = file.get_tensor("vector")
+            vector: Tensor = file.get_slice("vector")[part]
         return vector
 
     def save_private(self, round_: int, state: State, progress: Progress) -> None:
@@ -98,7 +112,7 @@ class SiteStore:
 
     def private(self, round_: int) -> tuple[State, Progress]:
         """The newest private state of round `round_` or before; an empty one before any."""
-        rounds = [r for r in self._rounds() if r <= round_]
+        rounds = [r for r in self._rounds("private") if r <= round_]
         if not rounds:
             return {}, Progress()
         name = f"private-{rounds[-1]:05d}"
@@ -108,7 +122,7 @@ class SiteStore:
 
     def forget(self, keep: Collection[int]) -> None:
         """Delete private states that none of the rounds in `keep` would start from."""
-        rounds = self._rounds()
+        rounds = self._rounds("private")
         needed = {max((r for r in rounds if r <= k), default=-1) for k in keep}
         for round_ in rounds:
             if round_ not in needed and round_ < max(keep, default=0):
@@ -118,8 +132,8 @@ class SiteStore:
         """Keep any tensors as NAME.safetensors."""
         return self._save(name, tensors)
 
-    def _rounds(self) -> list[int]:
-        names = (re.fullmatch(r"private-(\d+)", p.stem) for p in self.folder.iterdir())
+    def _rounds(self, name: str) -> list[int]:
+        names = (re.fullmatch(rf"{name}-(\d+)", p.stem) for p in self.folder.iterdir())
         return sorted(int(match[1]) for match in names if match)
 
     def _path(self, name: str) -> Path:

@@ -18,7 +18,7 @@ def tiny_data(config: Path, cache: Path) -> list[str]:
     if config.stem == "lgg_mri":
         if not (ROOT.parent / "shared" / "data" / "lgg_mri").is_dir():
             pytest.skip("needs the brain MRI that lgg_mri.yaml names")
-        return ["--data.init_args.size", "32", "--data.init_args.sites", "[CS, FG, EZ]"]
+        return ["--data.init_args.size", "32", "--data.init_args.sites", "[CS, DU, FG, EZ]"]
     return [
         *("--data.init_args.size", "32", "--data.init_args.patients", "[3]"),
         *("--data.init_args.slices", "6", "--data.init_args.batch_size", "2"),

@@ -134,7 +134,7 @@ def test_a_first_step_that_gives_nan_is_refused(
 def test_an_unreadable_image_is_named(
     tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for site in ("north", "south"):
+    for site in ("north", "south", "east"):
         for patient in range(6):
             for kind, value in (("images", 90), ("masks", 255)):
                 folder = tmp_path / "scans" / site / kind

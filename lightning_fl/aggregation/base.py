@@ -3,22 +3,31 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
 from lightning_fl.channel import Channel
-from lightning_fl.errors import ConfigError, SiteError
-from lightning_fl.messages import Message
-
-Weighting = Literal["samples", "equal"]
+from lightning_fl.errors import ConfigError, SiteError, TooFewSitesError
+from lightning_fl.messages import COORDINATOR, Message
+from lightning_fl.parameters import Layout
 
 
 class Answer(NamedTuple):
-    """What a site's operation gives back; the site puts the frame around it."""
+    """What a site's operation gives back; the site puts the frame around it.
+
+    Attributes:
+        info: small facts. Under "seconds" an operation may say what parts of it took, by name;
+            they become rows of costs.csv.
+        tensors: by name.
+        recipient: whom the answer is for.
+        context: fingerprint of a ring's encryption context.
+    """
 
     info: dict[str, Any]
     tensors: dict[str, Tensor]
+    recipient: str = COORDINATOR
+    context: str = ""
 
 
 SiteOperation = Callable[[Message], Answer]
@@ -27,9 +36,43 @@ SiteOperation = Callable[[Message], Answer]
 class HoldsUpdate(Protocol):
     """The part of a site that an aggregator's site half may use."""
 
-    def update(self, round_: int) -> Tensor:
-        """The site's update of a round, shape (length,)."""
+    name: str
+    layout: Layout
+
+    def update(self, round_: int, start: int, stop: int) -> Tensor:
+        """Values `start` to `stop` of the site's update of a round, shape (stop - start,)."""
         ...
+
+    def samples(self) -> int:
+        """The site's training samples."""
+        ...
+
+    def carry(self, round_: int) -> Tensor | None:
+        """What earlier rounds left out of their updates, shape (length,); None for nothing."""
+        ...
+
+    def save_carry(self, round_: int, carry: Tensor) -> None:
+        """Keep what the update of this round leaves out."""
+        ...
+
+
+@dataclass(frozen=True)
+class Updates:
+    """The updates of a round, as far as the coordinator knows them.
+
+    Attributes:
+        round: the round.
+        samples: training samples of each site that has an update; 0 where they are hidden.
+        layout: of an update.
+        min_sites: with fewer sites than this no mean may be made.
+        memory: what the aggregator handed over in the round before, as JSON.
+    """
+
+    round: int
+    samples: Mapping[str, int]
+    layout: Layout
+    min_sites: int = 1
+    memory: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -39,10 +82,14 @@ class Aggregate:
     Attributes:
         mean: weighted mean of the survivors' updates, shape (length,).
         lost: the sites whose update is not in it, with the reason.
+        memory: what the next round's aggregation needs, as JSON; part of the checkpoint.
+        facts: what results.json says about this round's aggregation.
     """
 
     mean: Tensor
     lost: Mapping[str, SiteError] = field(default_factory=dict)
+    memory: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Aggregator(ABC):
@@ -50,32 +97,41 @@ class Aggregator(ABC):
 
     Args:
         weights: "samples" weighs a site by its number of training samples, which the coordinator
-            then knows; "equal" gives all sites the same weight.
+            then knows; "equal" gives all sites the same weight. Subclasses may know others.
     """
 
-    def __init__(self, *, weights: Weighting = "samples") -> None:
-        if weights not in ("samples", "equal"):
-            raise ConfigError(f"Expected `weights` to be samples or equal, but got {weights!r}.")
-        self.weights: Weighting = weights
+    known_weights: tuple[str, ...] = ("samples", "equal")
+    hides_samples = False
+    """Whether sites must not tell the coordinator how many samples they have."""
+
+    def __init__(self, *, weights: str = "samples") -> None:
+        if weights not in self.known_weights:
+            raise ConfigError(
+                f"Expected `weights` to be one of {list(self.known_weights)}, but got {weights!r}."
+            )
+        self.weights = weights
 
     def weight(self, samples: int) -> int:
         """A site's weight in the mean, before the weights are divided by their sum."""
         return samples if self.weights == "samples" else 1
 
-    @abstractmethod
-    def mean(
-        self, channel: Channel, round_: int, samples: Mapping[str, int], length: int
-    ) -> Aggregate:
-        """The coordinator's half.
+    def check(self, sites: int, layout: Layout) -> None:  # noqa: B027  not all have conditions
+        """Refuse, before anything is trained, what this aggregator cannot do.
 
         Args:
-            channel: to the sites.
-            round_: the round whose updates are meant.
-            samples: training samples of each site that has an update.
-            length: values in an update.
+            sites: that train in a round.
+            layout: of an update.
 
         Raises:
-            TooFewSitesError: no site is left.
+            ConfigError: names the reason and the remedy.
+        """
+
+    @abstractmethod
+    def mean(self, channel: Channel, updates: Updates) -> Aggregate:
+        """The coordinator's half: ask the sites, through the channel, and average.
+
+        Raises:
+            TooFewSitesError: fewer sites than `updates.min_sites` are left.
         """
 
     @abstractmethod
@@ -85,3 +141,17 @@ class Aggregator(ABC):
     def describe(self) -> dict[str, Any]:
         """What results.json says about the aggregator."""
         return {"name": type(self).__name__, "weights": self.weights}
+
+
+def require(left: int, minimum: int, round_: int, lost: Mapping[str, SiteError]) -> None:
+    """Stop where too few sites are left for a mean.
+
+    Raises:
+        TooFewSitesError: says who was lost and why.
+    """
+    if left < minimum:
+        reasons = "; ".join(f"{site}: {error.detail}" for site, error in lost.items())
+        raise TooFewSitesError(
+            f"Round {round_} has {left} sites left whose updates could be averaged, but at least "
+            f"{minimum} are needed. Lost: {reasons or 'none'}"
+        )

@@ -11,9 +11,11 @@ from lightning_fl.aggregation.base import (
     Answer,
     HoldsUpdate,
     SiteOperation,
+    Updates,
+    require,
 )
 from lightning_fl.channel import Channel
-from lightning_fl.errors import SiteError, TooFewSitesError
+from lightning_fl.errors import SiteError
 from lightning_fl.messages import BLOCK_BYTES, Message
 
 BLOCK = BLOCK_BYTES // 4
@@ -30,22 +32,23 @@ class Plain(Aggregator):
         weights: "samples" or "equal".
     """
 
-    def mean(
-        self, channel: Channel, round_: int, samples: Mapping[str, int], length: int
-    ) -> Aggregate:
-        """Fetch and add up the updates; a site that fails is left out."""
-        total = torch.zeros(length, dtype=torch.float64)
+    def mean(self, channel: Channel, updates: Updates) -> Aggregate:
+        """Fetch and add up the updates; a site that fails is left out.
+
+        Raises:
+            TooFewSitesError: fewer than `updates.min_sites` sent theirs.
+        """
+        total = torch.zeros(updates.layout.length, dtype=torch.float64)
         lost: dict[str, SiteError] = {}
         weights: list[int] = []
-        for site in sorted(samples):
-            update = self._fetch(channel, round_, site, length)
+        for site, samples in sorted(updates.samples.items()):
+            update = self._fetch(channel, updates.round, site, updates.layout.length)
             if isinstance(update, SiteError):
                 lost[site] = update
                 continue
-            weights.append(self.weight(samples[site]))
+            weights.append(self.weight(samples))
             total.add_(update.double(), alpha=weights[-1])
-        if not weights:
-            raise TooFewSitesError(f"No site of round {round_} sent its update: {lost}.")
+        require(len(weights), max(updates.min_sites, 1), updates.round, lost)
         return Aggregate((total / sum(weights)).float(), lost)
 
     def _fetch(self, channel: Channel, round_: int, site: str, length: int) -> Tensor | SiteError:
@@ -66,8 +69,8 @@ class Plain(Aggregator):
         """One operation, "update": a block of the site's update as it is."""
 
         def update(message: Message) -> Answer:
-            vector = site.update(message.round)
             start = message.step * BLOCK
-            return Answer({}, {"update": vector[start : start + BLOCK].clone()})
+            stop = min(start + BLOCK, site.layout.length)
+            return Answer({}, {"update": site.update(message.round, start, stop)})
 
         return {"update": update}

@@ -17,6 +17,7 @@ h1 { font-size: 32px; line-height: 1.2; margin: 0 0 4px; letter-spacing: -0.01em
 h2 { font-size: 20px; margin: 52px 0 10px; }
 h3 { font-size: 15px; margin: 22px 0 6px; }
 p { margin: 0 0 12px; max-width: 76ch; }
+li { max-width: 76ch; }
 .soft, figcaption, caption { color: var(--soft); font-size: 14px; }
 .tiles { display: flex; flex-wrap: wrap; gap: 12px; margin: 26px 0 0; }
 .tile { flex: 1 1 auto; max-width: 360px; background: var(--tile); border-radius: 10px;

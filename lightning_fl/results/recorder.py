@@ -1,4 +1,4 @@
-"""Keeps a run's numbers and writes them down: metrics.csv, costs.csv, results.json, loggers."""
+"""Keeps a run's numbers and writes them down: the CSV files, results.json, loggers."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -8,9 +8,16 @@ from typing import Any
 from pytorch_lightning.loggers import Logger
 
 from lightning_fl.checkpoint import RunState
-from lightning_fl.records import CostRow, MetricRow
+from lightning_fl.records import CostRow, MetricRow, TranscriptRow
 from lightning_fl.results.summary import package_versions, summarise, write_results
-from lightning_fl.results.tables import read_costs, read_metrics, write_costs, write_metrics
+from lightning_fl.results.tables import (
+    read_costs,
+    read_metrics,
+    read_transcript,
+    write_costs,
+    write_metrics,
+    write_transcript,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -43,12 +50,19 @@ class Recorder:
         self.loggers = loggers
         self.metrics: list[MetricRow] = []
         self.costs: list[CostRow] = []
+        self.messages: list[TranscriptRow] = []
         self.versions = package_versions()
 
-    def resume(self, rows: tuple[int, int]) -> None:
+    @property
+    def rows(self) -> tuple[int, int, int]:
+        """How many metrics, costs and messages there are."""
+        return len(self.metrics), len(self.costs), len(self.messages)
+
+    def resume(self, rows: tuple[int, int, int]) -> None:
         """Read the rows of the rounds that are done; what a killed round added is dropped."""
         self.metrics = read_metrics(self.folder / "metrics.csv")[: rows[0]]
         self.costs = read_costs(self.folder / "costs.csv")[: rows[1]]
+        self.messages = read_transcript(self.folder / "transcript.csv")[: rows[2]]
 
     def add(self, rows: Sequence[MetricRow]) -> None:
         """Take a round's (or the final) metrics and pass them on to the loggers."""
@@ -71,7 +85,7 @@ class Recorder:
         final: Sequence[MetricRow],
         personalisation: Mapping[str, Mapping[str, Any]],
     ) -> dict[str, Any]:
-        """Write the three files, each in one step.
+        """Write the files, each in one step.
 
         Args:
             state: of the coordinator.
@@ -83,6 +97,7 @@ class Recorder:
         """
         write_metrics(self.folder / "metrics.csv", self.metrics)
         write_costs(self.folder / "costs.csv", self.costs)
+        write_transcript(self.folder / "transcript.csv", self.messages)
         rounds = set(state.best.values())
         results = summarise(
             final=final,
@@ -91,7 +106,7 @@ class Recorder:
             rounds=state.round,
             best_round=rounds.pop() if len(rounds) == 1 else None,
             costs=self.costs,
-            aggregator=self.aggregator,
+            aggregator={**self.aggregator, "rounds": state.aggregations},
             personalisation=personalisation,
             dropped=state.dropped,
             versions=self.versions,

@@ -10,10 +10,12 @@ from pathlib import Path
 from lightning_fl.atomic import write_text
 from lightning_fl.results import page, sections
 from lightning_fl.results.colours import MODEL_COLOURS, TRUTH
+from lightning_fl.results.costs import costs
 from lightning_fl.results.formats import score_text
 from lightning_fl.results.gallery import Slice, data_uri, read_slices
 from lightning_fl.results.run_folder import RunFolder, read_run
 from lightning_fl.results.scores import MODELS
+from lightning_fl.results.secure import secure_aggregation
 
 GALLERY_SITES = 8
 GALLERY_SLICES = 4
@@ -24,7 +26,7 @@ def write_report(run: Path) -> Path:
 
     Args:
         run: folder with config.yaml, metrics.csv, costs.csv and results.json, and where there are
-            pictures checkpoints/sites/<site>/gallery.safetensors.
+            any transcript.csv and checkpoints/sites/<site>/gallery.safetensors.
 
     Returns:
         The path of the page.
@@ -42,7 +44,8 @@ def write_report(run: Path) -> Path:
         sections.training(record),
         gallery(record),
         sections.personalisation(record),
-        sections.costs(record),
+        costs(record),
+        secure_aggregation(record),
         sections.reproduction(record),
     )
     path = run / "report.html"

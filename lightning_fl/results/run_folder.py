@@ -8,11 +8,13 @@ from typing import Any
 
 import yaml
 
-from lightning_fl.records import CostRow, MetricRow
+from lightning_fl.records import CostRow, MetricRow, TranscriptRow
 from lightning_fl.results.scores import headline_metric, metrics_of
 from lightning_fl.results.summary import read_results
-from lightning_fl.results.tables import read_costs, read_metrics
+from lightning_fl.results.tables import read_costs, read_metrics, read_transcript
 
+UNDIRECTED = "round,site,operation,bytes,seconds"
+"""The columns of costs.csv before bytes were counted each way."""
 Curve = dict[int, float]
 """Round -> value."""
 
@@ -25,7 +27,8 @@ class RunFolder:
         path: the run's folder.
         config_text: config.yaml as it stands there.
         metrics: metrics.csv.
-        costs: costs.csv.
+        costs: costs.csv; empty where it does not tell sent from received bytes.
+        transcript: transcript.csv; empty where there is none.
         results: results.json.
         written: when results.json was written, in local time.
     """
@@ -34,6 +37,7 @@ class RunFolder:
     config_text: str
     metrics: list[MetricRow]
     costs: list[CostRow]
+    transcript: list[TranscriptRow]
     results: Mapping[str, Any]
     written: datetime
 
@@ -90,7 +94,20 @@ def read_run(path: Path) -> RunFolder:
         path=path,
         config_text=(path / "config.yaml").read_text(encoding="utf-8"),
         metrics=read_metrics(path / "metrics.csv"),
-        costs=read_costs(path / "costs.csv"),
+        costs=_costs(path / "costs.csv"),
+        transcript=_transcript(path / "transcript.csv"),
         results=read_results(results),
         written=datetime.fromtimestamp(results.stat().st_mtime).astimezone(),
     )
+
+
+def _costs(path: Path) -> list[CostRow]:
+    """The rows of costs.csv; none of an old one."""
+    with path.open(encoding="utf-8") as file:
+        header = file.readline().strip()
+    return [] if header == UNDIRECTED else read_costs(path)
+
+
+def _transcript(path: Path) -> list[TranscriptRow]:
+    """The rows of transcript.csv, which old runs do not have."""
+    return read_transcript(path) if path.is_file() else []

@@ -1,6 +1,5 @@
 """The sections of the report, each from a RunFolder to HTML; "" where there is nothing to say."""
 
-import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
@@ -160,32 +159,11 @@ def personalisation(run: RunFolder) -> str:
     return page.section("Choices of each site", page.table(["site", *heads], rows, caption))
 
 
-def costs(run: RunFolder) -> str:
-    """Bytes and seconds of each operation, in all and for one site in one round."""
-    rows = []
-    for operation in sorted({row.operation for row in run.costs}):
-        calls = [row for row in run.costs if row.operation == operation]
-        turns = len({(row.round, row.site) for row in calls})
-        size = sum(row.bytes for row in calls)
-        seconds = math.fsum(row.seconds for row in calls)
-        per_turn = [bytes_text(size / turns), seconds_text(seconds / turns)]
-        rows.append([operation, bytes_text(size), seconds_text(seconds), *per_turn])
-    total = run.results["costs"]
-    everything = [bytes_text(total["bytes"]), seconds_text(sum(total["seconds"].values()))]
-    caption = (
-        "Bytes that crossed a site's boundary, both ways, and seconds that sites were busy, added"
-        " up over all sites; sites that work at the same time finish sooner than the sum says."
-        " “Per turn” is the mean for one site in one round."
-    )
-    header = ["operation", "bytes", "seconds", "bytes per turn", "seconds per turn"]
-    totals = [["all", *everything, "", ""]]
-    return page.section("Costs", page.table(header, rows, caption, totals))
-
-
 def reproduction(run: RunFolder) -> str:
     """The configuration, the aggregator and the versions: what it takes to run this again."""
     versions = run.results["versions"]
-    settings = "\n".join(f"{key}: {value}" for key, value in run.results["aggregator"].items())
+    aggregator = run.results["aggregator"]  # with what came of it, "rounds"
+    settings = "\n".join(f"{key}: {value}" for key, value in aggregator.items() if key != "rounds")
     packages = "\n".join(f"{name} {version}" for name, version in versions.items())
     return page.section(
         "To run this again",

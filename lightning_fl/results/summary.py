@@ -152,11 +152,13 @@ def _over_sites(
 
 
 def _totals(costs: Iterable[CostRow]) -> dict[str, Any]:
-    """Add up the bytes of a run, and its seconds for each operation."""
+    """Add up the bytes of a run, and its seconds for each operation and each part of one."""
     rows = list(costs)
     operations = sorted({row.operation for row in rows})
     return {
         "bytes": sum(row.bytes for row in rows),
+        "bytes_up": sum(row.bytes_up for row in rows),
+        "bytes_down": sum(row.bytes_down for row in rows),
         "seconds": {
             operation: math.fsum(row.seconds for row in rows if row.operation == operation)
             for operation in operations

@@ -1,4 +1,4 @@
-"""metrics.csv and costs.csv, and the table that ends a run on the terminal."""
+"""metrics.csv, costs.csv, transcript.csv, and the table that ends a run on the terminal."""
 
 import csv
 import io
@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lightning_fl.atomic import write_text
-from lightning_fl.records import CostRow, MetricRow
+from lightning_fl.records import CostRow, MetricRow, TranscriptRow
 from lightning_fl.results.formats import gain_text, metric_name, score_text, unit
 from lightning_fl.results.scores import ScoreRow, ScoreTable, score_table
 
@@ -34,7 +34,7 @@ def read_metrics(path: Path) -> list[MetricRow]:
 
 def write_costs(path: Path, rows: Iterable[CostRow]) -> None:
     """Write costs.csv; seconds keep all their digits."""
-    _write(path, CostRow._fields, ((*row[:4], repr(float(row.seconds))) for row in rows))
+    _write(path, CostRow._fields, ((*row[:5], repr(float(row.seconds))) for row in rows))
 
 
 def read_costs(path: Path) -> list[CostRow]:
@@ -44,8 +44,40 @@ def read_costs(path: Path) -> list[CostRow]:
         ValueError: the columns are not those of `CostRow`.
     """
     return [
-        CostRow(int(round_), site, operation, int(count), float(seconds))
-        for round_, site, operation, count, seconds in _read(path, CostRow._fields)
+        CostRow(int(round_), site, operation, int(up), int(down), float(seconds))
+        for round_, site, operation, up, down, seconds in _read(path, CostRow._fields)
+    ]
+
+
+def write_transcript(path: Path, rows: Iterable[TranscriptRow]) -> None:
+    """Write transcript.csv; seconds keep all their digits."""
+    _write(path, TranscriptRow._fields, ((*row[:-1], repr(float(row.seconds))) for row in rows))
+
+
+def read_transcript(path: Path) -> list[TranscriptRow]:
+    """Read what `write_transcript` wrote.
+
+    Raises:
+        ValueError: the columns are not those of `TranscriptRow`.
+    """
+    return [
+        TranscriptRow(
+            round=int(row["round"]),
+            ring=row["ring"],
+            step=int(row["step"]),
+            operation=row["operation"],
+            site=row["site"],
+            direction=row["direction"],
+            sender=row["sender"],
+            recipient=row["recipient"],
+            bytes=int(row["bytes"]),
+            digest=row["digest"],
+            seconds=float(row["seconds"]),
+        )
+        for row in (
+            dict(zip(TranscriptRow._fields, cells, strict=True))
+            for cells in _read(path, TranscriptRow._fields)
+        )
     ]
 
 

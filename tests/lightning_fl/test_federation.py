@@ -83,7 +83,7 @@ def test_a_run_leaves_exactly_the_files_it_promises(tmp_path: Path) -> None:
     toy_run(tmp_path, toy_experiment()).start()
     assert {p.name for p in tmp_path.iterdir()} == {
         *("config.yaml", "metrics.csv", "costs.csv", "results.json", "report.html"),
-        *("checkpoints", "models"),
+        *("transcript.csv", "checkpoints", "models"),
     }
     assert {p.stem for p in (tmp_path / "models").iterdir()} == {"global", *SITES}
     assert not list(tmp_path.rglob("*.tmp"))

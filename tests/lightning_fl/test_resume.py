@@ -13,7 +13,9 @@ import pytest
 import safetensors.torch
 import torch
 
+from lightning_fl.aggregation import CyclicCKKS
 from lightning_fl.algorithms import FedAvg, PerFedAvg
+from lightning_fl.channel import Channel
 from lightning_fl.checkpoint import Checkpoints
 from lightning_fl.errors import ConfigError, SiteError
 from lightning_fl.experiment import Experiment
@@ -81,22 +83,75 @@ def test_interrupted_between_any_two_steps(
     assert outcome(tmp_path) == uninterrupted
 
 
+def with_ring(bits: int) -> Experiment:
+    """All three sites in a ring; the compact one carries what it clipped from round to round."""
+    return experiment(aggregator=CyclicCKKS(bits=bits), sites_per_round=3, rounds=4)
+
+
+@pytest.mark.parametrize("bits", [24, 16])
+def test_interrupted_inside_a_ring(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bits: int
+) -> None:
+    toy_run(tmp_path / "whole", with_ring(bits)).start()
+    for number, op in enumerate(
+        ("ring_join", "ring_open", "ring_start", "ring_pass", "ring_close", "load"), 1
+    ):
+        folder = tmp_path / op
+        interrupt_at(monkeypatch, op, call=3 if number > 4 else 2)
+        with pytest.raises(InterruptedRunError):
+            toy_run(folder, with_ring(bits)).start()
+        monkeypatch.undo()
+        toy_run(folder, with_ring(bits)).start()
+        assert outcome(folder) == outcome(tmp_path / "whole")
+
+
+def interrupt_at(monkeypatch: pytest.MonkeyPatch, op: str, call: int) -> None:
+    """Stop the run right after the sites have answered `op` for the `call`-th time."""
+    original, count = Channel.ask, 0
+
+    def ask(self: Channel, operation: str, messages: Any) -> Any:
+        nonlocal count
+        answers = original(self, operation, messages)
+        count += operation == op
+        if operation == op and count == call:
+            raise InterruptedRunError
+        return answers
+
+    monkeypatch.setattr(Channel, "ask", ask)
+
+
 SCRIPT = """
 import sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from tests.lightning_fl.test_resume import experiment
+from tests.lightning_fl.test_resume import experiment, with_ring
 from tests.toy import toy_run
 sys.stdout.write("ready\\n"); sys.stdout.flush()
-toy_run(Path(sys.argv[1]), experiment()).start()
+made = with_ring(int(sys.argv[2])) if len(sys.argv) > 2 else experiment()
+toy_run(Path(sys.argv[1]), made).start()
 """
 
 
 @pytest.mark.parametrize("delay", [0.1, 0.45, 0.8, 1.2])
 def test_killed_at_any_moment(tmp_path: Path, uninterrupted: tuple[Any, ...], delay: float) -> None:
+    kill_after(delay, str(tmp_path))
+    toy_run(tmp_path, experiment()).start()
+    assert outcome(tmp_path) == uninterrupted
+
+
+@pytest.mark.parametrize("delay", [0.2, 0.5, 0.9])
+def test_killed_at_any_moment_with_the_ring(tmp_path: Path, delay: float) -> None:
+    toy_run(tmp_path / "whole", with_ring(16)).start()
+    kill_after(delay, str(tmp_path / "killed"), "16")
+    toy_run(tmp_path / "killed", with_ring(16)).start()
+    assert outcome(tmp_path / "killed") == outcome(tmp_path / "whole")
+
+
+def kill_after(delay: float, *arguments: str) -> None:
+    """Start a run in a process of its own and kill it."""
     process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(tmp_path)],
+        [sys.executable, "-c", SCRIPT, *arguments],
         cwd=Path(__file__).parents[2],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -108,8 +163,6 @@ def test_killed_at_any_moment(tmp_path: Path, uninterrupted: tuple[Any, ...], de
     process.send_signal(signal.SIGKILL)
     process.wait()
     process.stdout.close()
-    toy_run(tmp_path, experiment()).start()
-    assert outcome(tmp_path) == uninterrupted
 
 
 def test_a_finished_run_may_be_resumed_and_extended(

@@ -9,9 +9,9 @@ import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from lightning_fl.records import CostRow, MetricRow
+from lightning_fl.records import CostRow, MetricRow, TranscriptRow
 from lightning_fl.results.summary import package_versions, summarise, write_results
-from lightning_fl.results.tables import write_costs, write_metrics
+from lightning_fl.results.tables import write_costs, write_metrics, write_transcript
 
 CONFIG = """\
 seed: 1
@@ -23,8 +23,14 @@ algorithm:
   class_path: lightning_fl.algorithms.PerFedAvg
   init_args: {{alpha: 0.01, order: 1}}
 aggregator:
-  class_path: lightning_fl.aggregation.CyclicCKKS
+  class_path: lightning_fl.aggregation.{aggregator}
 """
+RING = (
+    ("ring_pass: encode", 0, 0, 0.2),
+    ("ring_pass: encrypt", 0, 0, 1.0),
+    ("ring_pass", 16_000_000, 16_000_000, 0.4),
+)
+PLAIN = (("aggregate", 4_000_000, 200, 0.1),)
 GAINS = {"global": 0.0, "global_bn": 0.03, "personal": 0.09, "local": 0.0, "local_bn": 0.02}
 
 
@@ -64,6 +70,34 @@ def write_gallery(
     save_file(tensors, path)
 
 
+def ring_messages(sites: tuple[str, ...], rounds: int) -> list[TranscriptRow]:
+    """One block, once round the ring in each round; the initiator gets a word to begin."""
+    rows = []
+    for round_ in range(1, rounds + 1):
+        for place, site in enumerate(sites):
+            before = sites[place - 1] if place else "coordinator"
+            after = sites[(place + 1) % len(sites)]
+            for direction, sender, recipient in (("in", before, site), ("out", site, after)):
+                digest = f"{round_:08x}{place + (direction == 'out'):056x}"
+                size = 300 if sender == "coordinator" else 2_000_000
+                rows.append(
+                    TranscriptRow(
+                        round=round_,
+                        ring=f"ring-{round_}",
+                        step=0,
+                        operation="ring_pass",
+                        site=site,
+                        direction=direction,
+                        sender=sender,
+                        recipient=recipient,
+                        bytes=size,
+                        digest=digest,
+                        seconds=0.0,
+                    )
+                )
+    return rows
+
+
 def write_run(
     folder: Path,
     *,
@@ -76,6 +110,7 @@ def write_run(
     finished: bool = True,
     channels: int = 1,
     classes: int = 2,
+    aggregator: str = "CyclicCKKS",
 ) -> Path:
     """Write the folder of a run; the numbers are made up but of the right size."""
     rng = np.random.default_rng(0)
@@ -88,14 +123,13 @@ def write_run(
             value = level[site] * (1 - math.exp(-round_ / 3)) + rng.normal(0, 0.015)
             metrics.append(MetricRow(round_, site, models[0], "val", "dice", float(value)))
             metrics.append(MetricRow(round_, site, models[0], "val", "loss", float(1 - value)))
-            for operation, size, seconds in (
-                ("train", 5_700_000, 4.0),
-                ("evaluate", 900, 0.8),
-                ("aggregate", 31_000_000, 1.6),
+            for operation, up, down, seconds in (
+                ("train", 300, 5_700_000, 4.0),
+                ("evaluate", 500, 400, 0.8),
+                *(RING if aggregator == "CyclicCKKS" else PLAIN),
             ):
-                costs.append(
-                    CostRow(round_, site, operation, size, float(seconds + rng.normal(0, 0.1)))
-                )
+                seconds = float(seconds * rng.uniform(0.9, 1.1))
+                costs.append(CostRow(round_, site, operation, up, down, seconds))
     by_round = {row.round: 0.0 for row in metrics}
     for row in metrics:
         by_round[row.round] += row.value if row.metric == "dice" else 0.0
@@ -110,7 +144,7 @@ def write_run(
                 "loss": 1 - score,
             }.items():
                 final.append(MetricRow(best_round, site, model, "test", metric, value))
-        costs.append(CostRow(rounds, site, "personalise", 5_700_000, 12.5))
+        costs.append(CostRow(rounds, site, "personalise", 900, 300, 12.5))
     results = summarise(
         final=final,
         training_sites=sites,
@@ -118,7 +152,20 @@ def write_run(
         rounds=rounds,
         best_round=best_round,
         costs=costs,
-        aggregator={"name": "CyclicCKKS", "exact": True, "bits": 24},
+        aggregator={"name": "Plain"}
+        if aggregator == "Plain"
+        else {
+            "name": aggregator,
+            "bits": 24,
+            "masking": "pairwise",
+            "weights": "samples",
+            "pinned": [],
+            "values": 1_000_000,
+            "rounds": [
+                {"round": round_, "sites": len(sites), "rings": 1}
+                for round_ in range(1, rounds + 1)
+            ],
+        },
         personalisation={
             site: {"steps": 10 * number, "validation_gain": 0.02 * number, "round": best_round}
             for number, site in enumerate(level)
@@ -135,9 +182,13 @@ def write_run(
         else [],
         versions=package_versions(),
     )
-    (folder / "config.yaml").write_text(CONFIG.format(rounds=rounds), encoding="utf-8")
+    (folder / "config.yaml").write_text(
+        CONFIG.format(rounds=rounds, aggregator=aggregator), encoding="utf-8"
+    )
     write_metrics(folder / "metrics.csv", [*metrics, *final])
     write_costs(folder / "costs.csv", costs)
+    if aggregator == "CyclicCKKS":
+        write_transcript(folder / "transcript.csv", ring_messages(sites, rounds))
     write_results(folder / "results.json", results)
     for site in level if gallery else ():
         write_gallery(

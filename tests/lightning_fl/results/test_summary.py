@@ -70,13 +70,19 @@ def test_two_values_of_one_number_are_refused() -> None:
         summary([FINAL[0], FINAL[0]])
 
 
-def test_costs_are_added_up_by_operation() -> None:
+def test_costs_are_added_up_by_operation_and_part() -> None:
     costs = [
-        CostRow(1, "A", "train", 10, 0.5),
-        CostRow(1, "B", "train", 20, 1.5),
-        CostRow(2, "A", "evaluate", 3, 0.25),
+        CostRow(1, "A", "train", 10, 1, 0.5),
+        CostRow(1, "B", "train", 20, 2, 1.5),
+        CostRow(1, "B", "train: fit", 0, 0, 4.0),
+        CostRow(2, "A", "evaluate", 3, 4, 0.25),
     ]
-    expected = {"bytes": 33, "seconds": {"evaluate": 0.25, "train": 2.0}}
+    expected = {
+        "bytes": 40,
+        "bytes_up": 33,
+        "bytes_down": 7,
+        "seconds": {"evaluate": 0.25, "train": 2.0, "train: fit": 4.0},
+    }
     assert summary([], costs=costs)["costs"] == expected
 
 

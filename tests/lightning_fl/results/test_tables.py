@@ -7,14 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from lightning_fl.records import CostRow, MetricRow
+from lightning_fl.records import CostRow, MetricRow, TranscriptRow
 from lightning_fl.results.summary import read_results
 from lightning_fl.results.tables import (
     final_table,
     read_costs,
     read_metrics,
+    read_transcript,
     write_costs,
     write_metrics,
+    write_transcript,
 )
 
 AWKWARD = ["plain", 'a "quoted", one', "två\nrader", "", " spaces "]
@@ -39,16 +41,33 @@ def test_names_and_nan_read_back(tmp_path: Path) -> None:
 
 
 def test_costs_read_back(tmp_path: Path) -> None:
-    rows = [CostRow(1, site, "train", 2**40 + 1, 0.1 + 0.2) for site in AWKWARD]
+    rows = [CostRow(1, site, "train", 2**40 + 1, 7, 0.1 + 0.2) for site in AWKWARD]
     write_costs(tmp_path / "costs.csv", rows)
     assert read_costs(tmp_path / "costs.csv") == rows
+
+
+def test_transcript_reads_back(tmp_path: Path) -> None:
+    rows = [
+        TranscriptRow(
+            2, "9f", 3, "ring_pass", name, way, name, "B", 2**40 + 1, "ab" * 32, 0.1 + 0.2
+        )
+        for name in AWKWARD
+        for way in ("in", "out")
+    ]
+    write_transcript(tmp_path / "transcript.csv", rows)
+    assert read_transcript(tmp_path / "transcript.csv") == rows
 
 
 def test_header_names_the_columns(tmp_path: Path) -> None:
     write_metrics(tmp_path / "metrics.csv", [])
     write_costs(tmp_path / "costs.csv", [])
+    write_transcript(tmp_path / "transcript.csv", [])
     assert (tmp_path / "metrics.csv").read_text() == "round,site,model,split,metric,value\n"
-    assert (tmp_path / "costs.csv").read_text() == "round,site,operation,bytes,seconds\n"
+    costs = "round,site,operation,bytes_up,bytes_down,seconds\n"
+    assert (tmp_path / "costs.csv").read_text() == costs
+    assert (tmp_path / "transcript.csv").read_text() == (
+        "round,ring,step,operation,site,direction,sender,recipient,bytes,digest,seconds\n"
+    )
     assert read_metrics(tmp_path / "metrics.csv") == []
 
 

@@ -1,0 +1,91 @@
+"""A site's integers for one ring: its weighted update on the grid, then its counts."""
+
+import numpy as np
+import torch
+
+from lightning_fl.aggregation.base import HoldsUpdate
+from lightning_fl.aggregation.fixed_point import Floats, Integers, to_limbs
+from lightning_fl.aggregation.ring_plan import RingPlan
+from lightning_fl.errors import OutOfRangeError
+
+
+class Contribution:
+    """Turns a site's update into integers, block by block and in order.
+
+    With error feedback (Seide et al., Interspeech 2014) what clipping and rounding left out of one
+    round is added to the update of the next.
+
+    Args:
+        site: holds the update.
+        round_: of the update.
+        plan: of the ring.
+        weight: the site's relative weight, in (0, 1].
+        error_feedback: whether to carry over what is left out; otherwise a value outside the
+            grid is an error.
+    """
+
+    def __init__(
+        self,
+        site: HoldsUpdate,
+        round_: int,
+        plan: RingPlan,
+        *,
+        weight: float,
+        error_feedback: bool,
+    ) -> None:
+        self.site = site
+        self.round = round_
+        self.plan = plan
+        self.weight = weight
+        self.clipped = 0
+        self._carry: torch.Tensor | None = None
+        if error_feedback:
+            before = site.carry(round_ - 1)
+            self._carry = torch.zeros(plan.length) if before is None else before.clone()
+
+    def integers(self, block: int) -> Integers:
+        """A block's integers; to be asked for once each, from block 0 on.
+
+        Raises:
+            OutOfRangeError: a value lies outside the grid and there is no error feedback.
+        """
+        start, stop = self.plan.span(block)
+        end = min(stop, self.plan.length)
+        found = self._of_update(start, end) if start < end else np.zeros(0, dtype=np.int64)
+        if block == self.plan.blocks - 1 and self._carry is not None:
+            self.site.save_carry(self.round, self._carry)
+        if stop > self.plan.length:  # the block holds (some of) the counts
+            counts = self._counts()[max(start - self.plan.length, 0) : stop - self.plan.length]
+            found = np.concatenate([found, counts])
+        return found
+
+    def _of_update(self, start: int, end: int) -> Integers:
+        update = self.site.update(self.round, start, end).double().numpy()
+        if self._carry is not None:
+            update = update + self._carry[start:end].double().numpy()
+        values = update * self.weight
+        outside = int(self.plan.grid.outside(values, start).sum())
+        if outside and self._carry is None:
+            self._refuse(values, start)
+        self.clipped += outside
+        integers = self.plan.grid.to_integers(values, start)
+        if self._carry is not None:
+            left = (values - self.plan.grid.to_values(integers, start)) / self.weight
+            self._carry[start:end] = torch.from_numpy(left).float()
+        return integers
+
+    def _counts(self) -> Integers:
+        known = {"clipped": self.clipped, "samples": self.site.samples()}
+        limbs = [to_limbs(known[name]) for name in self.plan.counts]
+        return np.concatenate(limbs) if limbs else np.zeros(0, dtype=np.int64)
+
+    def _refuse(self, values: Floats, start: int) -> None:
+        where = start + int(np.argmax(self.plan.grid.outside(values, start)))
+        ends = np.cumsum([int(np.prod(shape)) for _, shape in self.site.layout.shared])
+        name = self.site.layout.shared[int(np.searchsorted(ends, where, side="right"))][0]
+        reach = self.plan.grid.limit * float(self.plan.grid.steps(where, where + 1)[0])
+        raise OutOfRangeError(
+            f"the update of {name!r} has the weighted value {values[where - start]:.4g}, but the "
+            f"fixed-point grid ends at {reach:.4g}. Normalise the images or lower the learning "
+            "rate; for BatchNorm statistics set `algorithm.batch_norm: local`."
+        )

@@ -1,0 +1,252 @@
+"""CyclicCKKS: the weighted mean by a ring of sites, under encryption and masks."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from lightning_fl.aggregation.base import (
+    Aggregate,
+    Aggregator,
+    HoldsUpdate,
+    SiteOperation,
+    Updates,
+    require,
+)
+from lightning_fl.aggregation.fixed_point import COARSEST, FINEST, MARGIN, Grid, exponents_for
+from lightning_fl.aggregation.identity import SUFFIX, Identity
+from lightning_fl.aggregation.ring import Ring, RingBroken, Sums, survivors
+from lightning_fl.aggregation.ring_member import RingMember
+from lightning_fl.aggregation.ring_parameters import MAX_VALUES, RingParameters, choose, is_compact
+from lightning_fl.aggregation.ring_plan import RingPlan, ring_order, sizes_of
+from lightning_fl.channel import Channel
+from lightning_fl.errors import ConfigError, OutOfRangeError, SiteError
+from lightning_fl.parameters import Layout
+
+Masking = Literal["pairwise", "initiator", "none"]
+FIRST_BITS = 24
+"""The grid of a round that has no public ranges yet."""
+
+
+class CyclicCKKS(Aggregator):
+    """Cyclic secure aggregation under CKKS (CSAHE, arXiv 2302.11571), exact and keyed per ring.
+
+    The sum goes round the sites. The initiator, another site each round, makes a key pair for this
+    ring, starts with its own encrypted and masked update, and decrypts what comes back; every
+    other site adds its own. The coordinator relays. The result is the weighted mean of the updates
+    on a fixed-point grid, exactly. See docs/secure_aggregation.md for who can learn what.
+
+    Args:
+        bits: 19 to 30 is the wide grid: so many binary places after the point, 16 bytes a value.
+            8 to 18 is the compact grid: integers of so many bits on a range for each tensor that
+            follows from the last mean update, 8 bytes a value or fewer; what is clipped or rounded
+            off is carried to the next round.
+        masking: "pairwise" masks cancel in the sum, so that even the initiator with its key and
+            all messages sees only the sum; "initiator" is the paper's single mask; "none" for
+            comparison.
+        weights: "samples" (the coordinator knows the counts), "equal", or "hidden" (by samples,
+            but the counts are summed in the ring and only their total comes out).
+        max_samples: with `weights: hidden`, a number no site's samples exceed; the smaller, the
+            finer the result.
+        allow_two_sites: accept a ring of two, whose sum gives each the other's update.
+        pins: for each site the fingerprint of its identity, against a coordinator that hands out
+            mask keys of its own; made by `python -m lightning_fl.aggregation.identity`.
+        identities: folder in which a site finds its own identity, <site>.identity.pem.
+    """
+
+    known_weights = ("samples", "equal", "hidden")
+
+    def __init__(
+        self,
+        *,
+        bits: int = 24,
+        masking: Masking = "pairwise",
+        weights: Literal["samples", "equal", "hidden"] = "samples",
+        max_samples: int = 16384,
+        allow_two_sites: bool = False,
+        pins: Mapping[str, str] | None = None,
+        identities: str | None = None,
+    ) -> None:
+        super().__init__(weights=weights)
+        if masking not in ("pairwise", "initiator", "none"):
+            raise ConfigError(
+                f"Expected `masking` to be pairwise, initiator or none, but got {masking!r}."
+            )
+        if max_samples < 1:
+            raise ConfigError(f"Expected `max_samples` to be positive, but got {max_samples}.")
+        choose(bits, 2)  # refuses bits that no ring can have
+        self.bits = bits
+        self.masking: Masking = masking
+        self.max_samples = max_samples
+        self.allow_two_sites = allow_two_sites
+        self.pins = dict(pins or {})
+        self.identities = None if identities is None else Path(identities)
+        self.hides_samples = weights == "hidden"
+
+    @property
+    def compact(self) -> bool:
+        """Whether values are packed on ranges, with error feedback."""
+        return is_compact(self.bits)
+
+    # ------------------------------------------------------------------ what both halves agree on
+
+    def check_sites(self, sites: int) -> RingParameters:
+        """The parameters for so many sites.
+
+        Raises:
+            ConfigError: too few to hide in, or too many for these bits.
+        """
+        if sites < 2:
+            raise ConfigError(
+                f"A ring needs sites to hide among, but there is {sites}. For pooled training take "
+                "`aggregator: lightning_fl.aggregation.Plain`."
+            )
+        if sites == 2 and not self.allow_two_sites:
+            raise ConfigError(
+                "With two sites the sum gives each of them the other's update, and gives the "
+                "coordinator both with the help of either. Add a third site, or accept this with "
+                "`aggregator.allow_two_sites: true`."
+            )
+        return choose(self.bits, sites)
+
+    def plan(self, sites: int, layout: Layout, exponents: Sequence[int] | None) -> RingPlan:
+        """How the integers of a ring are cut and packed.
+
+        Args:
+            sites: in the ring.
+            layout: of an update.
+            exponents: of each tensor's step on the compact grid; None for the wide grid.
+
+        Raises:
+            ConfigError: too few or too many sites, or exponents that do not fit the layout.
+        """
+        self.check_sites(sites)
+        sizes = sizes_of(layout)
+        if exponents is None:
+            bits = FIRST_BITS if self.compact else self.bits
+            parameters = choose(bits, sites)
+            exponents = [-bits] * len(sizes)
+        else:
+            parameters = choose(self.bits, sites)
+        if len(exponents) != len(sizes) or not all(
+            type(e) is int and FINEST - 8 <= e <= COARSEST for e in exponents
+        ):
+            raise ConfigError(
+                f"Expected a whole exponent up to {COARSEST} for each of {len(sizes)} tensors, but "
+                f"got {exponents}."
+            )
+        grid = Grid(tuple(exponents), sizes, parameters.limit)
+        counts = ("clipped",) * self.compact + ("samples",) * self.hides_samples
+        return RingPlan(parameters, grid, counts)
+
+    def relative_weight(self, samples: int, largest: int | None) -> float:
+        """A site's weight divided by the largest, or by `max_samples` where counts are hidden.
+
+        Raises:
+            OutOfRangeError: it is not in (0, 1].
+        """
+        if self.weights == "equal":
+            return 1.0
+        largest = self.max_samples if self.hides_samples else largest
+        if not largest or not 0 < samples <= largest:
+            raise OutOfRangeError(
+                f"a site has {samples} training samples, but the most is said to be {largest}; "
+                "with `weights: hidden` raise `aggregator.max_samples`"
+            )
+        return samples / largest
+
+    def identity(self, site: str) -> Identity | None:
+        """The identity of a site, read where the site lives."""
+        return None if self.identities is None else Identity(self.identities / f"{site}{SUFFIX}")
+
+    # ------------------------------------------------------------------ the coordinator's half
+
+    def check(self, sites: int, layout: Layout) -> None:
+        """Refuse too few sites, bits that do not fit, and updates that are too long.
+
+        Raises:
+            ConfigError: names the reason and the remedy.
+        """
+        self.check_sites(sites)
+        if self.compact:
+            choose(FIRST_BITS, sites)
+        if layout.length > MAX_VALUES:
+            raise ConfigError(
+                f"The network has {layout.length} values; sums are exact up to {MAX_VALUES}. "
+                "Choose a smaller one."
+            )
+
+    def mean(self, channel: Channel, updates: Updates) -> Aggregate:
+        """Rings until one closes: a ring that loses sites is dropped and goes on without them.
+
+        Raises:
+            TooFewSitesError: too few sites are left for a ring.
+        """
+        lost: dict[str, SiteError] = {}
+        attempt = 0
+        while True:
+            sites = survivors(list(updates.samples), lost)
+            require(len(sites), self._least(updates), updates.round, lost)
+            try:
+                return self._ring(channel, updates, sites, attempt, lost)
+            except RingBroken as broken:
+                lost |= broken.lost
+                attempt += 1
+
+    def _least(self, updates: Updates) -> int:
+        return max(updates.min_sites, 2 if self.allow_two_sites else 3)
+
+    def _ring(
+        self,
+        channel: Channel,
+        updates: Updates,
+        sites: Sequence[str],
+        attempt: int,
+        lost: Mapping[str, SiteError],
+    ) -> Aggregate:
+        weights = {site: self.weight(updates.samples[site]) for site in sites}
+        largest = max(weights.values())
+        exponents = self._exponents(updates.memory, len(sites))
+        plan = self.plan(len(sites), updates.layout, exponents)
+        order = ring_order(sites, updates.round, attempt)
+        instructions = {"largest": largest, "exponents": exponents}
+        sums = Ring(channel, updates.round, order, plan, instructions).run()
+        if self.hides_samples:
+            total = sums.counts["samples"] / self.max_samples
+        else:
+            total = sum(weight / largest for weight in weights.values())
+        mean = (sums.values.double() / total).float()
+        memory = {"ranges": self._ranges(sums, plan, updates)} if self.compact else {}
+        facts = {"sites": len(sites), "rings": attempt + 1, **sums.counts}
+        return Aggregate(mean, dict(lost), memory, facts)
+
+    def _exponents(self, memory: Mapping[str, Any], sites: int) -> list[int] | None:
+        if not self.compact or "ranges" not in memory:
+            return None
+        limit = choose(self.bits, sites).limit
+        return list(exponents_for(memory["ranges"], limit))
+
+    def _ranges(self, sums: Sums, plan: RingPlan, updates: Updates) -> list[float]:
+        """The range of each tensor in the next round, from what is public after this one.
+
+        Falls by half in a round at most, because the mean of a small tensor can happen to be 0.
+        """
+        tensors = torch.split(sums.values, list(plan.grid.sizes))
+        sites = plan.parameters.sites
+        found = [MARGIN * float(tensor.abs().max()) / sites for tensor in tensors]
+        before = updates.memory.get("ranges", [0.0] * len(found))
+        return [max(now, then / 2) for now, then in zip(found, before, strict=True)]
+
+    def site_operations(self, site: HoldsUpdate) -> Mapping[str, SiteOperation]:
+        """The ring's operations."""
+        return RingMember(self, site).operations()
+
+    def describe(self) -> dict[str, Any]:
+        """Name and settings; no key ever."""
+        return {
+            **super().describe(),
+            "bits": self.bits,
+            "masking": self.masking,
+            "pinned": sorted(self.pins),
+        }

@@ -1,0 +1,171 @@
+"""What makes a ring's sums exact: lanes, bits, guard and scale, computed from the site count.
+
+One CKKS ciphertext of ring degree N holds N/2 complex slots, that is N reals. Each real carries
+one *word*: `lanes` integers side by side. A sum over the sites comes back with noise; rounding
+removes it as long as the noise stays below half a unit.
+"""
+
+import math
+from dataclasses import dataclass
+
+from lightning_fl.errors import ConfigError
+
+COMPACT_BITS = 18
+"""Settings of `bits` up to this one mean the compact grid, above it the wide one."""
+MIN_BITS, MAX_BITS = 8, 30
+WIDE_RANGE_BITS = 4
+"""The wide grid must reach at least 2 ** 4 = 16 in both directions."""
+FAILURE = 2.0**-40
+"""Bound on the probability that any value of a ring is rounded wrongly."""
+MAX_VALUES = 2**30
+"""Values in a ring that the bound holds for."""
+SEAL_128 = {2048: 54, 4096: 109, 8192: 218}
+"""Largest coefficient modulus, in bits, for 128-bit security by ring degree (SEAL's table)."""
+PRIME_BITS = 60
+"""SEAL's largest prime; with one of them the modulus holds the whole sum."""
+SPECIAL_BITS = 49
+"""The second prime carries no data: SEAL divides fresh noise by it."""
+LIMB_BITS, LIMBS = 7, 6
+"""A count that is summed in the ring travels as 6 integers of 7 bits: it may reach 2 ** 42."""
+
+
+def required_margin() -> float:
+    """Standard deviations of noise that half a unit must be away.
+
+    The noise of a slot is a sum of thousands of independent terms, so its tail is Gaussian. With
+    `MAX_VALUES` values the bound on all of them together is met at about 9.6.
+    """
+    allowed = FAILURE / MAX_VALUES
+    low, high = 0.0, 20.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if math.erfc(middle / 2**0.5) > allowed else (low, middle)
+    return high
+
+
+@dataclass(frozen=True)
+class RingParameters:
+    """How integers of one ring are packed and encrypted.
+
+    Attributes:
+        sites: how many sites add up.
+        value_bits: bits of one site's integer, with its sign; it is at most `limit` in size.
+        lanes: integers in a word.
+        degree: ring degree N.
+    """
+
+    sites: int
+    value_bits: int
+    lanes: int
+    degree: int
+
+    @property
+    def limit(self) -> int:
+        """Largest absolute value of one site's integer."""
+        return (1 << self.value_bits - 1) - 1
+
+    @property
+    def guard_bits(self) -> int:
+        """Head-room of a sum: ceil(log2(sites))."""
+        return (self.sites - 1).bit_length()
+
+    @property
+    def lane_bits(self) -> int:
+        """Bits of a lane, in which any sum of the sites' integers fits."""
+        return self.value_bits + self.guard_bits
+
+    @property
+    def word_bits(self) -> int:
+        """Bits of a word; masks live modulo 2 ** word_bits."""
+        return self.lanes * self.lane_bits
+
+    @property
+    def scale_bits(self) -> int:
+        """log2 of the CKKS scale: all the room that a sum of masked words leaves.
+
+        A sum is below 2 ** (word_bits + guard_bits - 1) in its real and in its imaginary part, so
+        times the scale it stays below 2 ** 58.5, and below half of the 60-bit prime.
+        """
+        return PRIME_BITS - 1 - self.word_bits - self.guard_bits
+
+    @property
+    def noise(self) -> float:
+        """Standard deviation of the error of a sum before rounding, in units.
+
+        SEAL divides a public-key encryption by the special prime, which leaves the rounding of
+        c0 + c1 s: variance (1 + 2N/3) / 12 a coefficient for a ternary secret s, and 1/12 for the
+        encoding. A slot's real part adds up N/2 of them.
+        """
+        coefficient = (2 + 2 * self.degree / 3) / 12
+        return math.sqrt(self.sites * self.degree / 2 * coefficient) / 2.0**self.scale_bits
+
+    @property
+    def margin(self) -> float:
+        """Half a unit, in standard deviations of the noise."""
+        return 0.5 / self.noise
+
+    @property
+    def values_per_ciphertext(self) -> int:
+        """Integers in one ciphertext."""
+        return self.degree * self.lanes
+
+    @property
+    def exact(self) -> bool:
+        """Whether sums come back exactly, but for a probability below `FAILURE`."""
+        return self.scale_bits > 0 and self.margin >= required_margin()
+
+
+def choose(bits: int, sites: int) -> RingParameters:
+    """The parameters for a ring.
+
+    Args:
+        bits: up to 18: the size of an integer on the compact grid, of which at least two share a
+            word. From 19: binary places of the wide grid, one integer in a word, as large as fits.
+        sites: how many sites add up.
+
+    Raises:
+        ConfigError: no exact set of parameters exists; names the nearest that does.
+    """
+    if not MIN_BITS <= bits <= MAX_BITS:
+        raise ConfigError(f"Expected `bits` to be from {MIN_BITS} to {MAX_BITS}, but got {bits}.")
+    found = _fit(bits, sites)
+    if found is None:
+        raise ConfigError(
+            f"Sums of {sites} sites with `bits: {bits}` could be rounded wrongly with a "
+            f"probability above 2^-40. Nearest that fits: {_nearest(bits, sites)}."
+        )
+    return found
+
+
+def is_compact(bits: int) -> bool:
+    """Whether a setting of `bits` means the compact grid."""
+    return bits <= COMPACT_BITS
+
+
+def _fit(bits: int, sites: int) -> RingParameters | None:
+    for degree, modulus in SEAL_128.items():
+        if modulus < PRIME_BITS + SPECIAL_BITS:
+            continue
+        if is_compact(bits):
+            packed = [RingParameters(sites, bits, n, degree) for n in (5, 4, 3, 2)]
+        else:
+            least = bits + WIDE_RANGE_BITS + 1
+            packed = [RingParameters(sites, b, 1, degree) for b in range(52, least - 1, -1)]
+        for parameters in packed:
+            if parameters.exact:
+                return parameters
+    return None
+
+
+def _nearest(bits: int, sites: int) -> str:
+    options = []
+    below = range(bits - 1, (MIN_BITS if is_compact(bits) else COMPACT_BITS + 1) - 1, -1)
+    fewer_bits = next((b for b in below if _fit(b, sites)), None)
+    if fewer_bits is not None:
+        options.append(f"`bits: {fewer_bits}` with {sites} sites")
+    if is_compact(bits) and _fit(24, sites):
+        options.append(f"`bits: 24` with {sites} sites")
+    fewer_sites = next((n for n in range(sites - 1, 1, -1) if _fit(bits, n)), None)
+    if fewer_sites is not None:
+        options.append(f"`bits: {bits}` with {fewer_sites} sites (`sites_per_round`)")
+    return ", ".join(options) or "none"
