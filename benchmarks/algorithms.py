@@ -67,6 +67,8 @@ def make_jobs(options: argparse.Namespace) -> list[Job]:
                 *("--algorithm", f"lightning_fl.algorithms.{algorithm}"),
                 *("--trainer.local_steps", str(steps), *options.extra),
             ]
+            if algorithm == "Centralised":  # nobody to form a ring with
+                arguments += ["--aggregator", "lightning_fl.aggregation.Plain"]
             folder = options.output / f"{algorithm}-{seed}"
             jobs.append(Job(algorithm, seed, folder, tuple(arguments)))
     return jobs

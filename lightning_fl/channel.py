@@ -103,11 +103,11 @@ class Channel:
         )
 
     def _meter(self, site: str, op: str, answer: Message, down: int, reply: Reply) -> None:
-        parts = _seconds(answer)
+        parts = _seconds(answer, reply.seconds)
         for part, seconds in parts.items():
             self.on_cost(CostRow(answer.round, site, f"{op}: {part}", 0, 0, seconds))
-        rest = max(reply.seconds - math.fsum(parts.values()), 0.0)
-        self.on_cost(CostRow(answer.round, site, op, len(reply.payload), down, rest))
+        rest = reply.seconds - math.fsum(parts.values())
+        self.on_cost(CostRow(answer.round, site, op, len(reply.payload), down, max(rest, 0.0)))
 
     def _answer(
         self, site: str, op: str, asked: Message, reply: Reply | SiteError
@@ -126,9 +126,10 @@ class Channel:
         return answer
 
 
-def _seconds(answer: Message) -> dict[str, float]:
-    """What parts of an operation took, as the site says; nothing where it says no numbers."""
+def _seconds(answer: Message, elapsed: float) -> dict[str, float]:
+    """What parts of an operation took, as the site says; nothing where that cannot be."""
     try:
-        return {str(part): float(s) for part, s in answer.info.get("seconds", {}).items()}
-    except (AttributeError, TypeError, ValueError):
+        said = {str(part): float(s) for part, s in answer.info.get("seconds", {}).items()}
+    except (AttributeError, TypeError, ValueError, OverflowError):
         return {}
+    return said if all(0 <= s <= elapsed + 1e-6 for s in said.values()) else {}

@@ -74,7 +74,10 @@ class Message:
             length = int.from_bytes(body[:8], "little")
             frame = json.loads(json.loads(body[8 : 8 + length])["__metadata__"]["frame"])
             message = cls(**frame, tensors=safetensors.torch.load(body), payload=payload)
-        except (ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
+        except (
+            *(ValueError, KeyError, TypeError, AttributeError, AssertionError, OverflowError),
+            *(RuntimeError, SafetensorError),  # torch: sizes it cannot hold; too deep a nesting
+        ) as error:
             raise MessageError(f"A message cannot be read: {error!r}.") from error
         wrong = [k for k, kind in _FRAME_TYPES.items() if type(getattr(message, k)) is not kind]
         if wrong:

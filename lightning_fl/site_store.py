@@ -140,8 +140,9 @@ class SiteStore:
         return self.folder / f"{name}.safetensors"
 
     def _save(self, name: str, tensors: State, metadata: dict[str, str] | None = None) -> Path:
-        # clone: entries that share memory (tied weights) are refused by safetensors
-        whole = {k: torch.clone(v.detach().cpu()).contiguous() for k, v in tensors.items()}
+        whole = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+        if len(whole) > 1:  # entries that share memory (tied weights) are refused by safetensors
+            whole = {k: v.clone() for k, v in whole.items()}
         write_bytes(self._path(name), safetensors.torch.save(whole, metadata))
         return self._path(name)
 

@@ -9,19 +9,18 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from tenseal import sealapi
 
 from lightning_fl.aggregation.fixed_point import Floats
 from lightning_fl.aggregation.ring_parameters import PRIME_BITS, SPECIAL_BITS, RingParameters
+from lightning_fl.aggregation.seal_forms import HEADER, SEED, Form
 from lightning_fl.messages import MessageError
 
 Ciphertext = Any
 """A sealapi.Ciphertext; tenseal has no type hints."""
-HEADER = bytes.fromhex("5ea110")
-"""How everything that SEAL saves begins: its magic number and the header's length."""
 
 
 class _Buffer:
@@ -39,9 +38,8 @@ class _Buffer:
         item.save(self.path)
         return os.pread(self._descriptor, os.fstat(self._descriptor).st_size, 0)
 
-    def load(self, item: Any, context: Any, data: bytes | memoryview) -> None:
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, data, 0)
+    def load(self, item: Any, context: Any, data: bytes) -> None:
+        os.ftruncate(self._descriptor, os.pwrite(self._descriptor, data, 0))
         try:
             item.load(context, self.path)
         except Exception as error:
@@ -71,19 +69,17 @@ class RingContext:
         self.parameters = parameters
         self._buffer = _Buffer()
         self._seal, self._settings = _seal_context(parameters.degree)
+        self.forms = _forms(parameters.degree, parameters.scale_bits)
         self._encoder = sealapi.CKKSEncoder(self._seal)
         self._evaluator = sealapi.Evaluator(self._seal)
         self._level = self._seal.first_parms_id()
-        self.ciphertext_bytes = 16 * parameters.degree + 1024
-        """Nothing longer is taken for a ciphertext."""
+        self._scale = 2.0**parameters.scale_bits
         if public_key is not None:
             self._use(public_key)
 
     def _use(self, public_key: bytes) -> None:
-        if len(public_key) > 32 * self.parameters.degree + 1024 or public_key[:3] != HEADER:
-            raise MessageError(f"{len(public_key)} bytes are no public key of this ring.")
         key = sealapi.PublicKey()
-        self._buffer.load(key, self._seal, public_key)
+        self._buffer.load(key, self._seal, self.forms.public_key.frame(public_key))
         self._encryptor = sealapi.Encryptor(self._seal, key)
         self.fingerprint = fingerprint(self.parameters, public_key)
 
@@ -95,7 +91,7 @@ class RingContext:
         """
         plain, found = sealapi.Plaintext(), []
         for row in self._rows(reals):
-            self._encoder.encode(row, self._level, 2.0**self.parameters.scale_bits, plain)
+            self._encoder.encode(row, self._level, self._scale, plain)
             ciphertext = sealapi.Ciphertext(self._seal)
             self._encryptor.encrypt(plain, ciphertext)
             found.append(ciphertext)
@@ -107,36 +103,31 @@ class RingContext:
             self._evaluator.add_inplace(ciphertext, other)
 
     def to_bytes(self, ciphertexts: Sequence[Ciphertext]) -> list[bytes]:
-        """As they travel."""
-        return [self._buffer.save(ciphertext) for ciphertext in ciphertexts]
+        """The numbers in them, as they travel."""
+        form = self.forms.ciphertext
+        return [form.numbers(self._buffer.save(ciphertext)) for ciphertext in ciphertexts]
 
-    def from_bytes(self, data: Sequence[bytes | memoryview]) -> list[Ciphertext]:
-        """Ciphertexts from bytes that another site sent.
+    def from_bytes(
+        self, data: Sequence[bytes | memoryview], *, seeded: bool = False
+    ) -> list[Ciphertext]:
+        """Ciphertexts from numbers that another site sent.
+
+        Args:
+            data: of each ciphertext.
+            seeded: whether they come fresh from the initiator.
 
         Raises:
             MessageError: they are no ciphertexts of this ring's form. (Nobody can tell whether
                 they were encrypted under its key; the initiator finds out when it decrypts.)
         """
-        return [self._load(piece) for piece in data]
+        form = self.forms.seeded if seeded else self.forms.ciphertext
+        return [self._load(form.frame(numbers)) for numbers in data]
 
-    def _load(self, data: bytes | memoryview) -> Ciphertext:
-        if len(data) > self.ciphertext_bytes or bytes(data[:3]) != HEADER:
-            raise MessageError(f"{len(data)} bytes are no ciphertext of this ring.")
+    def _load(self, framed: bytes) -> Ciphertext:
         ciphertext = sealapi.Ciphertext(self._seal)
-        self._buffer.load(ciphertext, self._seal, data)
-        form = (
-            ciphertext.size(),
-            ciphertext.parms_id(),
-            ciphertext.is_ntt_form(),
-            ciphertext.scale,
-            ciphertext.is_transparent(),
-        )
-        expected = (2, self._level, True, 2.0**self.parameters.scale_bits, False)
-        if form != expected:
-            raise MessageError(
-                f"A ciphertext has (size, level, NTT form, scale, in the clear) {form} instead of "
-                f"{expected}."
-            )
+        self._buffer.load(ciphertext, self._seal, framed)
+        if ciphertext.is_transparent():
+            raise MessageError("A ciphertext arrived whose content anybody could read.")
         return ciphertext
 
     def _rows(self, reals: Floats) -> list[list[complex]]:
@@ -160,15 +151,17 @@ class RingKey:
         generator.create_public_key(public)
         self._own = sealapi.Encryptor(seal, secret)
         self._decryptor = sealapi.Decryptor(seal, secret)
-        self.public_key: bytes = self.context._buffer.save(public)
+        saved = self.context._buffer.save(public)
+        self.public_key: bytes = self.context.forms.public_key.numbers(saved)
         self.context._use(self.public_key)
 
     def encrypt(self, reals: Floats) -> list[bytes]:
         """Encrypt with the secret key: cheaper, and half the bytes, for one half is a seed."""
         context, plain, found = self.context, sealapi.Plaintext(), []
         for row in context._rows(reals):
-            context._encoder.encode(row, context._level, 2.0**context.parameters.scale_bits, plain)
-            found.append(context._buffer.save(self._own.encrypt_symmetric(plain)))
+            context._encoder.encode(row, context._level, context._scale, plain)
+            saved = context._buffer.save(self._own.encrypt_symmetric(plain))
+            found.append(context.forms.seeded.numbers(saved))
         return found
 
     def decrypt(self, ciphertexts: Sequence[Ciphertext]) -> Floats:
@@ -178,6 +171,32 @@ class RingKey:
             self._decryptor.decrypt(ciphertext, plain)
             found.append(np.array(self.context._encoder.decode_complex(plain)).view(np.float64))
         return np.concatenate(found)
+
+
+class Forms(NamedTuple):
+    """How the objects of a ring are written; see seal_forms.py."""
+
+    ciphertext: Form
+    seeded: Form
+    public_key: Form
+
+
+@functools.lru_cache
+def _forms(degree: int, scale_bits: int) -> Forms:
+    """Learned from objects of a key that is thrown away."""
+    seal, _ = _seal_context(degree)
+    buffer, plain, ciphertext = _Buffer(), sealapi.Plaintext(), sealapi.Ciphertext(seal)
+    generator, public = sealapi.KeyGenerator(seal), sealapi.PublicKey()
+    generator.create_public_key(public)
+    sealapi.CKKSEncoder(seal).encode([0j], seal.first_parms_id(), 2.0**scale_bits, plain)
+    sealapi.Encryptor(seal, public).encrypt(plain, ciphertext)
+    fresh = sealapi.Encryptor(seal, generator.secret_key()).encrypt_symmetric(plain)
+    seed_header = HEADER + 1  # and the kind of generator
+    return Forms(
+        ciphertext=Form.of(buffer.save(ciphertext), (16 * degree,)),
+        seeded=Form.of(buffer.save(fresh), (8 * degree, SEED), (seed_header,)),
+        public_key=Form.of(buffer.save(public), (32 * degree,)),
+    )
 
 
 def fingerprint(parameters: RingParameters, public_key: bytes) -> str:

@@ -41,7 +41,7 @@ class Contribution:
         self._carry: torch.Tensor | None = None
         if error_feedback:
             before = site.carry(round_ - 1)
-            self._carry = torch.zeros(plan.length) if before is None else before.clone()
+            self._carry = torch.zeros(plan.length) if before is None else before
 
     def integers(self, block: int) -> Integers:
         """A block's integers; to be asked for once each, from block 0 on.
@@ -75,17 +75,17 @@ class Contribution:
         return integers
 
     def _counts(self) -> Integers:
-        known = {"clipped": self.clipped, "samples": self.site.samples()}
-        limbs = [to_limbs(known[name]) for name in self.plan.counts]
-        return np.concatenate(limbs) if limbs else np.zeros(0, dtype=np.int64)
+        known = {"sites": 1, "clipped": self.clipped, "samples": self.site.samples()}
+        return np.concatenate([to_limbs(known[name]) for name in self.plan.counts])
 
     def _refuse(self, values: Floats, start: int) -> None:
         where = start + int(np.argmax(self.plan.grid.outside(values, start)))
         ends = np.cumsum([int(np.prod(shape)) for _, shape in self.site.layout.shared])
         name = self.site.layout.shared[int(np.searchsorted(ends, where, side="right"))][0]
         reach = self.plan.grid.limit * float(self.plan.grid.steps(where, where + 1)[0])
+        # the value itself is not named: errors travel to the coordinator
         raise OutOfRangeError(
-            f"the update of {name!r} has the weighted value {values[where - start]:.4g}, but the "
-            f"fixed-point grid ends at {reach:.4g}. Normalise the images or lower the learning "
-            "rate; for BatchNorm statistics set `algorithm.batch_norm: local`."
+            f"the update of {name!r} has a value outside the fixed-point grid, which ends at "
+            f"{reach:.4g}. Normalise the images or lower the learning rate; for BatchNorm "
+            "statistics set `algorithm.batch_norm: local`."
         )

@@ -14,7 +14,14 @@ from lightning_fl.aggregation.base import (
     Updates,
     require,
 )
-from lightning_fl.aggregation.fixed_point import COARSEST, FINEST, MARGIN, Grid, exponents_for
+from lightning_fl.aggregation.fixed_point import (
+    COARSEST,
+    FINEST,
+    MARGIN,
+    USUAL,
+    Grid,
+    exponents_for,
+)
 from lightning_fl.aggregation.identity import SUFFIX, Identity
 from lightning_fl.aggregation.ring import Ring, RingBroken, Sums, survivors
 from lightning_fl.aggregation.ring_member import RingMember
@@ -25,6 +32,8 @@ from lightning_fl.errors import ConfigError, OutOfRangeError, SiteError
 from lightning_fl.parameters import Layout
 
 Masking = Literal["pairwise", "initiator", "none"]
+MOST_SAMPLES = 2**31
+"""No site may be said to have more; its weight would leave nothing of the others' updates."""
 FIRST_BITS = 24
 """The grid of a round that has no public ranges yet."""
 
@@ -50,7 +59,7 @@ class CyclicCKKS(Aggregator):
         max_samples: with `weights: hidden`, a number no site's samples exceed; the smaller, the
             finer the result.
         allow_two_sites: accept a ring of two, whose sum gives each the other's update.
-        pins: for each site the fingerprint of its identity, against a coordinator that hands out
+        pins: for every site the fingerprint of its identity, against a coordinator that hands out
             mask keys of its own; made by `python -m lightning_fl.aggregation.identity`.
         identities: folder in which a site finds its own identity, <site>.identity.pem.
     """
@@ -110,7 +119,7 @@ class CyclicCKKS(Aggregator):
             )
         return choose(self.bits, sites)
 
-    def plan(self, sites: int, layout: Layout, exponents: Sequence[int] | None) -> RingPlan:
+    def plan(self, sites: int, layout: Layout, exponents: list[int] | None) -> RingPlan:
         """How the integers of a ring are cut and packed.
 
         Args:
@@ -129,15 +138,18 @@ class CyclicCKKS(Aggregator):
             exponents = [-bits] * len(sizes)
         else:
             parameters = choose(self.bits, sites)
-        if len(exponents) != len(sizes) or not all(
-            type(e) is int and FINEST - 8 <= e <= COARSEST for e in exponents
+        if (
+            not isinstance(exponents, list)
+            or len(exponents) != len(sizes)
+            or not all(type(e) is int and FINEST - 8 <= e <= COARSEST for e in exponents)
         ):
             raise ConfigError(
                 f"Expected a whole exponent up to {COARSEST} for each of {len(sizes)} tensors, but "
                 f"got {exponents}."
             )
         grid = Grid(tuple(exponents), sizes, parameters.limit)
-        counts = ("clipped",) * self.compact + ("samples",) * self.hides_samples
+        # the sites are counted too: if masks do not cancel, they do not add up
+        counts = ("sites", *("clipped",) * self.compact, *("samples",) * self.hides_samples)
         return RingPlan(parameters, grid, counts)
 
     def relative_weight(self, samples: int, largest: int | None) -> float:
@@ -149,7 +161,7 @@ class CyclicCKKS(Aggregator):
         if self.weights == "equal":
             return 1.0
         largest = self.max_samples if self.hides_samples else largest
-        if not largest or not 0 < samples <= largest:
+        if type(largest) is not int or not 0 < samples <= largest <= MOST_SAMPLES:
             raise OutOfRangeError(
                 f"a site has {samples} training samples, but the most is said to be {largest}; "
                 "with `weights: hidden` raise `aggregator.max_samples`"
@@ -218,7 +230,7 @@ class CyclicCKKS(Aggregator):
             total = sum(weight / largest for weight in weights.values())
         mean = (sums.values.double() / total).float()
         memory = {"ranges": self._ranges(sums, plan, updates)} if self.compact else {}
-        facts = {"sites": len(sites), "rings": attempt + 1, **sums.counts}
+        facts = {"rings": attempt + 1, **sums.counts}
         return Aggregate(mean, dict(lost), memory, facts)
 
     def _exponents(self, memory: Mapping[str, Any], sites: int) -> list[int] | None:
@@ -230,11 +242,13 @@ class CyclicCKKS(Aggregator):
     def _ranges(self, sums: Sums, plan: RingPlan, updates: Updates) -> list[float]:
         """The range of each tensor in the next round, from what is public after this one.
 
-        Falls by half in a round at most, because the mean of a small tensor can happen to be 0.
+        The mean of a small tensor can happen to be 0: a range falls by half in a round at most,
+        and is never below what is usual in the whole update.
         """
-        tensors = torch.split(sums.values, list(plan.grid.sizes))
-        sites = plan.parameters.sites
-        found = [MARGIN * float(tensor.abs().max()) / sites for tensor in tensors]
+        sizes = sums.values.abs() / plan.parameters.sites
+        usual = USUAL * float(sizes.median())
+        tensors = torch.split(sizes, list(plan.grid.sizes))
+        found = [max(MARGIN * float(tensor.max()), usual) for tensor in tensors]
         before = updates.memory.get("ranges", [0.0] * len(found))
         return [max(now, then / 2) for now, then in zip(found, before, strict=True)]
 

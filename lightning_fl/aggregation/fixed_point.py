@@ -16,7 +16,9 @@ FINEST = -24
 """No grid is finer than steps of 2 ** -24, the wide one's default."""
 COARSEST = 64
 MARGIN = 4.0
-"""A site's value may be this many times the largest value of the last mean before it is clipped."""
+"""A site's value may be this many times its tensor's largest value of the last mean."""
+USUAL = 16.0
+"""It may always be this many times the median of the last mean, which small tensors can miss."""
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,10 @@ def verify(
     Raises:
         MessageError: the identity is another one, or the signature does not fit.
     """
+    if not pin:
+        raise MessageError(
+            f"Site {site!r} has no pinned identity; where some sites are pinned, all must be."
+        )
     if fingerprint(public) != pin:
         raise MessageError(
             f"Site {site!r} is pinned to identity {pin[:16]}..., but its mask key comes with "

@@ -1,7 +1,9 @@
 """Masks: numbers that look random to everybody else and cancel in the sum."""
 
+import hashlib
 import json
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from cryptography.hazmat.primitives import hashes
@@ -37,6 +39,15 @@ class MaskKey:
             raise MessageError(f"A site's mask key is no X25519 public key: {error}.") from error
         info = json.dumps(["lightning_fl mask", *labels]).encode()
         return HKDF(hashes.SHA256(), KEY_BYTES, salt=None, info=info).derive(secret)
+
+
+def agreement(told: Mapping[str, Any]) -> str:
+    """Digest of what a site was told about a ring.
+
+    It goes into the pair keys, so that masks cancel only among sites that were told the same.
+    """
+    kept = {key: told.get(key) for key in ("order", "members", "largest", "exponents")}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
 def stream(key: bytes, block: int, size: int) -> bytes:

@@ -15,6 +15,7 @@ from lightning_fl.aggregation.masks import KEY_BYTES, site_mask
 from lightning_fl.aggregation.packing import from_reals, pack, to_reals, unpack
 from lightning_fl.aggregation.ring_parameters import LIMBS
 from lightning_fl.aggregation.ring_plan import AHEAD, RingPlan
+from lightning_fl.errors import OutOfRangeError
 
 T = TypeVar("T")
 
@@ -73,6 +74,17 @@ class Membership:
     closed: int = 0
     _limbs: list[Integers] = field(default_factory=list)
 
+    @property
+    def _second(self) -> bool:
+        """Whether the initiator's fresh ciphertexts arrive here, of which one half is a seed."""
+        return self.order[1] == self.site
+
+    @property
+    def ciphertext_bytes(self) -> int:
+        """Size of each ciphertext that arrives."""
+        forms = self.context.forms
+        return forms.seeded.size if self._second else forms.ciphertext.size
+
     def encrypt_ahead(self) -> None:
         """Encrypt the next own block, unless enough are waiting."""
         block = self.encrypted
@@ -97,7 +109,7 @@ class Membership:
         """
 
         def add() -> list[bytes]:
-            arrived = self.context.from_bytes(pieces)
+            arrived = self.context.from_bytes(pieces, seeded=self._second)
             self.context.add(arrived, self.ready[self.passed])
             return self.context.to_bytes(arrived)
 
@@ -121,12 +133,22 @@ class Membership:
         return self.plan.grid.to_values(integers[:end], start)
 
     def counts(self) -> dict[str, int]:
-        """The sums of the counts, once all blocks are decrypted."""
+        """The sums of the counts, once all blocks are decrypted.
+
+        Raises:
+            OutOfRangeError: the sites do not add up to those of the ring.
+        """
         limbs = np.concatenate(self._limbs)
-        return {
+        found = {
             name: from_limbs(limbs[LIMBS * i : LIMBS * (i + 1)])
             for i, name in enumerate(self.plan.counts)
         }
+        if found["sites"] != len(self.order):
+            raise OutOfRangeError(
+                f"The parts of {len(self.order)} sites do not add up to {len(self.order)}: some "
+                "site did not add its own, or sites were told different things about this ring."
+            )
+        return found
 
     def _integers(self, pieces: Sequence[memoryview]) -> Integers:
         if self.key is None:

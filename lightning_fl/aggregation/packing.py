@@ -40,8 +40,8 @@ def unpack(words: Integers, parameters: RingParameters, count: int) -> Integers:
     largest = 2 * parameters.limit * parameters.sites
     if bool((sums > largest).any()):
         raise OutOfRangeError(
-            f"A decrypted integer is {int(sums.max())}, but a sum over {parameters.sites} sites is "
-            f"at most {largest}: some site did not send what it should have."
+            f"A decrypted integer is outside what a sum over {parameters.sites} sites can be, "
+            f"{largest} at most: some site did not send what it should have."
         )
     centred: Integers = sums - parameters.limit * parameters.sites
     return centred
@@ -67,9 +67,9 @@ def from_reals(reals: Floats, mask: Integers | int, parameters: RingParameters) 
     largest = float(np.abs(rounded).max())
     if not largest <= parameters.sites * half or error > 3 * parameters.noise:
         raise OutOfRangeError(
-            f"Decrypted numbers reach {largest:.3g} (a sum over {parameters.sites} sites is at most"
-            f" {parameters.sites * half:.3g}) and are {error:.2g} off whole numbers (expected "
-            f"{parameters.noise:.2g}): some site did not encrypt for this ring as it should have."
+            f"What was decrypted are no whole numbers up to {parameters.sites * half:.3g}, as a "
+            f"sum over {parameters.sites} sites gives: some site did not encrypt for this ring as "
+            "it should have."
         )
     total = rounded.astype(np.int64) + parameters.sites * half
     words: Integers = (total - mask) & (2**parameters.word_bits - 1)

@@ -130,7 +130,7 @@ class Ring:
             sealed.append(answer.tensors.get("sums", torch.zeros(0, dtype=torch.uint8)))
         try:
             key = bytes.fromhex(answer.info["seal"])
-            counts = {name: int(answer.info["counts"][name]) for name in self.plan.counts}
+            counts = {name: _count(answer.info["counts"][name]) for name in self.plan.counts}
             values = torch.cat([unseal(key, step, block) for step, block in enumerate(sealed)])
             if values.numel() != self.plan.length:
                 raise MessageError(f"{values.numel()} sums came, not {self.plan.length}")
@@ -159,6 +159,12 @@ class Ring:
         if lost:
             raise RingBroken(lost)
         return good
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise MessageError(f"{value!r} is no count")
+    return value
 
 
 def _framed(shelf: Any) -> Iterator[Message]:

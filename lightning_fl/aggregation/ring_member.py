@@ -1,11 +1,9 @@
 """The site's half of the ring: join, make or check the ring's key, pass blocks on, close."""
 
-import itertools
 import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
 from torch import Tensor
 
 from lightning_fl.aggregation.base import Answer, HoldsUpdate, SiteOperation
@@ -13,10 +11,10 @@ from lightning_fl.aggregation.byte_tensors import as_bytes, as_tensor, seal
 from lightning_fl.aggregation.ckks import RingContext, RingKey
 from lightning_fl.aggregation.contribution import Contribution
 from lightning_fl.aggregation.identity import verify
-from lightning_fl.aggregation.masks import KEY_BYTES, MaskKey
+from lightning_fl.aggregation.masks import KEY_BYTES, MaskKey, agreement
 from lightning_fl.aggregation.membership import Membership, Stopwatch
 from lightning_fl.aggregation.ring_plan import RingPlan
-from lightning_fl.errors import ConfigError
+from lightning_fl.errors import ConfigError, OutOfRangeError
 from lightning_fl.messages import COORDINATOR, Message, MessageError
 
 if TYPE_CHECKING:
@@ -106,7 +104,8 @@ class RingMember:
                 f"Site {self.site.name!r} has not joined ring {message.ring!r} or is in it already."
             )
         order = tuple(_field(message, "order", list))
-        if len(set(order)) != len(order) or self.site.name not in order:
+        named = all(type(site) is str for site in order)
+        if not named or len(set(order)) != len(order) or self.site.name not in order:
             raise MessageError(f"The order {order} is no ring that {self.site.name!r} is in.")
         try:
             self.settings.check_sites(len(order))
@@ -132,6 +131,7 @@ class RingMember:
             error_feedback=self.settings.compact,
         )
         self.site.update(message.round, 0, 0)  # refuses a round that has no update here
+        self._joined = ""  # a ring's masks hide one message of this site, so it starts once
         masks = self._masks(message, order, context.fingerprint)
         self.membership = Membership(
             site=self.site.name,
@@ -166,15 +166,13 @@ class RingMember:
             signature = bytes.fromhex(said.get("signature", ""))
         except (TypeError, KeyError, ValueError, AttributeError) as error:
             raise MessageError(f"No usable mask key of site {peer!r} arrived: {said}.") from error
-        pin = self.settings.pins.get(peer)
-        if pin is not None:
-            run = message.run
+        if self.settings.pins:
+            pin, run = self.settings.pins.get(peer, ""), message.run
             verify(pin, identity, signature, run=run, site=peer, mask_key=mask_key)
         if self._mask_key is None or mask_key == self._mask_key.public:
             raise MessageError(f"The mask key said to be from {peer!r} is this site's own.")
-        first, second = sorted((self.site.name, peer))
-        run, ring = message.run, message.ring
-        return self._mask_key.pair_key(mask_key, run, message.round, ring, context, first, second)
+        labels = (message.run, message.round, message.ring, context, agreement(message.info))
+        return self._mask_key.pair_key(mask_key, *labels, *sorted((self.site.name, peer)))
 
     # ------------------------------------------------------------------ blocks move
 
@@ -200,17 +198,14 @@ class RingMember:
 
     def _pieces(self, me: Membership, message: Message) -> list[memoryview]:
         """A block's ciphertexts, cut out of the message."""
-        sizes = _field(message, "sizes", list)
         data = as_bytes(message.tensors.get("block"))
-        expected = me.plan.ciphertexts_in(message.step)
-        whole = all(type(size) is int and size >= 0 for size in sizes) and sum(sizes) == len(data)
-        if len(sizes) != expected or not whole:
+        count, size = me.plan.ciphertexts_in(message.step), me.ciphertext_bytes
+        if len(data) != count * size:
             raise MessageError(
-                f"Block {message.step} should hold {expected} ciphertexts, but says {len(sizes)} "
-                f"and has {len(data)} bytes."
+                f"Block {message.step} should hold {count} ciphertexts of {size} bytes, but has "
+                f"{len(data)} bytes."
             )
-        ends = np.cumsum([0, *sizes]).tolist()
-        return [data[a:b] for a, b in itertools.pairwise(ends)]
+        return [data[i * size : (i + 1) * size] for i in range(count)]
 
     def _close(self, message: Message) -> Answer:
         """The initiator decrypts a block; what it gives back can be read after the last one."""
@@ -221,12 +216,16 @@ class RingMember:
                 f"Site {self.site.name!r} cannot close block {message.step} of ring {me.ring!r}: "
                 f"it has passed {me.passed} and closed {me.closed} of {me.plan.blocks} blocks."
             )
-        sums = me.decrypt(self._pieces(me, message))
+        try:
+            sums = me.decrypt(self._pieces(me, message))
+        except OutOfRangeError:
+            self.membership = None  # whoever sends garbage gets one answer, not an oracle
+            raise
         sealed = seal(me.seal, message.step, sums.astype("<f4").tobytes())
         info: dict[str, Any] = {}
         if me.closed == me.plan.blocks:
-            info = {"seal": me.seal.hex(), "counts": me.counts()}
             self.membership = None  # and with it the secret key
+            info = {"seal": me.seal.hex(), "counts": me.counts()}
         return self._answer(
             info=info, tensors={"sums": as_tensor([sealed])}, context=me.context.fingerprint
         )
@@ -235,6 +234,8 @@ class RingMember:
         """Forget the ring and its key."""
         self._from_coordinator(message)
         if message.ring == self._joined:
+            self._joined = ""
+        if self.membership is not None and message.ring == self.membership.ring:
             self.membership = None
         return Answer({}, {})
 
@@ -277,7 +278,6 @@ class RingMember:
         said = dict(info or {})
         carried = dict(tensors or {})
         if pieces:
-            said["sizes"] = [len(piece) for piece in pieces]
             carried["block"] = as_tensor(pieces)
         # of one width, so that equal runs send equally many bytes
         said["seconds"] = {part: f"{s:013.6f}" for part, s in self._watch.seconds.items()}

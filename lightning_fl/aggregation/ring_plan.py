@@ -10,8 +10,8 @@ from lightning_fl.aggregation.ring_parameters import LIMBS, RingParameters
 from lightning_fl.parameters import Layout
 from lightning_fl.seeds import derive_seed
 
-CIPHERTEXTS_PER_BLOCK = 32
-"""A block of 2 MiB: small enough to flow round the ring, large enough to be worth a message."""
+CIPHERTEXTS_PER_BLOCK = 16
+"""A block of 1 MiB: small enough to flow round the ring, large enough to be worth a message."""
 
 AHEAD = 8
 """Blocks that a site encrypts before the ring's sum reaches it."""

@@ -17,9 +17,11 @@ from lightning_fl.aggregation.ring_member import RingMember
 from lightning_fl.aggregation.ring_parameters import choose
 from lightning_fl.aggregation.ring_plan import ring_order
 from lightning_fl.errors import ConfigError, TooFewSitesError
+from lightning_fl.messages import Message
 from tests.lightning_fl.aggregation.hosts import (
     Host,
     Hosts,
+    altered,
     join_hosts,
     layout_of,
     make_hosts,
@@ -182,7 +184,8 @@ def test_ranges_follow_the_last_mean_and_fall_by_half_at_most() -> None:
     nothing = [torch.zeros(100)] * 3
     first, second, third = rounds(CyclicCKKS(bits=16), [updates, nothing, nothing])
     halves = [float(half.abs().max()) for half in torch.split(first.mean, 50)]
-    assert first.memory["ranges"] == pytest.approx([4 * value for value in halves])
+    usual = 16 * float(first.mean.abs().median())
+    assert first.memory["ranges"] == pytest.approx([max(4 * value, usual) for value in halves])
     for before, after in ((first, second), (second, third)):
         expected = [value / 2 for value in before.memory["ranges"]]
         assert after.memory["ranges"] == pytest.approx(expected)
@@ -194,8 +197,12 @@ def test_a_value_outside_the_wide_grid_is_an_error_that_names_its_tensor() -> No
     updates[2][12] = -1e9
     aggregator = CyclicCKKS()
     outcome = join_hosts(aggregator, make_hosts(aggregator, updates, layout=layout)).mean()
-    assert "update of 'w1' has the weighted value -1e+09" in outcome.lost["C"].detail
+    assert (
+        "update of 'w1' has a value outside the fixed-point grid, which ends at 3.277e+04"
+        in outcome.lost["C"].detail
+    )
     assert "batch_norm: local" in outcome.lost["C"].detail
+    assert "1e+09" not in outcome.lost["C"].detail
 
 
 # ---------------------------------------------------------------------- who and how many
@@ -354,3 +361,19 @@ def test_two_sites_lost_at_once_are_both_left_out() -> None:
     left = [u for k, u in enumerate(updates) if name_of(k) not in outcome.lost]
     assert starters
     assert torch.equal(outcome.mean, wide(left, [1] * len(left)))
+
+
+def test_sites_that_were_told_different_things_give_no_sum() -> None:
+    """A coordinator that gives one site another weight would otherwise learn from two sums."""
+    hosts = ring(CyclicCKKS(), random_updates(4, 10), [1, 2, 3, 4])
+
+    def lie(op: str, site: str, request: bytes) -> Sequence[bytes]:
+        if op == "ring_start" and site == "C":
+            told = Message.decode(request).info
+            return [altered(request, info=told | {"largest": 5})]
+        return [request]
+
+    hosts.transport.on_request = lie
+    with pytest.raises(TooFewSitesError, match=r"do not add up to 4: .* told different things"):
+        hosts.mean()
+    assert not any(b"seal" in answer for answer in hosts.transport.answers("ring_close"))

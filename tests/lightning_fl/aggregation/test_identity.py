@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from lightning_fl.aggregation import CyclicCKKS
 from lightning_fl.aggregation.identity import SUFFIX, Identity, fingerprint, main, make, verify
-from lightning_fl.aggregation.masks import MaskKey, site_mask
+from lightning_fl.aggregation.masks import MaskKey, agreement, site_mask
 from lightning_fl.errors import ConfigError, TooFewSitesError
 from lightning_fl.messages import Message, MessageError
 from tests.lightning_fl.aggregation.hosts import (
@@ -259,24 +259,20 @@ def what_a_meddler_reads(hosts: Hosts) -> torch.Tensor:
     hers = bytes.fromhex(by_hand.members["A"]["mask_key"])
     by_hand.open()
     said = {name: by_hand.members[name] | {"mask_key": mine.public.hex()} for name in "BC"}
-    start = altered(
-        by_hand.opening("A"),
-        info={**by_hand.info, "order": by_hand.order, "members": by_hand.members | said},
-    )
-    by_hand.ask("ring_start", "A", start)
+    told = {**by_hand.info, "order": by_hand.order, "members": by_hand.members | said}
+    by_hand.ask("ring_start", "A", altered(by_hand.opening("A"), info=told))
 
     initiator: Any = hosts.hosts["B"].operations["ring_pass"]
     membership = initiator.__self__.membership
     parameters, key = membership.plan.parameters, membership.key
     nothing = key.encrypt(np.zeros(parameters.degree))
     data = torch.frombuffer(bytearray(nothing[0]), dtype=torch.uint8)
-    sizes = {"sizes": [len(nothing[0])]}
-    arriving = by_hand.message("A", sender="B", info=sizes, tensors={"block": data})
+    arriving = by_hand.message("A", sender="B", tensors={"block": data})
     answer = by_hand.ask("ring_pass", "A", arriving)
 
     block = bytes(answer.tensors["block"].numpy())
     reals = key.decrypt(key.context.from_bytes([block]))
-    labels = (RUN, 1, by_hand.ring, by_hand.context)
+    labels = (RUN, 1, by_hand.ring, by_hand.context, agreement(told))
     masks = {peer: mine.pair_key(hers, *labels, *sorted(("A", peer))) for peer in "BC"}
     bits = parameters.word_bits
     mask = site_mask("A", masks, 0, len(reals), bits)

@@ -14,11 +14,12 @@ from tenseal import sealapi
 
 from lightning_fl.aggregation import CyclicCKKS, ckks
 from lightning_fl.aggregation.ckks import RingKey
-from lightning_fl.aggregation.fixed_point import Integers
+from lightning_fl.aggregation.fixed_point import Integers, to_limbs
 from lightning_fl.aggregation.masks import mask_words
 from lightning_fl.aggregation.membership import Membership
 from lightning_fl.aggregation.packing import pack
 from lightning_fl.aggregation.ring_member import RingMember
+from lightning_fl.aggregation.ring_parameters import LIMBS
 from lightning_fl.messages import Message
 from tests.lightning_fl.aggregation.hosts import Host, Hosts, join_hosts, make_hosts, random_updates
 from tests.toy import toy_experiment, toy_run
@@ -43,7 +44,7 @@ class Attacked:
 
     def __init__(self, masking: Any) -> None:
         aggregator = CyclicCKKS(masking=masking)
-        updates = random_updates(SITES, 4096, largest=30.0)
+        updates = random_updates(SITES, 4096 - LIMBS, largest=30.0)
         self.hosts = join_hosts(aggregator, make_hosts(aggregator, updates))
         self.memberships: dict[str, Membership] = {}
         self.hosts.transport.on_answer = self.listen
@@ -53,7 +54,7 @@ class Attacked:
         self.order, self.key, self.parameters = first.order, first.key, first.plan.parameters
         grid = first.plan.grid
         self.integers = {
-            name: grid.to_integers(host.vector.double().numpy(), 0)
+            name: np.concatenate([grid.to_integers(host.vector.double().numpy(), 0), to_limbs(1)])
             for name, host in self.hosts.hosts.items()
         }
         self.words = self._words()
@@ -74,11 +75,10 @@ class Attacked:
                 if Message.decode(a).tensors
             ]
             data = bytes(Message.decode(payload).tensors["block"].numpy())
-            total = self.key.decrypt(self.key.context.from_bytes([data]))
+            total = self.key.decrypt(self.key.context.from_bytes([data], seeded=place == 0))
             half = 2 ** (self.parameters.word_bits - 1)
             words[site] = np.rint(total - running).astype(np.int64) + half
             running = np.rint(total)
-            assert place < SITES
         return words
 
     def guess(self, site: str) -> Integers:
