@@ -15,7 +15,7 @@ import numpy as np
 from tenseal import sealapi
 
 from lightning_fl.aggregation.fixed_point import Floats
-from lightning_fl.aggregation.ring_parameters import PRIME_BITS, SPECIAL_BITS, RingParameters
+from lightning_fl.aggregation.ring_parameters import RingParameters
 from lightning_fl.aggregation.seal_forms import HEADER, SEED, Form
 from lightning_fl.messages import MessageError
 
@@ -68,8 +68,8 @@ class RingContext:
     def __init__(self, parameters: RingParameters, public_key: bytes | None) -> None:
         self.parameters = parameters
         self._buffer = _Buffer()
-        self._seal, self._settings = _seal_context(parameters.degree)
-        self.forms = _forms(parameters.degree, parameters.scale_bits)
+        self._seal, self._settings = _seal_context(parameters.degree, tuple(parameters.primes))
+        self.forms = _forms(parameters.degree, tuple(parameters.primes), parameters.scale_bits)
         self._encoder = sealapi.CKKSEncoder(self._seal)
         self._evaluator = sealapi.Evaluator(self._seal)
         self._level = self._seal.first_parms_id()
@@ -182,9 +182,9 @@ class Forms(NamedTuple):
 
 
 @functools.lru_cache
-def _forms(degree: int, scale_bits: int) -> Forms:
+def _forms(degree: int, primes: tuple[int, ...], scale_bits: int) -> Forms:
     """Learned from objects of a key that is thrown away."""
-    seal, _ = _seal_context(degree)
+    seal, _ = _seal_context(degree, primes)
     buffer, plain, ciphertext = _Buffer(), sealapi.Plaintext(), sealapi.Ciphertext(seal)
     generator, public = sealapi.KeyGenerator(seal), sealapi.PublicKey()
     generator.create_public_key(public)
@@ -195,7 +195,7 @@ def _forms(degree: int, scale_bits: int) -> Forms:
     return Forms(
         ciphertext=Form.of(buffer.save(ciphertext), (16 * degree,)),
         seeded=Form.of(buffer.save(fresh), (8 * degree, SEED), (seed_header,)),
-        public_key=Form.of(buffer.save(public), (32 * degree,)),
+        public_key=Form.of(buffer.save(public), (16 * degree * len(primes),)),
     )
 
 
@@ -211,11 +211,10 @@ def max_modulus_bits(degree: int) -> int:
 
 
 @functools.lru_cache
-def _seal_context(degree: int) -> tuple[Any, Any]:
+def _seal_context(degree: int, primes: tuple[int, ...]) -> tuple[Any, Any]:
     settings = sealapi.EncryptionParameters(sealapi.SCHEME_TYPE.CKKS)
     settings.set_poly_modulus_degree(degree)
-    primes = sealapi.CoeffModulus.Create(degree, [PRIME_BITS, SPECIAL_BITS])
-    settings.set_coeff_modulus(primes)
+    settings.set_coeff_modulus(sealapi.CoeffModulus.Create(degree, list(primes)))
     context = sealapi.SEALContext(settings, True, sealapi.SEC_LEVEL_TYPE.TC128)
     if not context.parameters_set():
         raise ValueError(f"SEAL refuses the parameters: {context.parameters_error_message()}.")

@@ -64,11 +64,10 @@ class Contribution:
         if self._carry is not None:
             update = update + self._carry[start:end].double().numpy()
         values = update * self.weight
-        outside = int(self.plan.grid.outside(values, start).sum())
-        if outside and self._carry is None:
+        integers, clipped = self.plan.grid.to_integers(values, start)
+        if clipped and self._carry is None:
             self._refuse(values, start)
-        self.clipped += outside
-        integers = self.plan.grid.to_integers(values, start)
+        self.clipped += clipped
         if self._carry is not None:
             left = (values - self.plan.grid.to_values(integers, start)) / self.weight
             self._carry[start:end] = torch.from_numpy(left).float()

@@ -45,15 +45,21 @@ class Grid:
         bounds = np.concatenate(([start], ends[first:last], [stop]))
         return np.repeat(steps, np.diff(bounds))
 
-    def to_integers(self, values: Floats, start: int) -> Integers:
+    def to_integers(self, values: Floats, start: int) -> tuple[Integers, int]:
         """Nearest grid points (half to even), clipped to the limit.
 
         Args:
             values: shape (count,).
             start: where in the flat vector they begin.
+
+        Returns:
+            The integers, shape (count,), and how many were clipped.
         """
         scaled = np.rint(values / self.steps(start, start + len(values)))
-        return np.clip(scaled, -self.limit, self.limit).astype(np.int64)
+        clipped = int(np.count_nonzero(np.abs(scaled) > self.limit))
+        if clipped:
+            scaled = np.clip(scaled, -self.limit, self.limit)
+        return scaled.astype(np.int64), clipped
 
     def to_values(self, integers: Integers, start: int) -> Floats:
         """The real values of integers (or of their sums), shape (count,)."""

@@ -3,7 +3,7 @@
 import secrets
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -67,11 +67,12 @@ class Ring:
             with tempfile.TemporaryFile() as shelf:
                 # kept until all blocks are there: the initiator must not hold a part of a sum
                 # whose ring may still break
+                finished = []
                 for answer in self._blocks():
-                    payload = answer.encode()
-                    shelf.write(len(payload).to_bytes(8, "little") + payload)
+                    size = shelf.write(answer.encode())
+                    finished.append((replace(answer, tensors={}, payload=None), size))
                 shelf.seek(0)
-                return self._close(_framed(shelf))
+                return self._close(replace(m, payload=shelf.read(n)) for m, n in finished)
         except RingBroken as broken:
             gone = [s for s, error in broken.lost.items() if error.kind in ("lost", "timeout")]
             self._drop([site for site in self.order if site not in gone])
@@ -165,11 +166,6 @@ def _count(value: Any) -> int:
     if type(value) is not int or value < 0:
         raise MessageError(f"{value!r} is no count")
     return value
-
-
-def _framed(shelf: Any) -> Iterator[Message]:
-    while size := shelf.read(8):
-        yield Message.decode(shelf.read(int.from_bytes(size, "little")))
 
 
 def survivors(sites: Sequence[str], lost: Mapping[str, SiteError]) -> list[str]:

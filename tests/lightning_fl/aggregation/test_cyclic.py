@@ -198,7 +198,7 @@ def test_a_value_outside_the_wide_grid_is_an_error_that_names_its_tensor() -> No
     aggregator = CyclicCKKS()
     outcome = join_hosts(aggregator, make_hosts(aggregator, updates, layout=layout)).mean()
     assert (
-        "update of 'w1' has a value outside the fixed-point grid, which ends at 3.277e+04"
+        "update of 'w1' has a value outside the fixed-point grid, which ends at 2048"
         in outcome.lost["C"].detail
     )
     assert "batch_norm: local" in outcome.lost["C"].detail

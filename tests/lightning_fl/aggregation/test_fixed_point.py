@@ -25,14 +25,15 @@ def test_steps_follow_the_tensors_across_any_cut() -> None:
 def test_grid_values_come_back_exactly(integers: list[int], exponent: int) -> None:
     grid = Grid((exponent,), (len(integers),), 1000)
     values = grid.to_values(np.array(integers), 0)
-    assert grid.to_integers(values, 0).tolist() == integers
-    assert not grid.outside(values, 0).any()
+    found, clipped = grid.to_integers(values, 0)
+    assert (found.tolist(), clipped) == (integers, 0)
 
 
 def test_halves_go_to_the_even_neighbour_and_outsiders_are_clipped() -> None:
     grid = Grid((0,), (6,), 3)
     values = np.array([0.5, 1.5, -0.5, 3.4, 3.6, -1e30])
-    assert grid.to_integers(values, 0).tolist() == [0, 2, 0, 3, 3, -3]
+    found, clipped = grid.to_integers(values, 0)
+    assert (found.tolist(), clipped) == ([0, 2, 0, 3, 3, -3], 2)
     assert grid.outside(values, 0).tolist() == [False, False, False, False, True, True]
 
 

@@ -54,7 +54,9 @@ class Attacked:
         self.order, self.key, self.parameters = first.order, first.key, first.plan.parameters
         grid = first.plan.grid
         self.integers = {
-            name: np.concatenate([grid.to_integers(host.vector.double().numpy(), 0), to_limbs(1)])
+            name: np.concatenate(
+                [grid.to_integers(host.vector.double().numpy(), 0)[0], to_limbs(1)]
+            )
             for name, host in self.hosts.hosts.items()
         }
         self.words = self._words()
