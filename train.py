@@ -73,6 +73,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _say_what_was_found(sites: "Mapping[str, Message]") -> None:
     """One line for each site that --validate has tried."""
     for site, answer in sites.items():
+        if "patients" not in answer.info:
+            sys.stdout.write(f"{site}: fits; it keeps its numbers to itself\n")
+            continue
         patients = answer.info["patients"]
         sys.stdout.write(
             f"{site}: {patients['train']} patients to train, {patients['val']} to validate, "

@@ -117,12 +117,12 @@ class Channel:
         try:
             answer = Message.decode(reply.payload)
         except MessageError as error:
-            return SiteError(site, op, "failed", str(error))
+            return SiteError(site, op, "garbled", str(error))
         expected = (site, self.run, asked.round, asked.ring, asked.step)
         found = (answer.sender, answer.run, answer.round, answer.ring, answer.step)
         if found != expected:
             detail = f"answered as (site, run, round, ring, step) {found} instead of {expected}"
-            return SiteError(site, op, "failed", detail)
+            return SiteError(site, op, "garbled", detail)
         return answer
 
 

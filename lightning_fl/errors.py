@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-SiteErrorKind = Literal["failed", "non_finite", "lost", "timeout"]
+SiteErrorKind = Literal["failed", "non_finite", "garbled", "lost", "timeout"]
 
 
 class ConfigError(ValueError):
@@ -27,8 +27,9 @@ class SiteError(RuntimeError):
     Attributes:
         site: name of the site.
         op: the operation it was asked for.
-        kind: "failed" (it raised), "non_finite" (its training gave NaN or infinity), "lost" (its
-            process is gone) or "timeout".
+        kind: "failed" (it raised), "non_finite" (its training gave NaN or infinity), "garbled"
+            (its answer was damaged, or not one to what was asked), "lost" (its process is gone) or
+            "timeout".
         detail: what is known about the reason, for a person to read.
     """
 

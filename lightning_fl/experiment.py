@@ -139,7 +139,7 @@ class Run:
         self.layout: Layout = make_layout(self.template, local)
         self.run_id = secrets.token_hex(8)
         if self.layout.length:
-            experiment.aggregator.check(self.plan.sites_per_round, self.layout)
+            experiment.aggregator.check(self.plan.sites_per_round, self.plan.training, self.layout)
 
     def start(self) -> dict[str, Any]:
         """Run from the beginning, or from the last checkpoint where there is one.

@@ -81,7 +81,7 @@ class Site:
         self.seed = seed
         self.store = SiteStore(folder)
         self.layout = make_layout(template, algorithm.local_entries(template))
-        self._tells_samples = not aggregator.hides_samples
+        self.aggregator = aggregator
         self._received = 0
         self._operations: dict[str, SiteOperation] = {
             "describe": self._describe,
@@ -168,9 +168,11 @@ class Site:
         self.store.check_split(self.data.split_by_site())
         self.data.check()
         if sizes["train"]:
+            if not unseen and self.layout.length:
+                self.aggregator.check_site(self)
             self._rehearse()
         found: dict[str, Any] = {"layout": self.layout.fingerprint}
-        if self._tells_samples:
+        if not self.aggregator.hides_samples:
             found |= {"samples": sizes, "patients": self.data.patient_counts()}
         return Answer(found, {})
 
@@ -225,7 +227,8 @@ class Site:
             )
         self.store.save_private(round_, private_entries(state, self.layout), after)
         self.store.save_update(round_, to_vector(state, self.layout) - before)
-        return Answer({"samples": self.samples()} if self._tells_samples else {}, {})
+        hidden = self.aggregator.hides_samples
+        return Answer({} if hidden else {"samples": self.samples()}, {})
 
     def _evaluate(self, message: Message) -> Answer:
         """Score the global model, as it is, on the site's validation data."""

@@ -90,7 +90,8 @@ class SiteStore:
         Kept by round like the private state: a resumed run may train its last rounds again.
         """
         self._save(f"carry-{round_:05d}", {"vector": carry})
-        for old in [r for r in self._rounds("carry") if r < round_ - 2]:
+        before = [r for r in self._rounds("carry") if r <= round_ - 3]
+        for old in before[:-1]:  # the newest of them may be what a resumed round starts from
             self._path(f"carry-{old:05d}").unlink()
 
     def carry(self, round_: int) -> Tensor | None:

@@ -153,6 +153,23 @@ def test_an_unreadable_image_is_named(
     assert str(broken) in refused(capsys, arguments)
 
 
+def test_validate_with_hidden_counts_names_none(
+    tiny: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train.main([*tiny, "--validate", "--aggregator.weights", "hidden"]) == 0
+    said = capsys.readouterr().out
+    assert "A: fits; it keeps its numbers to itself" in said
+    assert "training images" not in said
+
+
+def test_two_sites_are_refused_before_anything_is_trained(
+    tiny: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = refused(capsys, [*tiny, "--sites_per_round", "2"])
+    assert "sum gives each of them the other's update" in said
+    assert "sites_per_round" in said
+
+
 def test_ctrl_c_inside_a_fit_names_the_folder_to_resume(
     tiny: list[str],
     tmp_path: Path,

@@ -1,7 +1,7 @@
 """What an aggregator is: the coordinator's half that asks, and the site's half that answers."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -115,12 +115,22 @@ class Aggregator(ABC):
         """A site's weight in the mean, before the weights are divided by their sum."""
         return samples if self.weights == "samples" else 1
 
-    def check(self, sites: int, layout: Layout) -> None:  # noqa: B027  not all have conditions
+    def check(  # noqa: B027  not all have conditions
+        self, per_round: int, names: Sequence[str], layout: Layout
+    ) -> None:
         """Refuse, before anything is trained, what this aggregator cannot do.
 
         Args:
-            sites: that train in a round.
+            per_round: number of sites that train in a round.
+            names: all sites that train.
             layout: of an update.
+
+        Raises:
+            ConfigError: names the reason and the remedy.
+        """
+
+    def check_site(self, site: HoldsUpdate) -> None:  # noqa: B027
+        """The same at a site, about what only the site knows.
 
         Raises:
             ConfigError: names the reason and the remedy.

@@ -22,13 +22,13 @@ from lightning_fl.aggregation.fixed_point import (
     Grid,
     exponents_for,
 )
-from lightning_fl.aggregation.identity import SUFFIX, Identity
+from lightning_fl.aggregation.identity import SUFFIX, Identity, fingerprint
 from lightning_fl.aggregation.ring import Ring, RingBroken, Sums, survivors
 from lightning_fl.aggregation.ring_member import RingMember
 from lightning_fl.aggregation.ring_parameters import MAX_VALUES, RingParameters, choose, is_compact
 from lightning_fl.aggregation.ring_plan import RingPlan, ring_order, sizes_of
 from lightning_fl.channel import Channel
-from lightning_fl.errors import ConfigError, OutOfRangeError, SiteError
+from lightning_fl.errors import ConfigError, OutOfRangeError, SiteError, TooFewSitesError
 from lightning_fl.parameters import Layout
 
 Masking = Literal["pairwise", "initiator", "none"]
@@ -114,8 +114,8 @@ class CyclicCKKS(Aggregator):
         if sites == 2 and not self.allow_two_sites:
             raise ConfigError(
                 "With two sites the sum gives each of them the other's update, and gives the "
-                "coordinator both with the help of either. Add a third site, or accept this with "
-                "`aggregator.allow_two_sites: true`."
+                "coordinator both with the help of either. Let a third site take part (see also "
+                "`sites_per_round`), or accept this with `aggregator.allow_two_sites: true`."
             )
         return choose(self.bits, sites)
 
@@ -134,23 +134,28 @@ class CyclicCKKS(Aggregator):
         sizes = sizes_of(layout)
         if exponents is None:
             bits = FIRST_BITS if self.compact else self.bits
-            parameters = choose(bits, sites)
-            exponents = [-bits] * len(sizes)
+            grid_exponents = (-bits,) * len(sizes)
         else:
-            parameters = choose(self.bits, sites)
-        if (
-            not isinstance(exponents, list)
-            or len(exponents) != len(sizes)
-            or not all(type(e) is int and FINEST - 8 <= e <= COARSEST for e in exponents)
-        ):
-            raise ConfigError(
-                f"Expected a whole exponent up to {COARSEST} for each of {len(sizes)} tensors, but "
-                f"got {exponents}."
-            )
-        grid = Grid(tuple(exponents), sizes, parameters.limit)
+            bits, grid_exponents = self.bits, self._checked(exponents, len(sizes))
+        parameters = choose(bits, sites)
+        grid = Grid(grid_exponents, sizes, parameters.limit)
         # the sites are counted too: if masks do not cancel, they do not add up
         counts = ("sites", *("clipped",) * self.compact, *("samples",) * self.hides_samples)
         return RingPlan(parameters, grid, counts)
+
+    def _checked(self, exponents: Any, tensors: int) -> tuple[int, ...]:
+        """Exponents as the coordinator said them.
+
+        Only the compact grid has any: on the wide one a value outside is an error, and whoever
+        chose the grid could find out by such errors how large a site's values are.
+        """
+        known = isinstance(exponents, list) and len(exponents) == tensors and self.compact
+        if not known or not all(type(e) is int and FINEST <= e <= COARSEST for e in exponents):
+            raise ConfigError(
+                f"Expected for the compact grid an exponent from {FINEST} to {COARSEST} for each of"
+                f" {tensors} tensors, and none for the wide one, but got {exponents}."
+            )
+        return tuple(exponents)
 
     def relative_weight(self, samples: int, largest: int | None) -> float:
         """A site's weight divided by the largest, or by `max_samples` where counts are hidden.
@@ -162,9 +167,10 @@ class CyclicCKKS(Aggregator):
             return 1.0
         largest = self.max_samples if self.hides_samples else largest
         if type(largest) is not int or not 0 < samples <= largest <= MOST_SAMPLES:
+            # the count is not named: errors travel to the coordinator
             raise OutOfRangeError(
-                f"a site has {samples} training samples, but the most is said to be {largest}; "
-                "with `weights: hidden` raise `aggregator.max_samples`"
+                f"the number of training samples is not from 1 to {largest}, which is said to be "
+                "the most; with `weights: hidden` raise `aggregator.max_samples`"
             )
         return samples / largest
 
@@ -174,15 +180,23 @@ class CyclicCKKS(Aggregator):
 
     # ------------------------------------------------------------------ the coordinator's half
 
-    def check(self, sites: int, layout: Layout) -> None:
-        """Refuse too few sites, bits that do not fit, and updates that are too long.
+    def check(self, per_round: int, names: Sequence[str], layout: Layout) -> None:
+        """Refuse too few sites, bits that do not fit, missing pins and updates that are too long.
 
         Raises:
             ConfigError: names the reason and the remedy.
         """
-        self.check_sites(sites)
+        self.check_sites(per_round)
         if self.compact:
-            choose(FIRST_BITS, sites)
+            choose(FIRST_BITS, per_round)
+        if self.hides_samples and per_round < len(names):
+            raise ConfigError(
+                "With `weights: hidden` all sites must train in every round: the totals of "
+                "different sites, put together, give each count. Leave `sites_per_round` out."
+            )
+        unpinned = sorted(set(names) - set(self.pins))
+        if self.pins and unpinned:
+            raise ConfigError(f"Where some sites are pinned, all must be; {unpinned} have no pin.")
         if layout.length > MAX_VALUES:
             raise ConfigError(
                 f"The network has {layout.length} values; sums are exact up to {MAX_VALUES}. "
@@ -203,6 +217,12 @@ class CyclicCKKS(Aggregator):
             try:
                 return self._ring(channel, updates, sites, attempt, lost)
             except RingBroken as broken:
+                if broken.opened:
+                    raise TooFewSitesError(
+                        f"In round {updates.round} the initiator was asked for the sums, but they "
+                        f"did not arrive ({broken}). A second sum over other sites could give away "
+                        "an update, so none is made"
+                    ) from broken
                 lost |= broken.lost
                 attempt += 1
 
@@ -251,6 +271,27 @@ class CyclicCKKS(Aggregator):
         found = [max(MARGIN * float(tensor.max()), usual) for tensor in tensors]
         before = updates.memory.get("ranges", [0.0] * len(found))
         return [max(now, then / 2) for now, then in zip(found, before, strict=True)]
+
+    def check_site(self, site: HoldsUpdate) -> None:
+        """Refuse, at the site and before training, what would fail in its first ring.
+
+        Raises:
+            ConfigError: an identity that cannot be read or is not the pinned one, or too many
+                samples for hidden counts.
+        """
+        identity = self.identity(site.name)
+        pin = self.pins.get(site.name)
+        if pin is not None and (identity is None or fingerprint(identity.public) != pin):
+            raise ConfigError(
+                f"Site {site.name!r} is pinned to the identity {pin[:16]}..., but has "
+                f"{'none' if identity is None else 'another one'}. Set `aggregator.identities` to "
+                f"the folder with its {site.name}{SUFFIX}, or correct the pin."
+            )
+        if self.hides_samples and site.samples() > self.max_samples:
+            raise ConfigError(
+                f"Site {site.name!r} has more training samples than `aggregator.max_samples`, "
+                f"{self.max_samples}; raise it."
+            )
 
     def site_operations(self, site: HoldsUpdate) -> Mapping[str, SiteOperation]:
         """The ring's operations."""

@@ -62,17 +62,17 @@ class Membership:
     round: int
     order: tuple[str, ...]
     plan: RingPlan
-    contribution: Contribution
-    context: RingContext
-    key: RingKey | None
-    masks: dict[str, bytes]
-    watch: Stopwatch
-    seal: bytes = field(default_factory=lambda: os.urandom(KEY_BYTES))
-    ready: dict[int, Any] = field(default_factory=dict)
+    contribution: Contribution = field(repr=False)
+    context: RingContext = field(repr=False)
+    key: RingKey | None = field(repr=False)
+    masks: dict[str, bytes] = field(repr=False)
+    watch: Stopwatch = field(repr=False)
+    seal: bytes = field(default_factory=lambda: os.urandom(KEY_BYTES), repr=False)
+    ready: dict[int, Any] = field(default_factory=dict, repr=False)
     encrypted: int = 0
     passed: int = 0
     closed: int = 0
-    _limbs: list[Integers] = field(default_factory=list)
+    _limbs: list[Integers] = field(default_factory=list, repr=False)
 
     @property
     def _second(self) -> bool:

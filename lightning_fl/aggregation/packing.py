@@ -6,6 +6,9 @@ from lightning_fl.aggregation.fixed_point import Floats, Integers
 from lightning_fl.aggregation.ring_parameters import RingParameters
 from lightning_fl.errors import OutOfRangeError
 
+WORST_ERROR = 0.4
+"""A decrypted number further than this from a whole one is refused; noise never is."""
+
 
 def pack(integers: Integers, parameters: RingParameters) -> Integers:
     """Words of `lanes` integers, each made non-negative first so that lanes never borrow.
@@ -62,10 +65,13 @@ def from_reals(reals: Floats, mask: Integers | int, parameters: RingParameters) 
     """
     rounded = np.rint(reals)
     with np.errstate(invalid="ignore"):  # what is not finite is refused below
-        error = float(np.sqrt(np.mean((reals - rounded) ** 2)))
+        error = np.abs(reals - rounded)
+    noisy = float(error.max()) > WORST_ERROR or float(np.sqrt(np.mean(error**2))) > (
+        3 * parameters.noise
+    )
     half = 2 ** (parameters.word_bits - 1)
     largest = float(np.abs(rounded).max())
-    if not largest <= parameters.sites * half or error > 3 * parameters.noise:
+    if not largest <= parameters.sites * half or noisy:
         raise OutOfRangeError(
             f"What was decrypted are no whole numbers up to {parameters.sites * half:.3g}, as a "
             f"sum over {parameters.sites} sites gives: some site did not encrypt for this ring as "

@@ -17,11 +17,17 @@ from lightning_fl.messages import Message, MessageError
 
 
 class RingBroken(Exception):  # noqa: N818  an event, not a mistake
-    """Sites were lost; nothing has been opened."""
+    """Sites were lost.
 
-    def __init__(self, lost: Mapping[str, SiteError]) -> None:
-        super().__init__(str(dict(lost)))
+    Attributes:
+        lost: with the reason.
+        opened: whether the initiator may have given out the sums; else nobody has seen any.
+    """
+
+    def __init__(self, lost: Mapping[str, SiteError], *, opened: bool = False) -> None:
+        super().__init__("; ".join(f"{site}: {error.detail}" for site, error in lost.items()))
         self.lost = dict(lost)
+        self.opened = opened
 
 
 class Sums(NamedTuple):
@@ -127,7 +133,7 @@ class Ring:
         first = self.order[0]
         sealed: list[Tensor] = []
         for message in blocks:
-            answer = self._ask("ring_close", {first: message})[first]
+            answer = self._ask_to_close(first, message)
             sealed.append(answer.tensors.get("sums", torch.zeros(0, dtype=torch.uint8)))
         try:
             key = bytes.fromhex(answer.info["seal"])
@@ -137,8 +143,17 @@ class Ring:
                 raise MessageError(f"{values.numel()} sums came, not {self.plan.length}")
         except (KeyError, TypeError, ValueError) as error:
             failure = SiteError(first, "ring_close", "failed", f"gave no sums: {error!r}")
-            raise RingBroken({first: failure}) from error
+            raise RingBroken({first: failure}, opened=True) from error
         return Sums(values, counts)
+
+    def _ask_to_close(self, first: str, message: Message) -> Message:
+        try:
+            return self._ask("ring_close", {first: message})[first]
+        except RingBroken as broken:
+            # a site that raised gave nothing out; any other answer may be on its way
+            last = message.step == self.plan.blocks - 1
+            silent = broken.lost[first].kind not in ("failed", "non_finite")
+            raise RingBroken(broken.lost, opened=last and silent) from broken
 
     def _drop(self, sites: Sequence[str]) -> None:
         """Let the sites that can still hear forget the ring and its key."""
@@ -156,7 +171,7 @@ class Ring:
         for site, answer in good.items():
             if self.context and answer.context != self.context:
                 detail = f"answered in the context {answer.context!r}, not {self.context!r}"
-                lost[site] = SiteError(site, op, "failed", detail)
+                lost[site] = SiteError(site, op, "garbled", detail)
         if lost:
             raise RingBroken(lost)
         return good

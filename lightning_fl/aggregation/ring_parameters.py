@@ -5,6 +5,7 @@ one *word*: `lanes` integers side by side. A sum over the sites comes back with 
 removes it as long as the noise stays below half a unit.
 """
 
+import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,10 +15,10 @@ from lightning_fl.errors import ConfigError
 COMPACT_BITS = 18
 """Settings of `bits` up to this one mean the compact grid, above it the wide one."""
 MIN_BITS, MAX_BITS = 8, 30
-WIDE_RANGE_BITS = 4
-"""The wide grid must reach at least 2 ** 4 = 16 in both directions."""
-AMPLE_RANGE_BITS = 11
-"""A reach of 2 ** 11 = 2048 is enough to prefer faster encryption to more of it."""
+WIDE_RANGE_BITS = 3
+"""The wide grid must reach at least 2 ** 3 = 8 in both directions."""
+AMPLE_RANGE_BITS = 9
+"""A reach of 2 ** 9 = 512 is enough to prefer faster encryption to more of it."""
 FAILURE = 2.0**-40
 """Bound on the probability that any value of a ring is rounded wrongly."""
 MAX_VALUES = 2**30
@@ -34,17 +35,31 @@ LIMB_BITS, LIMBS = 7, 6
 """A count that is summed in the ring travels as 6 integers of 7 bits: it may reach 2 ** 42."""
 
 
-def required_margin() -> float:
-    """Standard deviations of noise that half a unit must be away.
+def tail(deviations: float, *, special: bool) -> float:
+    """Probability that the noise of a value is more than so many standard deviations away from 0.
 
-    The noise of a slot is a sum of thousands of independent terms, so its tail is Gaussian. With
-    `MAX_VALUES` values the bound on all of them together is met at about 9.6.
+    The noise in a slot is a fresh random polynomial times one that is fixed for the whole ring
+    (the secret key; without the special prime also the error of the public key), each at that
+    slot's root of unity. Given the fixed one it is Gaussian, but over keys and slots its variance
+    is spread like an exponential variable, which makes the noise Laplace; or like the mean of two,
+    which makes it the sum of two Laplace variables.
     """
-    allowed = FAILURE / MAX_VALUES
-    low, high = 0.0, 20.0
+    if special:
+        return math.exp(-(2**0.5) * deviations)
+    return (1 + deviations) * math.exp(-2 * deviations)
+
+
+@functools.cache
+def required_margin(*, special: bool) -> float:
+    """Standard deviations that half a unit must be away: about 34 with, 26 without the prime.
+
+    Then all of `MAX_VALUES` values are right but for a probability of `FAILURE`.
+    """
+    low, high = 0.0, 64.0
     for _ in range(60):
         middle = (low + high) / 2
-        low, high = (middle, high) if math.erfc(middle / 2**0.5) > allowed else (low, middle)
+        enough = tail(middle, special=special) * MAX_VALUES <= FAILURE
+        low, high = (low, middle) if enough else (middle, high)
     return high
 
 
@@ -128,7 +143,7 @@ class RingParameters:
     @property
     def exact(self) -> bool:
         """Whether sums come back exactly, but for a probability below `FAILURE`."""
-        return self.scale_bits > 0 and self.margin >= required_margin()
+        return self.scale_bits > 0 and self.margin >= required_margin(special=self.special)
 
 
 def choose(bits: int, sites: int) -> RingParameters:

@@ -105,6 +105,27 @@ def test_interrupted_inside_a_ring(
         assert outcome(folder) == outcome(tmp_path / "whole")
 
 
+def test_what_a_pausing_site_carries_is_there_when_a_killed_run_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three of five sites in a round, on a coarse grid: some pause for several rounds."""
+
+    def made() -> Experiment:
+        data = ToyHospitals({name: 5 for name in "ABCDE"})
+        aggregator = CyclicCKKS(bits=8)
+        return experiment(data=data, aggregator=aggregator, sites_per_round=3, rounds=10)
+
+    toy_run(tmp_path / "whole", made()).start()
+    for calls in range(4, 10):
+        folder = tmp_path / str(calls)
+        interrupt_at(monkeypatch, "ring_close", calls)
+        with pytest.raises(InterruptedRunError):
+            toy_run(folder, made()).start()
+        monkeypatch.undo()
+        toy_run(folder, made()).start()
+        assert outcome(folder) == outcome(tmp_path / "whole")
+
+
 def interrupt_at(monkeypatch: pytest.MonkeyPatch, op: str, call: int) -> None:
     """Stop the run right after the sites have answered `op` for the `call`-th time."""
     original, count = Channel.ask, 0

@@ -315,3 +315,15 @@ def test_a_site_whose_identity_is_missing_says_how_to_make_it(tmp_path: Path) ->
     hosts = federation(pins=pins, identities=str(tmp_path))
     with pytest.raises(TooFewSitesError, match=f"C: .*{name_of(2)}{SUFFIX} cannot be read"):
         hosts.mean()
+
+
+def test_a_site_checks_its_identity_before_anything_is_trained(tmp_path: Path) -> None:
+    pins = make_all(tmp_path)
+    host = federation().hosts["A"]
+    CyclicCKKS(pins=pins, identities=str(tmp_path)).check_site(host)
+    with pytest.raises(ConfigError, match=r"is pinned to the identity .* but has none"):
+        CyclicCKKS(pins=pins).check_site(host)
+    with pytest.raises(ConfigError, match="but has another one"):
+        CyclicCKKS(pins=pins | {"A": pins["B"]}, identities=str(tmp_path)).check_site(host)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        CyclicCKKS(pins=pins, identities=str(tmp_path / "none")).check_site(host)

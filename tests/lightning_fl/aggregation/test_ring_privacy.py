@@ -13,15 +13,26 @@ from scipy import stats
 from tenseal import sealapi
 
 from lightning_fl.aggregation import CyclicCKKS, ckks
-from lightning_fl.aggregation.ckks import RingKey
+from lightning_fl.aggregation.byte_tensors import unseal
+from lightning_fl.aggregation.ckks import RingContext, RingKey
 from lightning_fl.aggregation.fixed_point import Integers, to_limbs
 from lightning_fl.aggregation.masks import mask_words
 from lightning_fl.aggregation.membership import Membership
-from lightning_fl.aggregation.packing import pack
+from lightning_fl.aggregation.packing import pack, to_reals
 from lightning_fl.aggregation.ring_member import RingMember
 from lightning_fl.aggregation.ring_parameters import LIMBS
+from lightning_fl.aggregation.ring_plan import RingPlan
+from lightning_fl.errors import OutOfRangeError
 from lightning_fl.messages import Message
-from tests.lightning_fl.aggregation.hosts import Host, Hosts, join_hosts, make_hosts, random_updates
+from tests.lightning_fl.aggregation.hosts import (
+    Host,
+    Hosts,
+    RingByHand,
+    altered,
+    join_hosts,
+    make_hosts,
+    random_updates,
+)
 from tests.toy import toy_experiment, toy_run
 
 SITES = 4
@@ -155,6 +166,77 @@ def test_neighbours_without_the_key_decrypt_noise() -> None:
     truth = pack(attacked.integers[site], attacked.parameters).astype(float)
     assert float(np.median(np.abs(noise))) > 100 * float(truth.max())  # not of the right size
     assert abs(float(np.corrcoef(noise, truth)[0, 1])) < 0.1
+
+
+def update_read_by_swapping_the_public_key(masking: Any) -> torch.Tensor:
+    """B's update, as a lying coordinator reads it that sends B a public key of its own."""
+    ring = attacked_by_hand(masking)
+    hers = RingKey(plan_of(ring).parameters)
+    tensors = {"public_key": torch.frombuffer(bytearray(hers.public_key), dtype=torch.uint8)}
+    context = hers.context.fingerprint
+    ring.ask("ring_start", "B", altered(ring.opening("B"), tensors=tensors, context=context))
+    nothing = hers.encrypt(np.zeros(4096))[0]
+    block = {"block": torch.frombuffer(bytearray(nothing), dtype=torch.uint8)}
+    message = ring.message("B", sender="A", tensors=block, context=context)
+    answer = ring.ask("ring_pass", "B", message)
+    return read(ring, hers, bytes(answer.tensors["block"].numpy()))
+
+
+def update_read_by_closing_early(masking: Any) -> torch.Tensor:
+    """A's update, as a lying coordinator reads it that lets A close what only A has added to.
+
+    It stands in for B and C with integers that it knows: zero updates that count as one site.
+    """
+    ring = attacked_by_hand(masking)
+    parameters = plan_of(ring).parameters
+    own = bytes(Message.decode(ring.due(1)).tensors["block"].numpy())
+    public = bytes(ring.public_key["public_key"].numpy())
+    context = RingContext(parameters, public)
+    total = context.from_bytes([own], seeded=True)
+    for _ in "BC":
+        words = pack(np.append(np.zeros(plan_of(ring).length, int), to_limbs(1)), parameters)
+        context.add(total, context.encrypt(to_reals(words, 0, parameters)))
+    block = torch.frombuffer(bytearray(context.to_bytes(total)[0]), dtype=torch.uint8)
+    closed = ring.ask("ring_close", "A", ring.message("A", sender="C", tensors={"block": block}))
+    return unseal(bytes.fromhex(closed.info["seal"]), 0, closed.tensors["sums"])
+
+
+def attacked_by_hand(masking: Any) -> RingByHand:
+    aggregator = CyclicCKKS(masking=masking)
+    hosts = make_hosts(aggregator, random_updates(3, 100))
+    return RingByHand(hosts, "ABC").join().open()
+
+
+def plan_of(ring: RingByHand) -> RingPlan:
+    found = member(ring.hosts["A"]).membership
+    assert found is not None
+    return found.plan
+
+
+def read(ring: RingByHand, key: RingKey, block: bytes) -> torch.Tensor:
+    plan = plan_of(ring)
+    words = np.rint(key.decrypt(key.context.from_bytes([block]))).astype(np.int64)
+    integers = words + 2 ** (plan.parameters.word_bits - 1) - plan.parameters.limit
+    return torch.from_numpy(plan.grid.to_values(integers[: plan.length], 0)).float()
+
+
+@pytest.mark.parametrize("masking", ["none", "initiator"])
+def test_without_pairwise_masks_a_lying_coordinator_reads_updates(masking: Any) -> None:
+    """Why pairwise masks are the default: a relay that follows the protocol must be trusted."""
+    updates = random_updates(3, 100)
+    for place, attack in enumerate(
+        (update_read_by_closing_early, update_read_by_swapping_the_public_key)
+    ):
+        torch.testing.assert_close(attack(masking), updates[place], rtol=0, atol=2**-24)
+
+
+def test_with_pairwise_masks_the_same_lies_give_nothing() -> None:
+    with pytest.raises(OutOfRangeError, match="some site did not|do not add up"):
+        update_read_by_closing_early("pairwise")
+    found = update_read_by_swapping_the_public_key("pairwise")
+    truth = random_updates(3, 100)[1]
+    assert abs(float(np.corrcoef(found.numpy(), truth.numpy())[0, 1])) < 0.5
+    assert float((found - truth).abs().median()) > 10
 
 
 # ---------------------------------------------------------------------- keys
@@ -311,3 +393,12 @@ def test_mask_keys_are_made_once_a_run_and_their_private_halves_stay() -> None:
         assert private not in traffic
         assert private.hex().encode() not in traffic
         assert key.public.hex().encode() in traffic
+
+
+def test_what_a_site_holds_for_a_ring_is_not_printed() -> None:
+    ring = attacked_by_hand("pairwise")
+    found = member(ring.hosts["A"]).membership
+    assert found is not None
+    for secret in (*found.masks.values(), found.seal):
+        assert repr(secret)[2:-1] not in repr(found)
+    assert "ring-1" in repr(found)
