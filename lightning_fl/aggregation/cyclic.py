@@ -60,7 +60,7 @@ class CyclicCKKS(Aggregator):
             finer the result.
         allow_two_sites: accept a ring of two, whose sum gives each the other's update.
         pins: for every site the fingerprint of its identity, against a coordinator that hands out
-            mask keys of its own; made by `python -m lightning_fl.aggregation.identity`.
+            mask keys of its own; made by `python -m lightning_fl.make_identity`.
         identities: folder in which a site finds its own identity, <site>.identity.pem.
     """
 

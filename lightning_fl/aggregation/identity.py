@@ -1,16 +1,14 @@
 """Long-lived identities of sites, against a coordinator that hands out mask keys of its own.
 
 A site that has an identity signs its mask key of the run with it; the others know the fingerprint
-of the identity beforehand, from the run's configuration. `python -m
-lightning_fl.aggregation.identity FILE` makes one and prints the fingerprint; the file stays with
-the hospital, like the key of a server.
+of the identity beforehand, from the run's configuration. `python -m lightning_fl.make_identity
+FILE` makes one and prints the fingerprint; the file stays with the hospital, like the key of a
+server.
 """
 
-import argparse
 import hashlib
 import json
 import os
-import sys
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
@@ -39,7 +37,7 @@ class Identity:
         except (OSError, ValueError, TypeError) as error:
             raise ConfigError(
                 f"The identity {file} cannot be read ({error}). Make one with `python -m "
-                f"lightning_fl.aggregation.identity {file}`."
+                f"lightning_fl.make_identity {file}`."
             ) from error
         if not isinstance(key, Ed25519PrivateKey):
             raise ConfigError(f"The identity {file} holds no Ed25519 key.")
@@ -103,19 +101,3 @@ def verify(
 
 def _statement(run: str, site: str, mask_key: bytes) -> bytes:
     return json.dumps(["lightning_fl mask key", run, site, mask_key.hex()]).encode()
-
-
-def main() -> None:
-    """Make an identity and print its fingerprint."""
-    parser = argparse.ArgumentParser(
-        prog="python -m lightning_fl.aggregation.identity", description=__doc__
-    )
-    parser.add_argument("file", type=Path, help=f"file to write, e.g. A{SUFFIX}; stays at the site")
-    try:
-        sys.stdout.write(make(parser.parse_args().file) + "\n")
-    except OSError as error:
-        parser.error(str(error))
-
-
-if __name__ == "__main__":
-    main()

@@ -13,9 +13,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from lightning_fl.aggregation import CyclicCKKS
-from lightning_fl.aggregation.identity import SUFFIX, Identity, fingerprint, main, make, verify
+from lightning_fl.aggregation.identity import SUFFIX, Identity, fingerprint, make, verify
 from lightning_fl.aggregation.masks import MaskKey, agreement, site_mask
 from lightning_fl.errors import ConfigError, TooFewSitesError
+from lightning_fl.make_identity import main
 from lightning_fl.messages import Message, MessageError
 from tests.lightning_fl.aggregation.hosts import (
     RUN,
@@ -70,7 +71,7 @@ def test_two_identities_differ(tmp_path: Path) -> None:
 
 def test_a_missing_file_is_refused_with_the_command_that_makes_one(tmp_path: Path) -> None:
     file = tmp_path / "A.pem"
-    with pytest.raises(ConfigError, match=rf"python -m lightning_fl.aggregation.identity {file}"):
+    with pytest.raises(ConfigError, match=rf"python -m lightning_fl.make_identity {file}"):
         Identity(file)
 
 
@@ -112,10 +113,10 @@ def test_the_command_prints_the_fingerprint(
 
 def test_the_command_refuses_a_file_that_exists(tmp_path: Path) -> None:
     make(tmp_path / "A.pem")
-    command = [sys.executable, "-m", "lightning_fl.aggregation.identity", str(tmp_path / "A.pem")]
+    command = [sys.executable, "-m", "lightning_fl.make_identity", str(tmp_path / "A.pem")]
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     assert found.returncode == 2
-    assert "File exists" in found.stderr
+    assert "exists and is never replaced" in found.stderr
     assert "Traceback" not in found.stderr
 
 

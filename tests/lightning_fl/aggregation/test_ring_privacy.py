@@ -231,7 +231,7 @@ def test_without_pairwise_masks_a_lying_coordinator_reads_updates(masking: Any) 
 
 
 def test_with_pairwise_masks_the_same_lies_give_nothing() -> None:
-    with pytest.raises(OutOfRangeError, match="some site did not|do not add up"):
+    with pytest.raises(OutOfRangeError, match=r"some site did not|do not add up"):
         update_read_by_closing_early("pairwise")
     found = update_read_by_swapping_the_public_key("pairwise")
     truth = random_updates(3, 100)[1]
