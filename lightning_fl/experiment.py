@@ -127,6 +127,8 @@ class Run:
         self, experiment: Experiment, folder: Path, callback: CallbackFactory, monitor: Monitor
     ) -> None:
         experiment.trainer.check()
+        if experiment.trainer.local_steps is not None:
+            experiment.algorithm.check_steps(experiment.trainer.local_steps)
         experiment.evaluation.check()
         self.experiment = experiment
         self.folder = folder

@@ -4,5 +4,8 @@ from lightning_fl.algorithms.base import Algorithm as Algorithm
 from lightning_fl.algorithms.base import LocalFit as LocalFit
 from lightning_fl.algorithms.centralised import Centralised as Centralised
 from lightning_fl.algorithms.fedavg import FedAvg as FedAvg
+from lightning_fl.algorithms.fedper import FedPer as FedPer
+from lightning_fl.algorithms.fedprox import FedProx as FedProx
+from lightning_fl.algorithms.fedrep import FedRep as FedRep
 from lightning_fl.algorithms.local import Local as Local
 from lightning_fl.algorithms.per_fedavg import PerFedAvg as PerFedAvg

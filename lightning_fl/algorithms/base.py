@@ -1,14 +1,23 @@
 """What a federated method is: both of its halves, the site's and the coordinator's."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from torch import Tensor, nn
 
-from lightning_fl.batch_norm import BatchNormPolicy, batch_norm_entries
+from lightning_fl.batch_norm import BatchNormPolicy, batch_norm_entries, describe_norm_layers
 from lightning_fl.errors import ConfigError
+from lightning_fl.personal_layers import (
+    check_something_is_shared,
+    check_ties,
+    personal_entries,
+)
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -22,6 +31,7 @@ class LocalFit:
             nothing and leaves every buffer (BatchNorm statistics) as it was. The second argument
             says whether the pass runs under the Trainer's autocast.
         spare: memory that an algorithm may use again in the next step of this fit.
+        memory: what an algorithm remembers until the end of this fit; empty when it begins.
         loss_scale: what AMP multiplies losses by at present; 1 where it does not.
     """
 
@@ -30,18 +40,25 @@ class LocalFit:
     loss: Callable[[Any, bool], Tensor]
     loss_scale: Callable[[], float] = lambda: 1.0
     spare: list[Tensor] = field(default_factory=list)
+    memory: dict[str, Any] = field(default_factory=dict)
 
 
 class Algorithm:
     """A federated method; the base class is plain local training with averaging.
 
     Subclasses override the few hooks they need. An object may keep what it likes between
-    `before_batch` and `before_optimizer_step` of one step, and nothing longer.
+    `before_batch` and `before_optimizer_step` of one step, and nothing longer; `LocalFit.memory`
+    lasts for a whole fit.
 
     Args:
         batch_norm: "average" shares BatchNorm layers and averages them with everything else,
             "local" keeps them at the site (FedBN), "freeze" shares them but holds their running
             statistics fixed. Layers are found by type.
+        personal: layers that stay at the site, weights and buffers: names or fnmatch patterns of
+            modules, with or without the attribute that holds the net ("segmentation_head",
+            "decoder.blocks.3", "encoder", "*.head"), or "last_decoder_block". Every site begins
+            with the same ones; a site that never trains has none but these. Goes with any
+            `batch_norm`.
 
     Attributes:
         batches_per_step: disjoint batches that one optimiser step needs; the site's loader draws
@@ -58,16 +75,60 @@ class Algorithm:
     trains_alone: bool = False
     pools_data: bool = False
 
-    def __init__(self, *, batch_norm: BatchNormPolicy = "average") -> None:
+    def __init__(
+        self, *, batch_norm: BatchNormPolicy = "average", personal: Sequence[str] = ()
+    ) -> None:
         if batch_norm not in ("average", "local", "freeze"):
             raise ConfigError(
                 f"Expected `batch_norm` to be average, local or freeze, but got {batch_norm!r}."
             )
+        if isinstance(personal, str):
+            raise ConfigError(
+                f"Expected `personal` to be a list of layers, but got {personal!r}. Write "
+                f"[{personal!r}]."
+            )
         self.batch_norm = batch_norm
+        self.personal = tuple(personal)
+        self._has_warned = False
 
     def local_entries(self, module: nn.Module) -> set[str]:
-        """Names of the entries of `module.state_dict()` that stay at the site."""
-        return batch_norm_entries(module) if self.batch_norm == "local" else set()
+        """Names of the entries of `module.state_dict()` that stay at the site.
+
+        Raises:
+            ConfigError: `personal` names no layer, every layer, or one of two that share a weight.
+        """
+        local = personal_entries(module, self.personal)
+        if self.batch_norm == "local":
+            local |= self._batch_norm_entries(module)
+        if self.personal:
+            check_something_is_shared(module, local, list(self.personal))
+            check_ties(module, local)
+        return local
+
+    def shared_parameters(self, module: nn.Module) -> list[nn.Parameter]:
+        """The trainable parameters that leave the site, in the module's order."""
+        local = self.local_entries(module)
+        return [p for n, p in module.named_parameters() if p.requires_grad and n not in local]
+
+    def _batch_norm_entries(self, module: nn.Module) -> set[str]:
+        """What FedBN keeps at the site; says once where that is nothing."""
+        found = batch_norm_entries(module)
+        if not found and not self._has_warned:  # a run asks once for itself and once for each site
+            self._has_warned = True
+            _log.warning(
+                "`batch_norm: local` (FedBN) keeps nothing at the sites, because this net has no "
+                "BatchNorm layer; it equals `batch_norm: average`. Norm layers of this net: %s. "
+                "To keep those at the sites, name them in `personal`.",
+                describe_norm_layers(module),
+            )
+        return found
+
+    def check_steps(self, steps: int) -> None:
+        """Refuse a number of optimiser steps in a round that the method cannot work with.
+
+        Raises:
+            ConfigError: names the setting and the remedy.
+        """
 
     def check_trainer(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Refuse, before the first step, a Trainer or module that the method cannot work with.
@@ -91,3 +152,24 @@ class Algorithm:
         w <- w + sum_k (n_k / N) (w_k - w), McMahan et al. 2017 (arXiv 1602.05629), algorithm 1.
         """
         return weights + mean_update
+
+
+def check_one_optimizer(method: str, trainer: pl.Trainer) -> None:
+    """Refuse optimisers under which a step of the method would not be one step.
+
+    Args:
+        method: name of the algorithm, for the message.
+        trainer: at the start of a fit.
+
+    Raises:
+        ConfigError: there are several optimisers, or one that evaluates the loss repeatedly.
+    """
+    if len(trainer.optimizers) > 1:
+        raise ConfigError(
+            f"{method} needs one optimiser for all weights, but the task has "
+            f"{len(trainer.optimizers)}. Use one with several parameter groups, or FedAvg."
+        )
+    if any(isinstance(optimizer, torch.optim.LBFGS) for optimizer in trainer.optimizers):
+        raise ConfigError(
+            f"{method} cannot use LBFGS, which evaluates the loss repeatedly. Use SGD or Adam."
+        )

@@ -1,6 +1,9 @@
 """Centralised: one model on the pooled data, a bound that no real federation may compute."""
 
+from torch import nn
+
 from lightning_fl.algorithms.base import Algorithm
+from lightning_fl.batch_norm import BatchNormPolicy
 
 
 class Centralised(Algorithm):
@@ -11,7 +14,15 @@ class Centralised(Algorithm):
     personalised, at every site like any global model.
 
     Args:
-        batch_norm: "freeze" holds BatchNorm's running statistics fixed.
+        batch_norm: "freeze" holds BatchNorm's running statistics fixed; the other two are alike
+            here.
     """
 
     pools_data = True
+
+    def __init__(self, *, batch_norm: BatchNormPolicy = "average") -> None:
+        super().__init__(batch_norm=batch_norm)
+
+    def local_entries(self, module: nn.Module) -> set[str]:
+        """Nothing: what stayed with the pooled data would be missing at the sites."""
+        return set()

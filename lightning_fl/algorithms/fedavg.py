@@ -10,5 +10,6 @@ class FedAvg(Algorithm):
     weights are the weighted mean of the sites' weights.
 
     Args:
-        batch_norm: "average", "local" (FedBN) or "freeze".
+        batch_norm: "average", "local" (FedBN, Li et al. 2021, arXiv 2102.07623) or "freeze".
+        personal: layers that stay at the site, by name or pattern; see `Algorithm`.
     """

@@ -3,6 +3,7 @@
 from torch import nn
 
 from lightning_fl.algorithms.base import Algorithm
+from lightning_fl.batch_norm import BatchNormPolicy
 
 
 class Local(Algorithm):
@@ -17,6 +18,9 @@ class Local(Algorithm):
     """
 
     trains_alone = True
+
+    def __init__(self, *, batch_norm: BatchNormPolicy = "average") -> None:
+        super().__init__(batch_norm=batch_norm)
 
     def local_entries(self, module: nn.Module) -> set[str]:
         """Everything stays at the site."""

@@ -45,6 +45,8 @@ class PerFedAvg(Algorithm):
             multiplies by differences of gradients in float64; a step takes four gradients, two of
             them in double precision, which is slow on a CPU and on GPUs without it.
         batch_norm: "average", "local" (FedBN) or "freeze".
+        personal: layers that stay at the site, by name or pattern; see `Algorithm`. They make the
+            inner and the outer step like all others.
 
     Raises:
         ConfigError: `inner_lr` is not positive, or `order` is unknown.
@@ -56,8 +58,9 @@ class PerFedAvg(Algorithm):
         order: Order = "first",
         *,
         batch_norm: BatchNormPolicy = "average",
+        personal: Sequence[str] = (),
     ) -> None:
-        super().__init__(batch_norm=batch_norm)
+        super().__init__(batch_norm=batch_norm, personal=personal)
         if not inner_lr > 0:
             raise ConfigError(f"Expected `inner_lr` to be positive, but got {inner_lr}.")
         if order not in ("first", "exact", "hessian_free"):

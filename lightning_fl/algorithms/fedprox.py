@@ -1,0 +1,74 @@
+"""FedProx: local training that is held near the global weights."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from lightning_fl.algorithms.base import Algorithm, LocalFit, check_one_optimizer
+from lightning_fl.batch_norm import BatchNormPolicy
+from lightning_fl.errors import ConfigError
+
+
+class FedProx(Algorithm):
+    """Federated averaging with a proximal term (Li et al. 2020, arXiv 1812.06127, equation 2).
+
+    In round t site k trains on
+
+        h_k(w; w^t) = F_k(w) + mu / 2 |w - w^t|^2
+
+    where w^t are the weights it received: mu (w - w^t) is added to the gradient of every weight
+    that is shared. Layers that stay at the site have no global weights to be near and train
+    freely. The loss that is logged is F_k alone.
+
+    Args:
+        mu: weight of the proximal term, >= 0; with 0 it is FedAvg.
+        batch_norm: "average", "local" (FedBN) or "freeze".
+        personal: layers that stay at the site, by name or pattern; see `Algorithm`.
+
+    Raises:
+        ConfigError: `mu` is negative or not a number.
+    """
+
+    def __init__(
+        self,
+        mu: float = 0.01,
+        *,
+        batch_norm: BatchNormPolicy = "average",
+        personal: Sequence[str] = (),
+    ) -> None:
+        super().__init__(batch_norm=batch_norm, personal=personal)
+        if not 0 <= mu < math.inf:
+            raise ConfigError(f"Expected `mu` to be non-negative and finite, but got {mu}.")
+        self.mu = mu
+
+    def check_trainer(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Refuse optimisers for which the term would be added more than once."""
+        check_one_optimizer("FedProx", trainer)
+
+    def before_batch(self, fit: LocalFit, batches: Sequence[Any]) -> None:
+        """Remember the weights that the fit began with."""
+        if "anchor" not in fit.memory:
+            shared = self.shared_parameters(fit.module) if self.mu else []
+            fit.memory["anchor"] = [(weight, weight.detach().clone()) for weight in shared]
+
+    def before_optimizer_step(self, fit: LocalFit) -> None:
+        """Add the proximal term's gradient to the loss's."""
+        add_proximal_gradient(fit.memory["anchor"], self.mu)
+
+
+@torch.no_grad()
+def add_proximal_gradient(anchor: Sequence[tuple[nn.Parameter, Tensor]], mu: float) -> None:
+    """Add the gradient of mu / 2 |w - w^t|^2 to `.grad`, in place.
+
+    Args:
+        anchor: pairs of w and w^t. A weight without a gradient is left alone, as its optimiser
+            leaves it.
+        mu: weight of the term.
+    """
+    for weight, origin in anchor:
+        if weight.grad is not None:
+            weight.grad.add_(weight - origin, alpha=mu)

@@ -1,0 +1,83 @@
+"""A federation in plain torch on a run's own batches: the reference that algorithms must equal."""
+
+import copy
+from collections.abc import Callable, Sequence
+from itertools import chain, islice, repeat
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from lightning_fl.algorithms import Algorithm
+from lightning_fl.experiment import Run
+from lightning_fl.parameters import from_vector
+from tests.toy import ToyHospitals, ToyModule, toy_experiment, toy_run
+
+States = dict[str, dict[str, Tensor]]
+LocalRound = Callable[[ToyModule, Sequence[Any]], None]
+
+
+class InOrder(ToyHospitals):
+    """Without shuffling, so that batches do not depend on how often Lightning begins an epoch."""
+
+    def train_loader(self, *, batches_per_step: int = 1, **_: Any) -> DataLoader[Any]:
+        size = self.batch_size * batches_per_step
+        return DataLoader(self.split_dataset("train"), batch_size=size, drop_last=True)
+
+
+def toy_states(folder: Path, algorithm: Algorithm, **settings: Any) -> tuple[Run, States]:
+    """A finished run with BatchNorm, and the model of each site that trained in its last round."""
+    torch.manual_seed(0)
+    module = ToyModule(batch_norm=True, momentum=0.9)
+    settings = {"module": module, "algorithm": algorithm, "data": InOrder()} | settings
+    run = toy_run(folder, toy_experiment(**settings))
+    run.start()
+    rounds = run.plan.rounds
+    shared = from_vector(run.state().weights, run.layout)
+    states = {}
+    for name in run.plan.chosen(rounds):
+        private, _ = run.make_site(name).store.private(rounds)
+        states[name] = {**shared, **private}
+    return run, states
+
+
+def federation_by_hand(run: Run, local_round: LocalRound) -> States:
+    """Each site's model after all rounds, in which `local_round` trains from the shared weights."""
+    sites = {name: run.make_site(name) for name in run.plan.training}
+    modules = {name: copy.deepcopy(run.template) for name in sites}
+    steps = run.experiment.trainer.local_steps
+    for round_ in range(1, run.plan.rounds + 1):
+        for name, site in sites.items():
+            loader = site.train_loader("train", round_, batches=1)
+            module = modules[name]
+            assert isinstance(module, ToyModule)
+            module.train()
+            local_round(module, list(islice(chain.from_iterable(repeat(loader)), steps)))
+        samples = {name: site.samples() for name, site in sites.items()}
+        for entry, _ in run.layout.shared:
+            parts = [samples[n] * modules[n].state_dict()[entry].double() for n in sites]
+            mean = torch.stack(parts).sum(0) / sum(samples.values())
+            for module in modules.values():
+                module.state_dict()[entry].copy_(mean)
+    return {name: module.state_dict() for name, module in modules.items()}
+
+
+def assert_close(found: States, expected: States) -> None:
+    """All sites' entries agree to float32's rounding."""
+    for site in expected:
+        torch.testing.assert_close(found[site], expected[site], rtol=1e-5, atol=1e-6)
+
+
+def assert_equal(found: States, expected: States) -> None:
+    """All sites' entries agree to the last bit."""
+    assert found.keys() == expected.keys()
+    for site in expected:
+        for name, value in expected[site].items():
+            assert torch.equal(found[site][name], value), (site, name)
+
+
+def sgd(module: ToyModule, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
+    """The toy's optimiser, over some of its parameters."""
+    return torch.optim.SGD(parameters, lr=module.lr, momentum=module.momentum)
