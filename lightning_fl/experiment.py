@@ -26,7 +26,7 @@ from lightning_fl.federation import Federation, Plan
 from lightning_fl.fitting import TrainerOptions
 from lightning_fl.messages import COORDINATOR, Message
 from lightning_fl.monitor import Monitor
-from lightning_fl.parameters import Layout, from_vector, make_layout, to_vector
+from lightning_fl.parameters import Layout, from_vector, to_vector
 from lightning_fl.personalisation import Evaluation
 from lightning_fl.results.recorder import Recorder
 from lightning_fl.results.report import write_report
@@ -93,6 +93,12 @@ class Experiment:
             raise ConfigError(f"A hospital cannot be called {sorted(reserved)}; rename its folder.")
         if self.rounds < 1:
             raise ConfigError(f"Expected `rounds` to be at least 1, but got {self.rounds}.")
+        if self.algorithm.shared_rounds >= self.rounds:
+            raise ConfigError(
+                f"Expected `algorithm.shared_rounds` to be less than `rounds`, {self.rounds}, but "
+                f"got {self.algorithm.shared_rounds}. Without `personal` and local BatchNorm all "
+                "rounds are shared."
+            )
         pooled = self.algorithm.pools_data
         training = (POOLED,) if pooled else sites
         per_round = (
@@ -137,8 +143,7 @@ class Run:
         self.plan = experiment.plan()
         seed_all(derive_seed(experiment.seed, "task"))
         self.template = experiment.task(experiment.net)
-        local = experiment.algorithm.local_entries(self.template)
-        self.layout: Layout = make_layout(self.template, local)
+        self.layout: Layout = experiment.algorithm.layout(self.template)
         self.run_id = secrets.token_hex(8)
         if self.layout.length:
             experiment.aggregator.check(self.plan.sites_per_round, self.plan.training, self.layout)

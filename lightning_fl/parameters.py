@@ -21,10 +21,13 @@ class Layout:
         shared: (name, shape) of every floating-point entry that travels.
         private: names of the entries that stay at the site: local layers, and every integer
             buffer (BatchNorm's `num_batches_tracked` has no meaningful mean).
+        late: names of those shared entries that a site keeps its own values of from some round on
+            (see `Algorithm`, `shared_rounds`); they stay in the vector, which never changes.
     """
 
     shared: tuple[tuple[str, tuple[int, ...]], ...]
     private: tuple[str, ...]
+    late: tuple[str, ...] = ()
 
     @property
     def length(self) -> int:
@@ -34,15 +37,20 @@ class Layout:
     @property
     def fingerprint(self) -> str:
         """Short digest of names and shapes: equal for the same network, different otherwise."""
-        return hashlib.sha256(repr((self.shared, self.private)).encode()).hexdigest()[:16]
+        return hashlib.sha256(repr((self.shared, self.private, self.late)).encode()).hexdigest()[
+            :16
+        ]
 
 
-def make_layout(module: nn.Module, local: Collection[str] = ()) -> Layout:
+def make_layout(
+    module: nn.Module, local: Collection[str] = (), *, late: Collection[str] = ()
+) -> Layout:
     """Sort a module's entries into shared and private ones.
 
     Args:
         module: any module.
         local: names of entries that stay at the site, as in its `state_dict`.
+        late: names of entries that are shared at first and stay at the site later.
 
     Raises:
         ConfigError: an entry is complex, which no aggregator can average.
@@ -56,7 +64,7 @@ def make_layout(module: nn.Module, local: Collection[str] = ()) -> Layout:
             private.append(name)
         else:
             shared.append((name, tuple(value.shape)))
-    return Layout(tuple(shared), tuple(private))
+    return Layout(tuple(shared), tuple(private), tuple(name for name, _ in shared if name in late))
 
 
 def to_vector(state: Mapping[str, Tensor], layout: Layout) -> Tensor:
@@ -81,9 +89,10 @@ def from_vector(vector: Tensor, layout: Layout) -> State:
     return {n: p.reshape(s) for n, s, p in zip(names, shapes, parts, strict=True)}
 
 
-def private_entries(state: Mapping[str, Tensor], layout: Layout) -> State:
-    """Copies of the entries that stay at the site."""
-    return {name: state[name].detach().cpu().clone() for name in layout.private}
+def private_entries(state: Mapping[str, Tensor], layout: Layout, *, late: bool = False) -> State:
+    """Copies of the entries that stay at the site; those of `layout.late` too if `late`."""
+    names = (*layout.private, *layout.late) if late else layout.private
+    return {name: state[name].detach().cpu().clone() for name in names}
 
 
 def is_finite(state: Mapping[str, Tensor]) -> bool:

@@ -19,7 +19,6 @@ from lightning_fl.parameters import (
     State,
     from_vector,
     is_finite,
-    make_layout,
     private_entries,
     to_vector,
 )
@@ -80,7 +79,7 @@ class Site:
         self.run = run
         self.seed = seed
         self.store = SiteStore(folder)
-        self.layout = make_layout(template, algorithm.local_entries(template))
+        self.layout = algorithm.layout(template)
         self.aggregator = aggregator
         self._received = 0
         self._operations: dict[str, SiteOperation] = {
@@ -135,8 +134,16 @@ class Site:
         return self.data.sample_count("train")
 
     def carry(self, round_: int) -> Tensor | None:
-        """What updates up to a round left out, for the aggregator's site half."""
-        return self.store.carry(round_)
+        """What updates up to a round left out, for the aggregator's site half.
+
+        Nothing of layers that stay here by now: each of their updates starts from the global
+        weights and holds all there is to say.
+        """
+        carry = self.store.carry(round_)
+        if carry is None or not self.algorithm.layers_stay(round_ + 1):
+            return carry
+        left_out = from_vector(carry, self.layout)
+        return to_vector(left_out | {n: left_out[n] * 0 for n in self.layout.late}, self.layout)
 
     def save_carry(self, round_: int, carry: Tensor) -> None:
         """Keep what the update of a round left out."""
@@ -213,11 +220,12 @@ class Site:
         round_ = message.round
         self.store.forget([round_ - 1, *message.info.get("keep", [])])
         module = self.module(round_ - 1)
-        before = to_vector(module.state_dict(), self.layout)
+        before = self._before(round_ - 1, module)
         _, progress = self.store.private(round_ - 1)
         seed_all(derive_seed(self.seed, self.name, round_, "train"))
         loader = self.train_loader("train", round_, batches=self.algorithm.batches_per_step)
-        callbacks = [self.callback(self.algorithm), *copy.deepcopy(list(self.callbacks))]
+        algorithm = self.algorithm.begin_round(round_)
+        callbacks = [self.callback(algorithm), *copy.deepcopy(list(self.callbacks))]
         after, logged = fit(module, loader, callbacks, self.trainer, progress)
         state = module.state_dict()
         if not is_finite(state):
@@ -225,10 +233,23 @@ class Site:
                 f"training of round {round_} gave weights that are NaN or infinite; the last "
                 f"logged values were {logged}"
             )
-        self.store.save_private(round_, private_entries(state, self.layout), after)
+        private = private_entries(state, self.layout, late=self.algorithm.layers_stay(round_))
+        self.store.save_private(round_, private, after)
         self.store.save_update(round_, to_vector(state, self.layout) - before)
         hidden = self.aggregator.hides_samples
         return Answer({} if hidden else {"samples": self.samples()}, {})
+
+    def _before(self, round_: int, module: pl.LightningModule) -> Tensor:
+        """What an update is counted from: the weights training starts from, shape (length,).
+
+        For layers that this site has its own values of it is the global weights, so that the mean
+        of all updates leads to the mean of the sites' values.
+        """
+        start: State = dict(module.state_dict())
+        if self.layout.late:
+            received = from_vector(self.store.weights(round_), self.layout)
+            start |= {name: received[name] for name in self.layout.late}
+        return to_vector(start, self.layout)
 
     def _evaluate(self, message: Message) -> Answer:
         """Score the global model, as it is, on the site's validation data."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import yaml
 
 import train
 
@@ -73,7 +74,14 @@ def test_the_net_is_swapped_in_yaml_alone(name: str, tmp_path: Path) -> None:
     run(config, tmp_path, "--config", str(override), "--validate", extra=exact)
 
 
+def shared_rounds(override: Path) -> int:
+    """Rounds that a run must have before its method begins to differ from another."""
+    algorithm = yaml.safe_load(override.read_text()).get("algorithm", {})
+    return int(algorithm.get("init_args", {}).get("shared_rounds", 0))
+
+
 @pytest.mark.parametrize("override", OVERRIDES, ids=lambda path: path.stem)
 def test_override_runs_on_quickstart(override: Path, tmp_path: Path) -> None:
-    run(ROOT / "configs" / "quickstart.yaml", tmp_path, "--config", str(override))
+    rounds = ["--rounds", str(shared_rounds(override) + 1)]
+    run(ROOT / "configs" / "quickstart.yaml", tmp_path, "--config", str(override), extra=rounds)
     assert (tmp_path / "run" / "wandb").exists() == (override.stem == "wandb")

@@ -1,9 +1,10 @@
 """What a federated method is: both of its halves, the site's and the coordinator's."""
 
+import copy
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import pytorch_lightning as pl
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from lightning_fl.batch_norm import BatchNormPolicy, batch_norm_entries, describe_norm_layers
 from lightning_fl.errors import ConfigError
+from lightning_fl.parameters import Layout, make_layout
 from lightning_fl.personal_layers import (
     check_something_is_shared,
     check_ties,
@@ -59,8 +61,17 @@ class Algorithm:
             "decoder.blocks.3", "encoder", "*.head"), or "last_decoder_block". Every site begins
             with the same ones; a site that never trains has none but these. Goes with any
             `batch_norm`.
+        shared_rounds: in so many rounds what `personal` and `batch_norm: local` name is still
+            averaged like everything else; with 0 it never leaves the site. The weights that go
+            into the round after these are the averaged ones; from that round on each site goes on
+            from its own values of these layers. They keep travelling with the update, so that the
+            global model has the weighted mean of the values of the sites that trained in a round,
+            for hospitals that never train and for sites whose turn has not come. So they cost
+            bytes, and whoever may see an update sees them. Where the compact ring's range clips
+            them, this mean is rougher; nothing is carried over, for they are sent whole each time.
 
     Attributes:
+        round: the round that this object trains, None outside of a run.
         batches_per_step: disjoint batches that one optimiser step needs; the site's loader draws
             them as one.
         gradients_per_step: gradients that one optimiser step costs, to compare methods at equal
@@ -76,7 +87,11 @@ class Algorithm:
     pools_data: bool = False
 
     def __init__(
-        self, *, batch_norm: BatchNormPolicy = "average", personal: Sequence[str] = ()
+        self,
+        *,
+        batch_norm: BatchNormPolicy = "average",
+        personal: Sequence[str] = (),
+        shared_rounds: int = 0,
     ) -> None:
         if batch_norm not in ("average", "local", "freeze"):
             raise ConfigError(
@@ -87,12 +102,23 @@ class Algorithm:
                 f"Expected `personal` to be a list of layers, but got {personal!r}. Write "
                 f"[{personal!r}]."
             )
+        if shared_rounds < 0:
+            raise ConfigError(
+                f"Expected `shared_rounds` to be non-negative, but got {shared_rounds}."
+            )
+        if shared_rounds and not personal and batch_norm != "local":
+            raise ConfigError(
+                f"`shared_rounds` is {shared_rounds}, but no layer stays at the sites afterwards. "
+                "Name layers in `personal`, set `batch_norm: local`, or leave `shared_rounds` out."
+            )
         self.batch_norm = batch_norm
         self.personal = tuple(personal)
+        self.shared_rounds = shared_rounds
+        self.round: int | None = None
         self._has_warned = False
 
     def local_entries(self, module: nn.Module) -> set[str]:
-        """Names of the entries of `module.state_dict()` that stay at the site.
+        """Names of the entries of `module.state_dict()` that stay at the site (in the end).
 
         Raises:
             ConfigError: `personal` names no layer, every layer, or one of two that share a weight.
@@ -105,9 +131,25 @@ class Algorithm:
             check_ties(module, local)
         return local
 
-    def shared_parameters(self, module: nn.Module) -> list[nn.Parameter]:
-        """The trainable parameters that leave the site, in the module's order."""
+    def layout(self, module: nn.Module) -> Layout:
+        """Which entries of a module travel, in the order of the flat vector."""
         local = self.local_entries(module)
+        return make_layout(module, late=local) if self.shared_rounds else make_layout(module, local)
+
+    def begin_round(self, round_: int) -> Self:
+        """A copy that trains a round at one site."""
+        trained = copy.copy(self)
+        trained.round = round_
+        return trained
+
+    def layers_stay(self, round_: int) -> bool:
+        """Whether personal layers and local BatchNorm stay at the site in a round."""
+        return round_ > self.shared_rounds
+
+    def shared_parameters(self, module: nn.Module) -> list[nn.Parameter]:
+        """The trainable parameters that all sites have in common in this round, in their order."""
+        stay = self.round is None or self.layers_stay(self.round)
+        local = self.local_entries(module) if stay else set()
         return [p for n, p in module.named_parameters() if p.requires_grad and n not in local]
 
     def _batch_norm_entries(self, module: nn.Module) -> set[str]:

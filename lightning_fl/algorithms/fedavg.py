@@ -12,4 +12,5 @@ class FedAvg(Algorithm):
     Args:
         batch_norm: "average", "local" (FedBN, Li et al. 2021, arXiv 2102.07623) or "freeze".
         personal: layers that stay at the site, by name or pattern; see `Algorithm`.
+        shared_rounds: rounds in which these layers are still averaged; see `Algorithm`.
     """

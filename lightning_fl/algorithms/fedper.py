@@ -21,6 +21,7 @@ class FedPer(Algorithm):
         batch_norm: "average", "local" (FedBN) or "freeze".
         personal: layers that stay at the site, by name or pattern; see `Algorithm`. With none it
             is FedAvg.
+        shared_rounds: rounds in which these layers are still averaged; see `Algorithm`.
     """
 
     def __init__(
@@ -28,5 +29,6 @@ class FedPer(Algorithm):
         *,
         batch_norm: BatchNormPolicy = "average",
         personal: Sequence[str] = ("segmentation_head",),
+        shared_rounds: int = 0,
     ) -> None:
-        super().__init__(batch_norm=batch_norm, personal=personal)
+        super().__init__(batch_norm=batch_norm, personal=personal, shared_rounds=shared_rounds)

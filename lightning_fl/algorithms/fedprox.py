@@ -28,6 +28,7 @@ class FedProx(Algorithm):
         mu: weight of the proximal term, >= 0; with 0 it is FedAvg.
         batch_norm: "average", "local" (FedBN) or "freeze".
         personal: layers that stay at the site, by name or pattern; see `Algorithm`.
+        shared_rounds: rounds in which these layers are still averaged; see `Algorithm`.
 
     Raises:
         ConfigError: `mu` is negative or not a number.
@@ -39,8 +40,9 @@ class FedProx(Algorithm):
         *,
         batch_norm: BatchNormPolicy = "average",
         personal: Sequence[str] = (),
+        shared_rounds: int = 0,
     ) -> None:
-        super().__init__(batch_norm=batch_norm, personal=personal)
+        super().__init__(batch_norm=batch_norm, personal=personal, shared_rounds=shared_rounds)
         if not 0 <= mu < math.inf:
             raise ConfigError(f"Expected `mu` to be non-negative and finite, but got {mu}.")
         self.mu = mu

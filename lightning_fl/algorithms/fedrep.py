@@ -31,6 +31,8 @@ class FedRep(Algorithm):
             In a round of `local_epochs` a site with no more steps than these trains its head only.
         batch_norm: "average", "local" (FedBN) or "freeze".
         personal: the head: layers that stay at the site, by name or pattern; see `Algorithm`.
+        shared_rounds: rounds in which the head, too, is averaged; see `Algorithm`. It trains in
+            its own phase all the same.
 
     Raises:
         ConfigError: `head_steps` is less than 1, or `personal` is empty.
@@ -42,8 +44,9 @@ class FedRep(Algorithm):
         *,
         batch_norm: BatchNormPolicy = "average",
         personal: Sequence[str] = ("segmentation_head",),
+        shared_rounds: int = 0,
     ) -> None:
-        super().__init__(batch_norm=batch_norm, personal=personal)
+        super().__init__(batch_norm=batch_norm, personal=personal, shared_rounds=shared_rounds)
         if head_steps < 1:
             raise ConfigError(
                 f"Expected `head_steps` to be at least 1, but got {head_steps}. FedAvg has no "
@@ -81,6 +84,6 @@ class FedRep(Algorithm):
         fit.memory["done"] += 1
 
     def _parts(self, fit: LocalFit) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-        shared = self.shared_parameters(fit.module)
-        travels = {id(weight) for weight in shared}
-        return [weight for weight in fit.parameters if id(weight) not in travels], shared
+        head = self.local_entries(fit.module)
+        named = [(name, p) for name, p in fit.module.named_parameters() if p.requires_grad]
+        return [p for n, p in named if n in head], [p for n, p in named if n not in head]

@@ -47,6 +47,7 @@ class PerFedAvg(Algorithm):
         batch_norm: "average", "local" (FedBN) or "freeze".
         personal: layers that stay at the site, by name or pattern; see `Algorithm`. They make the
             inner and the outer step like all others.
+        shared_rounds: rounds in which these layers are still averaged; see `Algorithm`.
 
     Raises:
         ConfigError: `inner_lr` is not positive, or `order` is unknown.
@@ -59,8 +60,9 @@ class PerFedAvg(Algorithm):
         *,
         batch_norm: BatchNormPolicy = "average",
         personal: Sequence[str] = (),
+        shared_rounds: int = 0,
     ) -> None:
-        super().__init__(batch_norm=batch_norm, personal=personal)
+        super().__init__(batch_norm=batch_norm, personal=personal, shared_rounds=shared_rounds)
         if not inner_lr > 0:
             raise ConfigError(f"Expected `inner_lr` to be positive, but got {inner_lr}.")
         if order not in ("first", "exact", "hessian_free"):

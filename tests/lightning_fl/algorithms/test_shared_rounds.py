@@ -1,0 +1,242 @@
+"""Layers that are averaged in the first rounds and stay at the site in later ones."""
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from lightning_fl.aggregation import CyclicCKKS
+from lightning_fl.algorithms import Algorithm, FedAvg, FedPer, FedProx, FedRep, Local, PerFedAvg
+from lightning_fl.algorithms.base import LocalFit
+from lightning_fl.channel import Channel
+from lightning_fl.errors import ConfigError
+from lightning_fl.experiment import Run
+from lightning_fl.messages import Message
+from lightning_fl.parameters import from_vector
+from lightning_fl.personalisation import Evaluation
+from tests.lightning_fl.algorithms.by_hand import (
+    States,
+    assert_close,
+    assert_equal,
+    federation_by_hand,
+    sgd,
+    toy_states,
+)
+from tests.lightning_fl.algorithms.test_fedprox import MU
+from tests.lightning_fl.test_resume import InterruptedRunError, interrupt_at, outcome
+from tests.toy import ToyHospitals, ToyModule, toy_experiment, toy_run
+
+LATE: dict[str, Any] = {"personal": ["3"], "batch_norm": "local"}
+
+
+def local_round(module: ToyModule, batches: Sequence[Any]) -> None:
+    optimizer = sgd(module, list(module.parameters()))
+    for batch in batches:
+        optimizer.zero_grad()
+        torch.autograd.backward(module.loss(batch))
+        optimizer.step()
+
+
+def test_it_equals_a_hand_written_federation(tmp_path: Path) -> None:
+    run, states = toy_states(tmp_path, FedAvg(**LATE, shared_rounds=1), rounds=3)
+    assert {name[:5] for name in run.layout.late} == {"net.1", "net.3"}
+    assert_close(states, federation_by_hand(run, local_round), atol=2e-5)
+    a, b, _ = states.values()
+    assert not torch.equal(a["net.3.weight"], b["net.3.weight"])
+
+
+def test_fedprox_holds_these_layers_in_the_first_rounds_and_frees_them_later(
+    tmp_path: Path,
+) -> None:
+    rounds = iter([1] * 3 + [2] * 3)
+
+    def proximal_round(module: ToyModule, batches: Sequence[Any]) -> None:
+        free = ("net.1.", "net.3.") if next(rounds) == 2 else ()
+        held = [p for name, p in module.named_parameters() if not name.startswith(free)]
+        origin = copy.deepcopy(held)
+        optimizer = sgd(module, list(module.parameters()))
+        for batch in batches:
+            optimizer.zero_grad()
+            distance = sum((w - o).square().sum() for w, o in zip(held, origin, strict=True))
+            torch.autograd.backward(module.loss(batch) + MU / 2 * distance)
+            optimizer.step()
+
+    run, states = toy_states(tmp_path, FedProx(MU, **LATE, shared_rounds=1))
+    assert_close(states, federation_by_hand(run, proximal_round))
+
+
+def test_fedrep_trains_the_head_in_its_phase_while_it_is_shared(tmp_path: Path) -> None:
+    module = ToyModule()
+    algorithm = FedRep(1, personal=["3"], shared_rounds=3)
+    fit = LocalFit(module, list(module.parameters()), lambda *_: torch.zeros(()))
+    for round_ in (1, 4):
+        head, rest = algorithm.begin_round(round_)._parts(fit)
+        assert [id(p) for p in head] == [id(p) for p in module.net[3].parameters()]
+        assert [id(p) for p in rest] == [id(p) for p in module.net[0].parameters()]
+
+
+def own_mean(run: Run, states: States) -> dict[str, Tensor]:
+    """The weighted mean of the sites' own values."""
+    samples = {name: run.make_site(name).samples() for name in states}
+    return {
+        entry: torch.stack([samples[s] * states[s][entry].double() for s in states]).sum(0).float()
+        / sum(samples.values())
+        for entry in run.layout.late
+    }
+
+
+@pytest.mark.parametrize("per_round", [3, 2])
+def test_the_global_model_has_the_mean_of_the_sites_own_layers(
+    tmp_path: Path, per_round: int
+) -> None:
+    settings: dict[str, Any] = {"rounds": 4, "sites_per_round": per_round}
+    run, states = toy_states(tmp_path, FedAvg(**LATE, shared_rounds=1), **settings)
+    shared = from_vector(run.state().weights, run.layout)
+    found = {name: shared[name] for name in run.layout.late}
+    torch.testing.assert_close(found, own_mean(run, states), rtol=1e-5, atol=1e-6)
+
+
+def test_no_shared_round_is_as_before_and_nothing_of_it_travels(tmp_path: Path) -> None:
+    run, states = toy_states(tmp_path / "zero", FedAvg(**LATE, shared_rounds=0))
+    assert not run.layout.late
+    assert not [n for n, _ in run.layout.shared if n.startswith(("net.1.", "net.3."))]
+    _, expected = toy_states(tmp_path / "default", FedAvg(**LATE))
+    assert_equal(states, expected)
+
+
+def test_up_to_the_switch_it_equals_fedavg(tmp_path: Path) -> None:
+    """The round of the switch starts from the averaged weights; only then do sites part."""
+    late, _ = toy_states(tmp_path / "late", FedAvg(**LATE, shared_rounds=2), rounds=3)
+    plain, _ = toy_states(tmp_path / "plain", FedAvg(), rounds=3)
+    torch.testing.assert_close(late.state().weights, plain.state().weights, rtol=0, atol=1e-6)
+
+
+def test_after_the_switch_a_net_of_late_layers_trains_as_if_alone(tmp_path: Path) -> None:
+    """Where every layer is late, the sites go on alone from the mean of round 1."""
+
+    class AllLate(FedAvg):
+        def local_entries(self, module: Any) -> set[str]:
+            return {name for name in module.state_dict() if "num_batches" not in name}
+
+    run, found = toy_states(tmp_path / "late", AllLate(**LATE, shared_rounds=1), rounds=4)
+    first, _ = toy_states(tmp_path / "first", FedAvg(), rounds=1)
+    module = copy.deepcopy(run.template)
+    assert isinstance(module, ToyModule)
+    module.load_state_dict(from_vector(first.state().weights, first.layout), strict=False)
+    module.state_dict()["net.1.num_batches_tracked"].fill_(3)
+    _, expected = toy_states(tmp_path / "alone", Local(), module=module, rounds=3)
+    assert_close(found, expected)
+
+
+def test_a_site_that_has_not_trained_since_takes_the_mean(tmp_path: Path) -> None:
+    algorithm = FedAvg(**LATE, shared_rounds=1)
+    run, _ = toy_states(tmp_path, algorithm, rounds=2, sites_per_round=1, min_sites=1)
+    [drawn] = run.plan.chosen(2)
+    weights = run.state().weights
+    for name in run.plan.training:
+        site = run.make_site(name)
+        site.store.save_weights(2, weights)
+        state, shared = site.module(2).state_dict(), from_vector(weights, run.layout)
+        private, _ = site.store.private(2)
+        source = private if name == drawn else shared
+        assert all(torch.equal(state[entry], source[entry]) for entry in run.layout.late)
+
+
+def test_a_best_round_before_the_switch_is_the_shared_model_everywhere(tmp_path: Path) -> None:
+    evaluation = Evaluation("loss", lower_is_better=True, personal_steps=(2,), personal_lr=0.01)
+    run, _ = toy_states(tmp_path, FedAvg(**LATE, shared_rounds=2), rounds=6, evaluation=evaluation)
+    state = run.state()
+    state.best_weights = torch.zeros_like(state.best_weights)
+    for name in run.plan.training:
+        site = run.make_site(name)
+        site.store.save_weights(2, state.best_weights)
+        assert not site.module(2).get_parameter("net.3.weight").any()
+        site.store.save_weights(6, state.best_weights)
+        assert site.module(6).get_parameter("net.3.weight").any()
+
+
+def experiment(**settings: Any) -> Any:
+    torch.manual_seed(0)
+    defaults: dict[str, Any] = {
+        "module": ToyModule(batch_norm=True, momentum=0.9),
+        "algorithm": FedPer(**LATE, shared_rounds=2),
+        "sites_per_round": 2,
+        "rounds": 5,
+    }
+    return toy_experiment(**(defaults | settings))
+
+
+def test_a_resumed_run_equals_one_that_was_not_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toy_run(tmp_path / "whole", experiment()).start()
+    for call in (3, 4):  # the round of the switch, and the one after it
+        folder = tmp_path / str(call)
+        interrupt_at(monkeypatch, "train", call)
+        with pytest.raises(InterruptedRunError):
+            toy_run(folder, experiment()).start()
+        monkeypatch.undo()
+        toy_run(folder, experiment()).start()
+        assert outcome(folder) == outcome(tmp_path / "whole")
+
+
+def test_every_round_moves_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: dict[int, set[int]] = {}
+    original = Channel.ask
+
+    def ask(self: Channel, op: str, messages: Any) -> Any:
+        answers = original(self, op, messages)
+        if op == "update":
+            for answer in answers.values():
+                assert isinstance(answer, Message)
+                sizes.setdefault(answer.round, set()).add(answer.tensors["update"].numel())
+        return answers
+
+    monkeypatch.setattr(Channel, "ask", ask)
+    run, _ = toy_states(tmp_path, FedAvg(**LATE, shared_rounds=1), rounds=3)
+    assert sizes == {round_: {run.layout.length} for round_ in (1, 2, 3)}
+
+
+@pytest.mark.parametrize(("bits", "tolerance"), [(24, 1e-5), (16, 2e-2)])
+def test_the_ring_gives_what_plain_gives(tmp_path: Path, bits: int, tolerance: float) -> None:
+    _, expected = toy_states(tmp_path / "plain", FedAvg(**LATE, shared_rounds=2), rounds=4)
+    ring = CyclicCKKS(bits=bits)
+    _, found = toy_states(
+        tmp_path / "ring", FedAvg(**LATE, shared_rounds=2), rounds=4, aggregator=ring
+    )
+    for site in expected:
+        torch.testing.assert_close(found[site], expected[site], rtol=0, atol=tolerance)
+
+
+def test_a_hospital_that_never_trains_begins_with_the_mean(tmp_path: Path) -> None:
+    run, states = toy_states(
+        tmp_path,
+        FedAvg(**LATE, shared_rounds=1),
+        data=ToyHospitals({"A": 9, "B": 6, "C": 5, "D": 4}, unseen=["D"]),
+        evaluation=Evaluation("loss", lower_is_better=False, personal_steps=()),
+    )
+    best = max(run.state().best.values())
+    start = run.make_site("D").module(best).state_dict()
+    shared = from_vector(run.state().best_weights, run.layout)
+    assert all(torch.equal(start[name], shared[name]) for name in run.layout.late)
+    assert set(states) == {"A", "B", "C"}
+
+
+@pytest.mark.parametrize("method", [FedAvg, FedPer, FedProx, FedRep, PerFedAvg])
+def test_every_method_with_personal_layers_takes_shared_rounds(method: type[Algorithm]) -> None:
+    algorithm = method(personal=["3"], shared_rounds=3)
+    assert not algorithm.layers_stay(3)
+    assert algorithm.layers_stay(4)
+
+
+def test_impossible_numbers_of_rounds_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="`shared_rounds` to be non-negative, but got -1"):
+        FedAvg(**LATE, shared_rounds=-1)
+    with pytest.raises(ConfigError, match="no layer stays at the sites afterwards"):
+        FedAvg(shared_rounds=1)
+    with pytest.raises(ConfigError, match=r"shared_rounds` to be less than `rounds`, 2, but got 2"):
+        toy_run(tmp_path, toy_experiment(algorithm=FedAvg(personal=["3"], shared_rounds=2)))
