@@ -15,6 +15,10 @@ from lightning_fl.errors import ConfigError
 
 KEPT = 2
 """How many of the last rounds' checkpoints stay on disk."""
+TENSORS = ("weights", "best_weights", "server")
+"""What of a state is kept as tensors; the rest is JSON."""
+SERVER = "server."
+"""Stands before the names of the server optimiser's tensors."""
 
 
 @dataclass
@@ -33,6 +37,7 @@ class RunState:
         best_scores: the validation score of that round, by site, or one under "mean".
         dropped: one entry for each time a site was dropped.
         aggregation: what the aggregator handed over to the next round.
+        server: what the server optimiser handed over to the next round, each of shape (length,).
         aggregations: facts about the aggregation of each round, for results.json.
         rows: how many rows of metrics.csv, costs.csv and transcript.csv belong to these rounds.
     """
@@ -47,6 +52,7 @@ class RunState:
     best_scores: dict[str, float] = field(default_factory=dict)
     dropped: list[dict[str, Any]] = field(default_factory=list)
     aggregation: dict[str, Any] = field(default_factory=dict)
+    server: dict[str, Tensor] = field(default_factory=dict)
     aggregations: list[dict[str, Any]] = field(default_factory=list)
     rows: tuple[int, int, int] = (0, 0, 0)
 
@@ -64,8 +70,9 @@ class Checkpoints:
 
     def save(self, state: RunState) -> None:
         """Write a round's state in one step and delete what is older than the last two."""
-        facts = {k: v for k, v in vars(state).items() if not isinstance(v, Tensor)}
+        facts = {k: v for k, v in vars(state).items() if k not in TENSORS}
         tensors = {"weights": state.weights, "best_weights": state.best_weights.clone()}
+        tensors |= {SERVER + name: value.clone() for name, value in state.server.items()}
         data = safetensors.torch.save(tensors, {"state": json.dumps(facts)})
         write_bytes(self._path(state.round), data)
         for round_ in self._rounds()[:-KEPT]:
@@ -84,7 +91,9 @@ class Checkpoints:
         try:
             with safe_open(path, "pt") as file:
                 facts: dict[str, Any] = json.loads(file.metadata()["state"])
-            facts |= safetensors.torch.load_file(path)
+            tensors = safetensors.torch.load_file(path)
+            facts |= {name: tensors.pop(name) for name in ("weights", "best_weights")}
+            facts["server"] = {name.removeprefix(SERVER): value for name, value in tensors.items()}
         except (SafetensorError, ValueError, KeyError, TypeError) as error:
             raise ConfigError(
                 f"Checkpoint {path} is damaged ({error}). Delete it to go on from the one before."

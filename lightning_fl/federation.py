@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lightning_fl.aggregation.base import Aggregator, Updates
-from lightning_fl.algorithms import Algorithm
+from lightning_fl.algorithms import Algorithm, GlobalRound
 from lightning_fl.channel import Channel
 from lightning_fl.checkpoint import Checkpoints, RunState
 from lightning_fl.errors import ConfigError, SiteError, TooFewSitesError
@@ -113,8 +113,9 @@ class Federation:
             self._finish_round(state)
         while state.round < plan.rounds:
             samples = self._train(state)
-            mean = self._aggregate(state, samples)
-            state.weights = self.algorithm.apply_mean(state.weights, mean)
+            mean, share = self._aggregate(state, samples)
+            known = GlobalRound(state.round + 1, self.layout, share, state.server)
+            state.weights, state.server = self.algorithm.apply_mean(state.weights, mean, known)
             state.round += 1
             self._broadcast(state, state.weights)
             self._finish_round(state)
@@ -154,11 +155,12 @@ class Federation:
         trained = self._survivors(state, answers, "train")
         return {site: int(answer.info.get("samples", 0)) for site, answer in trained.items()}
 
-    def _aggregate(self, state: RunState, samples: Mapping[str, int]) -> Tensor:
+    def _aggregate(self, state: RunState, samples: Mapping[str, int]) -> tuple[Tensor, float]:
+        """The mean update, and the share of all training sites that are in it."""
         round_ = state.round + 1
         self._require(round_, samples, state)
         if state.weights.numel() == 0:  # nothing is shared
-            return torch.zeros(0)
+            return torch.zeros(0), 0.0
         self.monitor.on_operation(round_=round_, operation="aggregate", sites=len(samples))
         updates = Updates(
             round_, samples, self.layout, self.plan.min_sites, memory=state.aggregation
@@ -177,7 +179,7 @@ class Federation:
             raise TooFewSitesError(
                 f"The mean update of round {round_} is not finite; round {state.round} is saved."
             )
-        return outcome.mean
+        return outcome.mean, len({*samples} - {*outcome.lost}) / len(self.plan.training)
 
     def _require(self, round_: int, sites: Collection[str], state: RunState) -> None:
         if len(sites) < self.plan.min_sites:

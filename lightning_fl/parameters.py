@@ -23,11 +23,13 @@ class Layout:
             buffer (BatchNorm's `num_batches_tracked` has no meaningful mean).
         late: names of those shared entries that a site keeps its own values of from some round on
             (see `Algorithm`, `shared_rounds`); they stay in the vector, which never changes.
+        trained: names of those shared entries that are trainable weights, and no statistics.
     """
 
     shared: tuple[tuple[str, tuple[int, ...]], ...]
     private: tuple[str, ...]
     late: tuple[str, ...] = ()
+    trained: tuple[str, ...] = ()
 
     @property
     def length(self) -> int:
@@ -40,6 +42,11 @@ class Layout:
         return hashlib.sha256(repr((self.shared, self.private, self.late)).encode()).hexdigest()[
             :16
         ]
+
+    def mask(self, names: Collection[str]) -> Tensor:
+        """Which values of the flat vector belong to some of the entries; bool, shape (length,)."""
+        sizes = torch.tensor([torch.Size(shape).numel() for _, shape in self.shared])
+        return torch.tensor([name in names for name, _ in self.shared]).repeat_interleave(sizes)
 
 
 def make_layout(
@@ -64,7 +71,14 @@ def make_layout(
             private.append(name)
         else:
             shared.append((name, tuple(value.shape)))
-    return Layout(tuple(shared), tuple(private), tuple(name for name, _ in shared if name in late))
+    weights = {n for n, p in module.named_parameters(remove_duplicate=False) if p.requires_grad}
+    names = [name for name, _ in shared]
+    return Layout(
+        tuple(shared),
+        tuple(private),
+        late=tuple(name for name in names if name in late),
+        trained=tuple(name for name in names if name in weights),
+    )
 
 
 def to_vector(state: Mapping[str, Tensor], layout: Layout) -> Tensor:

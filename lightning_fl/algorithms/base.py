@@ -10,9 +10,10 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from lightning_fl.algorithms.server import GlobalRound, ServerOptimizer
 from lightning_fl.batch_norm import BatchNormPolicy, batch_norm_entries, describe_norm_layers
 from lightning_fl.errors import ConfigError
-from lightning_fl.parameters import Layout, make_layout
+from lightning_fl.parameters import Layout, State, make_layout
 from lightning_fl.personal_layers import (
     check_something_is_shared,
     check_ties,
@@ -69,6 +70,8 @@ class Algorithm:
             for hospitals that never train and for sites whose turn has not come. So they cost
             bytes, and whoever may see an update sees them. Where the compact ring's range clips
             them, this mean is rougher; nothing is carried over, for they are sent whole each time.
+        server: how the coordinator steps along the mean update, null to add it as it is. Goes with
+            any method.
 
     Attributes:
         round: the round that this object trains, None outside of a run.
@@ -92,6 +95,7 @@ class Algorithm:
         batch_norm: BatchNormPolicy = "average",
         personal: Sequence[str] = (),
         shared_rounds: int = 0,
+        server: ServerOptimizer | None = None,
     ) -> None:
         if batch_norm not in ("average", "local", "freeze"):
             raise ConfigError(
@@ -114,6 +118,7 @@ class Algorithm:
         self.batch_norm = batch_norm
         self.personal = tuple(personal)
         self.shared_rounds = shared_rounds
+        self.server = server
         self.round: int | None = None
         self._has_warned = False
 
@@ -188,12 +193,24 @@ class Algorithm:
     def end_step(self, fit: LocalFit) -> None:
         """Called when a step is over, also one that was skipped or has failed."""
 
-    def apply_mean(self, weights: Tensor, mean_update: Tensor) -> Tensor:
+    def apply_mean(
+        self, weights: Tensor, mean_update: Tensor, known: GlobalRound
+    ) -> tuple[Tensor, State]:
         """The coordinator's half: new global weights from the sites' mean update, shape (length,).
 
-        w <- w + sum_k (n_k / N) (w_k - w), McMahan et al. 2017 (arXiv 1602.05629), algorithm 1.
+        w <- w + sum_k (n_k / N) (w_k - w), McMahan et al. 2017 (arXiv 1602.05629), algorithm 1;
+        with `server` it takes its step where weights are trained.
+
+        Returns:
+            The weights, and what the server optimiser remembers until the next round.
         """
-        return weights + mean_update
+        if self.server is None:
+            return weights + mean_update, {}
+        step, memory = self.server.step(mean_update, known.memory)
+        layout = known.layout
+        own = layout.late if self.layers_stay(known.round) else ()
+        trained = layout.mask({*layout.trained}.difference(own))
+        return weights + torch.where(trained, step, mean_update), memory
 
 
 def check_one_optimizer(method: str, trainer: pl.Trainer) -> None:

@@ -13,4 +13,5 @@ class FedAvg(Algorithm):
         batch_norm: "average", "local" (FedBN, Li et al. 2021, arXiv 2102.07623) or "freeze".
         personal: layers that stay at the site, by name or pattern; see `Algorithm`.
         shared_rounds: rounds in which these layers are still averaged; see `Algorithm`.
+        server: the coordinator's optimiser, null for the plain mean; see `Algorithm`.
     """

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from lightning_fl.algorithms.base import Algorithm
+from lightning_fl.algorithms.server import ServerOptimizer
 from lightning_fl.batch_norm import BatchNormPolicy
 
 
@@ -22,6 +23,7 @@ class FedPer(Algorithm):
         personal: layers that stay at the site, by name or pattern; see `Algorithm`. With none it
             is FedAvg.
         shared_rounds: rounds in which these layers are still averaged; see `Algorithm`.
+        server: the coordinator's optimiser, null for the plain mean; see `Algorithm`.
     """
 
     def __init__(
@@ -30,5 +32,8 @@ class FedPer(Algorithm):
         batch_norm: BatchNormPolicy = "average",
         personal: Sequence[str] = ("segmentation_head",),
         shared_rounds: int = 0,
+        server: ServerOptimizer | None = None,
     ) -> None:
-        super().__init__(batch_norm=batch_norm, personal=personal, shared_rounds=shared_rounds)
+        super().__init__(
+            batch_norm=batch_norm, personal=personal, shared_rounds=shared_rounds, server=server
+        )

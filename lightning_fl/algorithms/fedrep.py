@@ -6,6 +6,7 @@ import pytorch_lightning as pl
 from torch import nn
 
 from lightning_fl.algorithms.base import Algorithm, LocalFit, check_one_optimizer
+from lightning_fl.algorithms.server import ServerOptimizer
 from lightning_fl.batch_norm import BatchNormPolicy
 from lightning_fl.errors import ConfigError
 
@@ -33,6 +34,7 @@ class FedRep(Algorithm):
         personal: the head: layers that stay at the site, by name or pattern; see `Algorithm`.
         shared_rounds: rounds in which the head, too, is averaged; see `Algorithm`. It trains in
             its own phase all the same.
+        server: the coordinator's optimiser, null for the plain mean; see `Algorithm`.
 
     Raises:
         ConfigError: `head_steps` is less than 1, or `personal` is empty.
@@ -45,8 +47,11 @@ class FedRep(Algorithm):
         batch_norm: BatchNormPolicy = "average",
         personal: Sequence[str] = ("segmentation_head",),
         shared_rounds: int = 0,
+        server: ServerOptimizer | None = None,
     ) -> None:
-        super().__init__(batch_norm=batch_norm, personal=personal, shared_rounds=shared_rounds)
+        super().__init__(
+            batch_norm=batch_norm, personal=personal, shared_rounds=shared_rounds, server=server
+        )
         if head_steps < 1:
             raise ConfigError(
                 f"Expected `head_steps` to be at least 1, but got {head_steps}. FedAvg has no "

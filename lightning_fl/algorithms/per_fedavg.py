@@ -17,6 +17,7 @@ from lightning_fl.algorithms.meta_gradient import (
     move,
     put_back,
 )
+from lightning_fl.algorithms.server import ServerOptimizer
 from lightning_fl.batch_norm import BatchNormPolicy
 from lightning_fl.batches import to_float64
 from lightning_fl.errors import ConfigError
@@ -48,6 +49,7 @@ class PerFedAvg(Algorithm):
         personal: layers that stay at the site, by name or pattern; see `Algorithm`. They make the
             inner and the outer step like all others.
         shared_rounds: rounds in which these layers are still averaged; see `Algorithm`.
+        server: the coordinator's optimiser, null for the plain mean; see `Algorithm`.
 
     Raises:
         ConfigError: `inner_lr` is not positive, or `order` is unknown.
@@ -61,8 +63,11 @@ class PerFedAvg(Algorithm):
         batch_norm: BatchNormPolicy = "average",
         personal: Sequence[str] = (),
         shared_rounds: int = 0,
+        server: ServerOptimizer | None = None,
     ) -> None:
-        super().__init__(batch_norm=batch_norm, personal=personal, shared_rounds=shared_rounds)
+        super().__init__(
+            batch_norm=batch_norm, personal=personal, shared_rounds=shared_rounds, server=server
+        )
         if not inner_lr > 0:
             raise ConfigError(f"Expected `inner_lr` to be positive, but got {inner_lr}.")
         if order not in ("first", "exact", "hessian_free"):
