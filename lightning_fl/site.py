@@ -13,7 +13,7 @@ from lightning_fl.aggregation.base import Aggregator, Answer, SiteOperation
 from lightning_fl.algorithms import Algorithm
 from lightning_fl.data import POOLED, FederatedDataModule
 from lightning_fl.errors import ConfigError, DataError, NonFiniteError
-from lightning_fl.fitting import TrainerOptions, evaluate, fit
+from lightning_fl.fitting import Progress, TrainerOptions, evaluate, fit
 from lightning_fl.messages import Message, MessageError
 from lightning_fl.parameters import (
     State,
@@ -26,7 +26,7 @@ from lightning_fl.personalisation import Evaluation
 from lightning_fl.rehearsal import rehearse
 from lightning_fl.seeds import derive_seed, seed_all
 from lightning_fl.site_final import FinalEvaluation
-from lightning_fl.site_store import SiteStore
+from lightning_fl.site_store import SECOND, SiteStore
 
 CallbackFactory = Callable[[Algorithm], pl.Callback]
 
@@ -161,6 +161,18 @@ class Site:
         module.load_state_dict(state | private, strict=False)
         return module
 
+    def personal_module(self, round_: int) -> pl.LightningModule:
+        """The model that personalisation starts from: the site's second one where it has one.
+
+        Raises:
+            ValueError: the weights that are here belong to another round.
+        """
+        module = self.module(round_)
+        if self.algorithm.second is not None:
+            own, _ = self.store.private(round_, model=SECOND)
+            module.load_state_dict(own, strict=False)  # nothing, where the site never trained
+        return module
+
     def train_loader(self, purpose: str, round_: int, *, batches: int) -> DataLoader[Any]:
         """Training batches in an order that (seed, site, round, purpose) decide."""
         seed = derive_seed(self.seed, self.name, round_, purpose)
@@ -219,37 +231,56 @@ class Site:
         """Train one round from the global weights; the update stays here."""
         round_ = message.round
         self.store.forget([round_ - 1, *message.info.get("keep", [])])
+        received = from_vector(self.store.weights(round_ - 1), self.layout)
         module = self.module(round_ - 1)
-        before = self._before(round_ - 1, module)
+        before = self._before(module, received)
         _, progress = self.store.private(round_ - 1)
-        seed_all(derive_seed(self.seed, self.name, round_, "train"))
-        loader = self.train_loader("train", round_, batches=self.algorithm.batches_per_step)
-        algorithm = self.algorithm.begin_round(round_)
-        callbacks = [self.callback(algorithm), *copy.deepcopy(list(self.callbacks))]
-        after, logged = fit(module, loader, callbacks, self.trainer, progress)
+        algorithm = self.algorithm.begin_round(round_, received)
+        after = self._fit(module, algorithm, "train", progress)
+        if algorithm.second is not None:
+            self._train_second(algorithm.second.begin_round(round_, received), round_)
         state = module.state_dict()
-        if not is_finite(state):
-            raise NonFiniteError(
-                f"training of round {round_} gave weights that are NaN or infinite; the last "
-                f"logged values were {logged}"
-            )
-        private = private_entries(state, self.layout, late=self.algorithm.layers_stay(round_))
+        private = private_entries(state, self.layout, late=algorithm.layers_stay(round_))
         self.store.save_private(round_, private, after)
         self.store.save_update(round_, to_vector(state, self.layout) - before)
         hidden = self.aggregator.hides_samples
         return Answer({} if hidden else {"samples": self.samples()}, {})
 
-    def _before(self, round_: int, module: pl.LightningModule) -> Tensor:
+    def _train_second(self, algorithm: Algorithm, round_: int) -> None:
+        """Train the site's own second model on from where it stands."""
+        module = self.personal_module(round_ - 1)
+        _, progress = self.store.private(round_ - 1, model=SECOND)
+        after = self._fit(module, algorithm, "train second", progress)
+        self.store.save_private(round_, dict(module.state_dict()), after, model=SECOND)
+
+    def _fit(
+        self, module: pl.LightningModule, algorithm: Algorithm, purpose: str, progress: Progress
+    ) -> Progress:
+        """Train a model for a round, in place.
+
+        Raises:
+            NonFiniteError: it has diverged.
+        """
+        round_ = algorithm.round or 0
+        seed_all(derive_seed(self.seed, self.name, round_, purpose))
+        loader = self.train_loader(purpose, round_, batches=algorithm.batches_per_step)
+        callbacks = [self.callback(algorithm), *copy.deepcopy(list(self.callbacks))]
+        after, logged = fit(module, loader, callbacks, self.trainer, progress)
+        if not is_finite(module.state_dict()):
+            raise NonFiniteError(
+                f"training of round {round_} gave weights that are NaN or infinite; the last "
+                f"logged values were {logged}"
+            )
+        return after
+
+    def _before(self, module: pl.LightningModule, received: State) -> Tensor:
         """What an update is counted from: the weights training starts from, shape (length,).
 
         For layers that this site has its own values of it is the global weights, so that the mean
         of all updates leads to the mean of the sites' values.
         """
-        start: State = dict(module.state_dict())
-        if self.layout.late:
-            received = from_vector(self.store.weights(round_), self.layout)
-            start |= {name: received[name] for name in self.layout.late}
-        return to_vector(start, self.layout)
+        own = {name: received[name] for name in self.layout.late}
+        return to_vector(module.state_dict() | own, self.layout)
 
     def _evaluate(self, message: Message) -> Answer:
         """Score the global model, as it is, on the site's validation data."""

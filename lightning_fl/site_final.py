@@ -49,7 +49,8 @@ class FinalEvaluation:
         if self.counts["train"]:
             models[f"{self.base}_bn"] = self._with_own_batch_norm(start)
         if self.counts["train"] and self.counts["val"]:
-            models["personal"], choice = self._personalise(start)
+            own = self.site.personal_module(round_) if self.site.algorithm.second else start
+            models["personal"], choice = self._personalise(own)
         distinct = {id(model): model for model in models.values()}  # each model is tested once
         by_model = {key: self._score(model) for key, model in distinct.items()}
         scores = {name: by_model[id(model)] for name, model in models.items()}

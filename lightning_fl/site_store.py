@@ -16,6 +16,11 @@ from lightning_fl.errors import DataError
 from lightning_fl.fitting import Progress
 from lightning_fl.parameters import State
 
+PRIVATE = "private"
+"""What stays at the site of the model that all sites share."""
+SECOND = "second"
+"""The second model of a site, where its algorithm has one."""
+
 
 class SiteStore:
     """A site's folder: global weights, private state by round, the update of a round.
@@ -107,27 +112,30 @@ class SiteStore:
             vector: Tensor = file.get_slice("vector")[part]
         return vector
 
-    def save_private(self, round_: int, state: State, progress: Progress) -> None:
+    def save_private(
+        self, round_: int, state: State, progress: Progress, *, model: str = PRIVATE
+    ) -> None:
         """Keep what stays at the site after training a round."""
-        self._save(f"private-{round_:05d}", state, {"progress": progress.to_json()})
+        self._save(f"{model}-{round_:05d}", state, {"progress": progress.to_json()})
 
-    def private(self, round_: int) -> tuple[State, Progress]:
+    def private(self, round_: int, *, model: str = PRIVATE) -> tuple[State, Progress]:
         """The newest private state of round `round_` or before; an empty one before any."""
-        rounds = [r for r in self._rounds("private") if r <= round_]
+        rounds = [r for r in self._rounds(model) if r <= round_]
         if not rounds:
             return {}, Progress()
-        name = f"private-{rounds[-1]:05d}"
+        name = f"{model}-{rounds[-1]:05d}"
         with safe_open(self._path(name), "pt") as file:
             progress = Progress.from_json(file.metadata()["progress"])
         return self._load(name), progress
 
     def forget(self, keep: Collection[int]) -> None:
         """Delete private states that none of the rounds in `keep` would start from."""
-        rounds = self._rounds("private")
-        needed = {max((r for r in rounds if r <= k), default=-1) for k in keep}
-        for round_ in rounds:
-            if round_ not in needed and round_ < max(keep, default=0):
-                self._path(f"private-{round_:05d}").unlink()
+        for model in (PRIVATE, SECOND):
+            rounds = self._rounds(model)
+            needed = {max((r for r in rounds if r <= k), default=-1) for k in keep}
+            for round_ in rounds:
+                if round_ not in needed and round_ < max(keep, default=0):
+                    self._path(f"{model}-{round_:05d}").unlink()
 
     def save_tensors(self, name: str, tensors: State) -> Path:
         """Keep any tensors as NAME.safetensors."""

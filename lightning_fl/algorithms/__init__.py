@@ -3,6 +3,7 @@
 from lightning_fl.algorithms.base import Algorithm as Algorithm
 from lightning_fl.algorithms.base import LocalFit as LocalFit
 from lightning_fl.algorithms.centralised import Centralised as Centralised
+from lightning_fl.algorithms.ditto import Ditto as Ditto
 from lightning_fl.algorithms.fedavg import FedAvg as FedAvg
 from lightning_fl.algorithms.fedper import FedPer as FedPer
 from lightning_fl.algorithms.fedprox import FedProx as FedProx

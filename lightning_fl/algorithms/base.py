@@ -2,7 +2,7 @@
 
 import copy
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -75,10 +75,14 @@ class Algorithm:
 
     Attributes:
         round: the round that this object trains, None outside of a run.
+        received: in a run, the global weights that the round began with, by name.
         batches_per_step: disjoint batches that one optimiser step needs; the site's loader draws
             them as one.
         gradients_per_step: gradients that one optimiser step costs, to compare methods at equal
-            work.
+            work; those of a second model included.
+        second: how a site trains a second model, of its own, in each round, for as long as the
+            first; null for none. It begins as the first one and never leaves the site, and
+            personalisation starts from it.
         trains_alone: nothing is shared; each site keeps its own model.
         pools_data: one model is trained on everybody's data in one place (a bound for
             comparison, forbidden in practice).
@@ -88,6 +92,7 @@ class Algorithm:
     gradients_per_step: int = 1
     trains_alone: bool = False
     pools_data: bool = False
+    second: "Algorithm | None" = None
 
     def __init__(
         self,
@@ -120,6 +125,7 @@ class Algorithm:
         self.shared_rounds = shared_rounds
         self.server = server
         self.round: int | None = None
+        self.received: Mapping[str, Tensor] = {}
         self._has_warned = False
 
     def local_entries(self, module: nn.Module) -> set[str]:
@@ -141,21 +147,22 @@ class Algorithm:
         local = self.local_entries(module)
         return make_layout(module, late=local) if self.shared_rounds else make_layout(module, local)
 
-    def begin_round(self, round_: int) -> Self:
-        """A copy that trains a round at one site."""
+    def begin_round(self, round_: int, received: Mapping[str, Tensor]) -> Self:
+        """A copy that trains a round at one site, from the global weights by name."""
         trained = copy.copy(self)
-        trained.round = round_
+        trained.round, trained.received = round_, received
         return trained
 
     def layers_stay(self, round_: int) -> bool:
         """Whether personal layers and local BatchNorm stay at the site in a round."""
         return round_ > self.shared_rounds
 
-    def shared_parameters(self, module: nn.Module) -> list[nn.Parameter]:
-        """The trainable parameters that all sites have in common in this round, in their order."""
+    def shared_parameters(self, module: nn.Module) -> dict[str, nn.Parameter]:
+        """The trainable parameters, by name, that all sites have in common in this round."""
         stay = self.round is None or self.layers_stay(self.round)
         local = self.local_entries(module) if stay else set()
-        return [p for n, p in module.named_parameters() if p.requires_grad and n not in local]
+        named = module.named_parameters()
+        return {name: p for name, p in named if p.requires_grad and name not in local}
 
     def _batch_norm_entries(self, module: nn.Module) -> set[str]:
         """What FedBN keeps at the site; says once where that is nothing."""

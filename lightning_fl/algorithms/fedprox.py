@@ -21,9 +21,9 @@ class FedProx(Algorithm):
 
         h_k(w; w^t) = F_k(w) + mu / 2 |w - w^t|^2
 
-    where w^t are the weights it received: mu (w - w^t) is added to the gradient of every weight
-    that is shared. Layers that stay at the site have no global weights to be near and train
-    freely. The loss that is logged is F_k alone.
+    where w^t are the weights it received (in a fit outside of a run, those it begins with):
+    mu (w - w^t) is added to the gradient of every weight that is shared. Layers that stay at the
+    site have no global weights to be near and train freely. The loss that is logged is F_k alone.
 
     Args:
         mu: weight of the proximal term, >= 0; with 0 it is FedAvg.
@@ -57,10 +57,13 @@ class FedProx(Algorithm):
         check_one_optimizer("FedProx", trainer)
 
     def before_batch(self, fit: LocalFit, batches: Sequence[Any]) -> None:
-        """Remember the weights that the fit began with."""
+        """Remember the weights that the round began with."""
         if "anchor" not in fit.memory:
-            shared = self.shared_parameters(fit.module) if self.mu else []
-            fit.memory["anchor"] = [(weight, weight.detach().clone()) for weight in shared]
+            shared = self.shared_parameters(fit.module) if self.mu else {}
+            fit.memory["anchor"] = [
+                (weight, self.received.get(name, weight).detach().clone().to(weight))
+                for name, weight in shared.items()
+            ]
 
     def before_optimizer_step(self, fit: LocalFit) -> None:
         """Add the proximal term's gradient to the loss's."""

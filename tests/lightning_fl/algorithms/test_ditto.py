@@ -1,0 +1,143 @@
+import copy
+from collections.abc import Sequence
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lightning_fl.algorithms import Ditto, FedAvg, Local
+from lightning_fl.errors import ConfigError
+from lightning_fl.experiment import Run
+from lightning_fl.personalisation import Evaluation
+from tests.lightning_fl.algorithms.by_hand import (
+    States,
+    assert_close,
+    assert_equal,
+    federation_by_hand,
+    sgd,
+    toy_states,
+)
+from tests.lightning_fl.test_resume import InterruptedRunError, interrupt_at, outcome
+from tests.toy import SITES, ToyModule, toy_experiment, toy_run
+
+MU = 0.5
+
+
+def own_models(run: Run, round_: int = 2) -> States:
+    """v_k of each site after a round."""
+    return {s: run.make_site(s).store.private(round_, model="second")[0] for s in SITES}
+
+
+def train(module: ToyModule, batches: Sequence[Any], anchor: ToyModule | None = None) -> None:
+    optimizer = sgd(module, list(module.parameters()))
+    for batch in batches:
+        optimizer.zero_grad()
+        loss = module.loss(batch)
+        if anchor is not None:
+            pairs = zip(module.parameters(), anchor.parameters(), strict=True)
+            loss = loss + MU / 2 * sum((v - w.detach()).square().sum() for v, w in pairs)
+        torch.autograd.backward(loss)
+        optimizer.step()
+
+
+def test_it_equals_a_hand_written_algorithm_1(tmp_path: Path) -> None:
+    own: dict[int, ToyModule] = {}
+    calls = count()  # sites come one after the other in each round
+
+    def local_round(module: ToyModule, batches: Sequence[Any]) -> None:
+        broadcast = copy.deepcopy(module)
+        v = own.setdefault(next(calls) % 3, copy.deepcopy(module))
+        train(v, batches, broadcast)
+        train(module, batches)
+
+    run, states = toy_states(tmp_path, Ditto(MU))
+    assert_close(states, federation_by_hand(run, local_round))
+    expected = {site: own[i].state_dict() for i, site in enumerate(run.plan.training)}
+    assert_close(own_models(run), expected)
+
+
+def test_the_shared_model_is_fedavgs(tmp_path: Path) -> None:
+    _, found = toy_states(tmp_path / "ditto", Ditto(MU))
+    _, expected = toy_states(tmp_path / "avg", FedAvg())
+    assert_equal(found, expected)
+
+
+def test_zero_mu_equals_local_training(tmp_path: Path) -> None:
+    run, _ = toy_states(tmp_path / "ditto", Ditto(0.0))
+    _, expected = toy_states(tmp_path / "local", Local())
+    assert_equal(own_models(run), expected)
+
+
+def distance(module: ToyModule, mu: float, folder: Path) -> float:
+    """How far v_k moves from the broadcast weights in one round."""
+    run = toy_run(folder, toy_experiment(algorithm=Ditto(mu), module=module, rounds=1))
+    run.start()
+    start = run.template.state_dict()
+    moved = [v - start[n] for own in own_models(run, 1).values() for n, v in own.items()]
+    return sum(float(part.square().sum()) for part in moved)
+
+
+def test_a_larger_mu_stays_nearer_to_the_shared_model(tmp_path: Path) -> None:
+    module = ToyModule(lr=0.05)
+    found = [distance(module, mu, tmp_path / str(mu)) for mu in (0.0, 1.0, 15.0)]
+    assert found == sorted(found, reverse=True)
+    assert found[2] < 0.5 * found[0]
+
+
+def test_personalisation_starts_from_the_sites_own_model(tmp_path: Path) -> None:
+    evaluation = Evaluation("loss", lower_is_better=True, personal_steps=(2,), personal_lr=1e-9)
+    run, _ = toy_states(tmp_path, Ditto(MU), evaluation=evaluation)
+    for name in SITES:
+        site = run.make_site(name)
+        best = run.state().best[name]
+        own, _ = site.store.private(best, model="second")
+        personal = site.personal_module(best).state_dict()
+        kept = site.store._load("personal")
+        assert all(torch.equal(personal[entry], own[entry]) for entry in own)
+        for entry in own:
+            if own[entry].is_floating_point() and "running" not in entry:
+                torch.testing.assert_close(kept[entry], own[entry])
+
+
+def test_a_site_that_never_trained_starts_from_the_shared_model(tmp_path: Path) -> None:
+    run, _ = toy_states(tmp_path, Ditto(MU), rounds=1, sites_per_round=1, min_sites=1)
+    best = run.state().best
+    for name in set(SITES) - set(run.plan.chosen(1)):
+        site = run.make_site(name)
+        own, shared = (m(best[name]).state_dict() for m in (site.personal_module, site.module))
+        assert all(torch.equal(own[entry], shared[entry]) for entry in shared)
+
+
+def test_other_methods_personalise_the_shared_model(tmp_path: Path) -> None:
+    run, _ = toy_states(tmp_path, FedAvg())
+    site, best = run.make_site("A"), run.state().best["A"]
+    own, shared = site.personal_module(best).state_dict(), site.module(best).state_dict()
+    assert all(torch.equal(own[entry], shared[entry]) for entry in shared)
+    assert not list(tmp_path.rglob("second-*"))
+
+
+def test_a_resumed_run_equals_one_that_was_not_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def made() -> Any:
+        torch.manual_seed(0)
+        module = ToyModule(batch_norm=True, momentum=0.9)
+        return toy_experiment(module=module, algorithm=Ditto(MU), rounds=5, sites_per_round=2)
+
+    toy_run(tmp_path / "whole", made()).start()
+    interrupt_at(monkeypatch, "train", 4)
+    with pytest.raises(InterruptedRunError):
+        toy_run(tmp_path / "killed", made()).start()
+    monkeypatch.undo()
+    toy_run(tmp_path / "killed", made()).start()
+    assert outcome(tmp_path / "killed") == outcome(tmp_path / "whole")
+    for name in SITES:
+        rounds = [p.stem for p in (tmp_path / "whole").rglob(f"{name}/second-*")]
+        assert 1 <= len(rounds) <= 4  # those of the last rounds and the best one
+
+
+def test_an_impossible_mu_is_refused() -> None:
+    with pytest.raises(ConfigError, match="`mu` to be non-negative and finite, but got -1"):
+        Ditto(-1.0)
