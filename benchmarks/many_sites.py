@@ -34,7 +34,7 @@ from lightning_fl.engines import Local
 from lightning_fl.experiment import Experiment, Run
 from lightning_fl.fitting import TrainerOptions
 from lightning_fl.monitor import Monitor
-from lightning_fl.personalisation import Evaluation
+from lightning_fl.personalisation import FineTune, Personalisation
 from models import Segmentation
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -123,7 +123,7 @@ def make_experiment(options: argparse.Namespace, sites: int) -> Experiment:
         aggregator=Plain(),
         engine=Local(),
         trainer=TrainerOptions(local_steps=options.local_steps, accelerator="cpu"),
-        evaluation=Evaluation(personal_steps=(options.local_steps,)),
+        personalisation=Personalisation([FineTune([options.local_steps])]),
         rounds=options.rounds,
     )
 

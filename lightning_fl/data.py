@@ -187,7 +187,12 @@ class FederatedDataModule(pl.LightningDataModule, ABC):
         """
 
     def train_loader(
-        self, *, seed: int = 0, batches_per_step: int = 1, augment: bool = True
+        self,
+        *,
+        seed: int = 0,
+        batches_per_step: int = 1,
+        augment: bool = True,
+        patients: Sequence[str] | None = None,
     ) -> DataLoader[Sample]:
         """Shuffled training batches.
 
@@ -196,8 +201,12 @@ class FederatedDataModule(pl.LightningDataModule, ABC):
             batches_per_step: each batch holds this many times `batch_size` samples, so that an
                 algorithm can cut it into disjoint batches.
             augment: whether to augment, where the data module has an augmentation at all.
+            patients: of this one hospital, or None for all that train.
         """
-        dataset = self.split_dataset("train", augment=augment)
+        if patients is None:
+            dataset = self.split_dataset("train", augment=augment)
+        else:
+            dataset = self._patient_dataset(patients, augment=augment)
         size = self.batch_size * batches_per_step
         return DataLoader(
             dataset,
@@ -212,6 +221,15 @@ class FederatedDataModule(pl.LightningDataModule, ABC):
         """Batches of one part as they are at inference: in order, without augmentation."""
         dataset = self.split_dataset(part)
         return DataLoader(dataset, batch_size=self.batch_size, num_workers=self.num_workers)
+
+    def patient_loader(self, patients: Sequence[str]) -> DataLoader[Sample]:
+        """Batches of some patients of this one hospital, as `loader` gives them."""
+        dataset = self._patient_dataset(patients, augment=False)
+        return DataLoader(dataset, batch_size=self.batch_size, num_workers=self.num_workers)
+
+    def _patient_dataset(self, patients: Sequence[str], *, augment: bool) -> Dataset[Sample]:
+        [site] = self._bound_sites()
+        return self.dataset(site, patients, augment=augment)
 
     def train_dataloader(self) -> DataLoader[Sample]:
         """Lightning's hook, for use of a bound datamodule with a plain `Trainer.fit`."""

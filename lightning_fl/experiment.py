@@ -22,12 +22,13 @@ from lightning_fl.checkpoint import Checkpoints, RunState
 from lightning_fl.data import POOLED, FederatedDataModule
 from lightning_fl.engines import Engine
 from lightning_fl.errors import ConfigError
+from lightning_fl.evaluation import Evaluation
 from lightning_fl.federation import Federation, Plan
 from lightning_fl.fitting import TrainerOptions
 from lightning_fl.messages import COORDINATOR, Message
 from lightning_fl.monitor import Monitor
 from lightning_fl.parameters import Layout, from_vector, to_vector
-from lightning_fl.personalisation import Evaluation
+from lightning_fl.personalisation import Personalisation
 from lightning_fl.results.recorder import Recorder
 from lightning_fl.results.report import write_report
 from lightning_fl.results.wandb_logger import FederationWandbLogger
@@ -50,7 +51,8 @@ class Experiment:
         aggregator: how updates become their mean, from `lightning_fl.aggregation`.
         engine: where sites live, from `lightning_fl.engines`.
         trainer: how a site trains in one round.
-        evaluation: how models are scored and personalised.
+        evaluation: how models are scored.
+        personalisation: how each site makes the finished model its own.
         callbacks: Lightning callbacks of your own for the sites' training.
         loggers: Lightning loggers that get each round's metrics.
         seed: decides everything random; two runs with equal settings give equal numbers on a CPU.
@@ -68,6 +70,7 @@ class Experiment:
     engine: Engine
     trainer: TrainerOptions
     evaluation: Evaluation = field(default_factory=Evaluation)
+    personalisation: Personalisation = field(default_factory=Personalisation)
     callbacks: Sequence[pl.Callback] = ()
     loggers: Sequence[Logger] = ()
     seed: int = 0
@@ -143,6 +146,7 @@ class Run:
         self.plan = experiment.plan()
         seed_all(derive_seed(experiment.seed, "task"))
         self.template = experiment.task(experiment.net)
+        experiment.personalisation.check(self.template)
         self.layout: Layout = experiment.algorithm.layout(self.template)
         self.run_id = secrets.token_hex(8)
         if self.layout.length:
@@ -252,6 +256,7 @@ class Run:
             aggregator=experiment.aggregator,
             trainer=experiment.trainer,
             evaluation=experiment.evaluation,
+            personalisation=experiment.personalisation,
             callback=self.callback,
             callbacks=experiment.callbacks,
             folder=self._site_folder(name),

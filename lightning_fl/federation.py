@@ -14,10 +14,10 @@ from lightning_fl.algorithms import Algorithm, GlobalRound
 from lightning_fl.channel import Channel
 from lightning_fl.checkpoint import Checkpoints, RunState
 from lightning_fl.errors import ConfigError, SiteError, TooFewSitesError
+from lightning_fl.evaluation import Evaluation
 from lightning_fl.messages import BLOCK_BYTES, Message
 from lightning_fl.monitor import Monitor
 from lightning_fl.parameters import Layout
-from lightning_fl.personalisation import Evaluation
 from lightning_fl.records import MetricRow
 from lightning_fl.results.recorder import Recorder
 from lightning_fl.seeds import derive_seed

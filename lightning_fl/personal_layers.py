@@ -30,8 +30,15 @@ def matching_layers(module: nn.Module, pattern: str) -> set[str]:
     }
 
 
-def personal_entries(module: nn.Module, patterns: Sequence[str]) -> set[str]:
+def personal_entries(
+    module: nn.Module, patterns: Sequence[str], *, setting: str = "personal"
+) -> set[str]:
     """Names, as in `state_dict`, of everything in the layers that the patterns name.
+
+    Args:
+        module: usually a LightningModule with its net as an attribute.
+        patterns: see `matching_layers`.
+        setting: which holds the patterns, for the message.
 
     Raises:
         ConfigError: a pattern names no layer that has weights or buffers.
@@ -40,7 +47,7 @@ def personal_entries(module: nn.Module, patterns: Sequence[str]) -> set[str]:
     for pattern in patterns:
         entries = _entries(module, matching_layers(module, pattern))
         if not entries:
-            raise ConfigError(_no_layer(module, pattern))
+            raise ConfigError(_no_layer(module, pattern, setting))
         found |= entries
     return found
 
@@ -106,17 +113,17 @@ def _last_decoder_blocks(module: nn.Module) -> set[str]:
     return found
 
 
-def _no_layer(module: nn.Module, pattern: str) -> str:
+def _no_layer(module: nn.Module, pattern: str, setting: str) -> str:
     named = [name for name in _layer_names(module) if name and _entries(module, [name])]
     shown = sorted(named, key=lambda name: name.count("."))[:10]
     more = ", ..." if len(named) > len(shown) else ""
     known = f"Layers of this module are {', '.join(shown)}{more}"
     if pattern == LAST_DECODER_BLOCK:
         return (
-            f"`personal` has {pattern!r}, but this net has no decoder with a list of `blocks`. "
+            f"`{setting}` has {pattern!r}, but this net has no decoder with a list of `blocks`. "
             f"Name a layer instead. {known}."
         )
     return (
-        f"`personal` has {pattern!r}, which matches no layer with weights. Use a layer's name or "
+        f"`{setting}` has {pattern!r}, which matches no layer with weights. Use a layer's name or "
         f"a pattern such as '*.head'. {known}."
     )

@@ -10,8 +10,9 @@ class MetricRow(NamedTuple):
         round: rounds that the model has been trained for.
         site: name of the hospital.
         model: "global" (as it came out of the federation), "global_bn" (BatchNorm re-estimated on
-            the site's own training images), "personal" (after the site's personalisation), or
-            "local" and "local_bn" where a site trained alone.
+            the site's own training images), "finetuned" (after plain fine-tuning), "personal"
+            (after the site's personalisation), or "local" and "local_bn" where a site trained
+            alone.
         split: "train", "val" or "test".
         metric: e.g. "dice" or "loss".
         value: the number.

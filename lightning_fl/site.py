@@ -13,6 +13,7 @@ from lightning_fl.aggregation.base import Aggregator, Answer, SiteOperation
 from lightning_fl.algorithms import Algorithm
 from lightning_fl.data import POOLED, FederatedDataModule
 from lightning_fl.errors import ConfigError, DataError, NonFiniteError
+from lightning_fl.evaluation import Evaluation
 from lightning_fl.fitting import Progress, TrainerOptions, evaluate, fit
 from lightning_fl.messages import Message, MessageError
 from lightning_fl.parameters import (
@@ -22,7 +23,7 @@ from lightning_fl.parameters import (
     private_entries,
     to_vector,
 )
-from lightning_fl.personalisation import Evaluation
+from lightning_fl.personalisation import Personalisation
 from lightning_fl.rehearsal import rehearse
 from lightning_fl.seeds import derive_seed, seed_all
 from lightning_fl.site_final import FinalEvaluation
@@ -44,7 +45,8 @@ class Site:
         algorithm: of the run.
         aggregator: of the run; adds the operations of its site half.
         trainer: how long and how to train in a round.
-        evaluation: how to score and personalise.
+        evaluation: how to score.
+        personalisation: how to make the finished model the site's own.
         callback: makes the Lightning callback that performs the algorithm's steps.
         callbacks: the user's own; copied for each fit.
         folder: the site's own.
@@ -62,6 +64,7 @@ class Site:
         aggregator: Aggregator,
         trainer: TrainerOptions,
         evaluation: Evaluation,
+        personalisation: Personalisation,
         callback: CallbackFactory,
         callbacks: Sequence[pl.Callback],
         folder: Path,
@@ -74,6 +77,7 @@ class Site:
         self.algorithm = algorithm
         self.trainer = trainer
         self.evaluation = evaluation
+        self.personalisation = personalisation
         self.callback = callback
         self.callbacks = callbacks
         self.run = run

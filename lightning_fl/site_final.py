@@ -1,31 +1,31 @@
 """The end of a run at one site: personalise, test once, keep the personal model."""
 
-import copy
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytorch_lightning as pl
+import torch
 
 from lightning_fl.aggregation.base import Answer
-from lightning_fl.algorithms import FedAvg
-from lightning_fl.batch_norm import batch_norm_modules
-from lightning_fl.fitting import Progress, evaluate, fit, reestimate_batch_norm
+from lightning_fl.fitting import evaluate
 from lightning_fl.gallery import draw_gallery
-from lightning_fl.personalisation import FineTune
-from lightning_fl.seeds import derive_seed, seed_all
+from lightning_fl.personalisation.choice import personalise
+from lightning_fl.personalisation.workbench import Workbench
 
 if TYPE_CHECKING:
     from lightning_fl.site import Site
 
 Scores = dict[str, dict[str, float]]
+NOTHING = {"choice": "none", "steps": 0, "validation_gain": 0.0, "gradients": 0, "candidates": {}}
+"""What results.json says of a site that has nothing to personalise or to choose with."""
 
 
 class FinalEvaluation:
-    """Scores three models of a site on validation and test data, each once.
+    """Scores a site's models on validation and test data, each once.
 
     "global" is the model as it came out of the federation, "global_bn" the same with BatchNorm
-    re-estimated on the site's training images, "personal" the one of the fine-tuned snapshots, or
-    "global" itself, that is best on the site's validation data. Where the site trained alone the
-    first two are called "local" and "local_bn".
+    re-estimated on the site's training images, "finetuned" what plain fine-tuning of all weights
+    to its last step makes of it, whatever validation says, and "personal" the one that the guard
+    chose. Where the site trained alone the first two are called "local" and "local_bn".
 
     Args:
         site: whose data and state are used.
@@ -40,61 +40,33 @@ class FinalEvaluation:
         """Evaluate and personalise from the global weights and private state of a round.
 
         Returns:
-            `scores` by model, split and metric, and `personalisation` with the number of steps
-            taken and what they gained on validation.
+            `scores` by model, split and metric, and `personalisation` with what the guard chose.
         """
-        start = self.site.module(round_)
-        models = {self.base: start}
-        choice: dict[str, Any] = {"steps": 0, "validation_gain": 0.0}
+        came = self.site.module(round_)
+        models = {self.base: came}
+        summary: dict[str, Any] = NOTHING
         if self.counts["train"]:
-            models[f"{self.base}_bn"] = self._with_own_batch_norm(start)
+            bench = Workbench(self.site, came, self.site.data.split(self.site.name).train)
+            models[f"{self.base}_bn"] = bench.with_own_batch_norm(came)
         if self.counts["train"] and self.counts["val"]:
-            own = self.site.personal_module(round_) if self.site.algorithm.second else start
-            models["personal"], choice = self._personalise(own)
+            choice = personalise(self.site, came, self._start(round_, came))
+            summary = choice.summary()
+            if choice.finetuned is not None:
+                models["finetuned"] = choice.finetuned
+            models["personal"] = choice.variant.module
         distinct = {id(model): model for model in models.values()}  # each model is tested once
         by_model = {key: self._score(model) for key, model in distinct.items()}
         scores = {name: by_model[id(model)] for name, model in models.items()}
-        kept = models.get("personal", start)
+        kept = models.get("personal", came)
         self.site.store.save_tensors("personal", dict(kept.state_dict()))
         self._picture(models)
-        return Answer({"scores": scores, "personalisation": choice}, {})
+        return Answer({"scores": scores, "personalisation": summary}, {})
 
-    def _with_own_batch_norm(self, start: pl.LightningModule) -> pl.LightningModule:
-        if not batch_norm_modules(start):
-            return start
-        module = copy.deepcopy(start)
-        seed = derive_seed(self.site.seed, self.site.name, "batch norm")
-        loader = self.site.data.train_loader(seed=seed, augment=False)
-        reestimate_batch_norm(module, loader, self.site.trainer)
-        return module
-
-    def _personalise(self, start: pl.LightningModule) -> tuple[pl.LightningModule, dict[str, Any]]:
-        """Fine-tune once, then let validation choose among the snapshots and the start."""
-        site, options = self.site, self.site.evaluation
-        steps = sorted(set(options.personal_steps) - {0})
-        if not steps:
-            return start, {"steps": 0, "validation_gain": 0.0}
-        tuned = copy.deepcopy(start)
-        fine_tune = FineTune(steps, options.personal_lr)
-        seed_all(derive_seed(site.seed, site.name, "personalise"))
-        plain = FedAvg(batch_norm=site.algorithm.batch_norm)
-        trainer = site.trainer.for_steps(steps[-1])
-        loader = site.train_loader("personalise", 0, batches=1)
-        fit(tuned, loader, [site.callback(plain), fine_tune], trainer, Progress())
-        before = best = self._validation_score(start)
-        chosen, best_step = start, 0
-        for step, state in sorted(fine_tune.snapshots.items()):
-            candidate = copy.deepcopy(start)
-            candidate.load_state_dict(state)
-            score = self._validation_score(candidate)
-            if options.is_better(score, best):
-                chosen, best, best_step = candidate, score, step
-        return chosen, {"steps": best_step, "validation_gain": best - before}
-
-    def _validation_score(self, module: pl.LightningModule) -> float:
-        site = self.site
-        metrics = evaluate(module, site.data.loader("val"), "val", site.trainer)
-        return metrics[site.evaluation.metric]
+    def _start(self, round_: int, came: pl.LightningModule) -> pl.LightningModule:
+        """What is personalised: the site's own model where the algorithm has one."""
+        own = self.site.personal_module(round_)
+        mine, shared = own.state_dict(), came.state_dict()
+        return came if all(torch.equal(mine[name], shared[name]) for name in shared) else own
 
     def _score(self, module: pl.LightningModule) -> Scores:
         splits: tuple[Literal["val", "test"], ...] = ("val", "test")

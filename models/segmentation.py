@@ -107,6 +107,13 @@ class Segmentation(pl.LightningModule):
             return (logits[:, 0].sigmoid() > self.threshold).to(torch.uint8)
         return logits.argmax(dim=1).to(torch.uint8)
 
+    def output_maps(self) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+        """From logits to probabilities and back, both of shape (B, classes, H, W).
+
+        Lets an ensemble average probabilities and still be a net that gives logits.
+        """
+        return (_sigmoid, _logit) if self.classes == 1 else (_softmax, _log)
+
     def check_batch(self, batch: Sample) -> None:
         """Try a batch without training on it; meant for the start of a run.
 
@@ -152,6 +159,23 @@ class Segmentation(pl.LightningModule):
         if self._trainer is None or self._trainer.state.stage is None:
             return  # called outside a fit, e.g. by an attack: there is nowhere to log to
         self.log(name, loss, on_step=False, on_epoch=True, batch_size=len(batch["mask"]))
+
+
+def _sigmoid(logits: Tensor) -> Tensor:
+    return logits.float().sigmoid()  # half precision has no numbers close to 1
+
+
+def _logit(probabilities: Tensor) -> Tensor:
+    return probabilities.logit(eps=torch.finfo(probabilities.dtype).eps)
+
+
+def _softmax(logits: Tensor) -> Tensor:
+    return logits.float().softmax(dim=1)
+
+
+def _log(probabilities: Tensor) -> Tensor:
+    """Logits up to a constant of each pixel, which softmax does not see."""
+    return probabilities.clamp(min=torch.finfo(probabilities.dtype).tiny).log()
 
 
 def _check_settings(classes: int, foreground_prior: float | None, threshold: float) -> None:

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 import train
+from tests.toy import ONE_STEP
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
@@ -32,7 +33,7 @@ def run(config: Path, tmp_path: Path, *arguments: str, extra: Sequence[str] = ()
         [
             *("--config", str(config), *arguments, "--output", str(tmp_path / "run")),
             *(*LIMITS, *tiny_data(config, tmp_path / "cache")),
-            *("--evaluation.personal_steps", "[1]", "--evaluation.gallery", "1", *extra),
+            *(*ONE_STEP, "--evaluation.gallery", "1", *extra),
         ]
     )
     assert status == 0

@@ -11,6 +11,7 @@ from PIL import Image
 
 import train
 from models import Segmentation
+from tests.toy import ONE_STEP
 
 ROOT = Path(__file__).resolve().parents[1]
 Train = Callable[..., int]
@@ -26,7 +27,7 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         *("--data.init_args.size", "32", "--data.init_args.patients", "[3]"),
         *("--data.init_args.slices", "6", "--data.init_args.batch_size", "2"),
         *("--data.init_args.cache_dir", str(tmp_path / "cache")),
-        *("--evaluation.personal_steps", "[1]", "--evaluation.gallery", "1"),
+        *(*ONE_STEP, "--evaluation.gallery", "1"),
     ]
 
 
@@ -48,7 +49,7 @@ def test_a_run_and_its_repetition_from_its_own_config(tiny: list[str], tmp_path:
     for results in (first, second):
         del results["costs"]["seconds"]
     assert first == second
-    assert {"global", "global_bn", "personal"} == set(first["mean"])
+    assert {"global", "global_bn", "finetuned", "personal"} == set(first["mean"])
     assert "<svg" in (tmp_path / "run" / "report.html").read_text()
 
 

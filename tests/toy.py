@@ -14,10 +14,11 @@ from lightning_fl.aggregation import Plain
 from lightning_fl.algorithms import Algorithm, FedAvg
 from lightning_fl.data import FederatedDataModule
 from lightning_fl.engines import Local
+from lightning_fl.evaluation import Evaluation
 from lightning_fl.experiment import Experiment, Run
 from lightning_fl.fitting import TrainerOptions
 from lightning_fl.monitor import Monitor
-from lightning_fl.personalisation import Evaluation
+from lightning_fl.personalisation import FineTune, Personalisation
 
 
 class ToyModule(pl.LightningModule):
@@ -78,6 +79,11 @@ def quiet_trainer(**settings: Any) -> pl.Trainer:
     return pl.Trainer(**(defaults | settings))
 
 
+ONE_STEP = (
+    "--personalisation.candidates",
+    '[{"class_path": "lightning_fl.personalisation.FineTune", "init_args": {"steps": [1]}}]',
+)
+"""Arguments of train.py: the least personalisation there is."""
 SITES: Mapping[str, int] = {"A": 9, "B": 6, "C": 5}
 """Patients of the toy hospitals; each has three samples."""
 
@@ -117,6 +123,9 @@ class Listener(Monitor):
         self.lost.append((round_, site, reason))
 
 
+LOSS = Evaluation(metric="loss", lower_is_better=True)
+
+
 def toy_experiment(**settings: Any) -> Experiment:
     """Three toy hospitals; two rounds of three steps of FedAvg, unless told otherwise."""
     torch.manual_seed(0)
@@ -130,9 +139,8 @@ def toy_experiment(**settings: Any) -> Experiment:
         "aggregator": Plain(),
         "engine": Local(),
         "trainer": TrainerOptions(local_steps=3, accelerator="cpu"),
-        "evaluation": Evaluation(
-            metric="loss", lower_is_better=True, personal_steps=(2, 4), personal_lr=0.01
-        ),
+        "evaluation": LOSS,
+        "personalisation": Personalisation([FineTune([2, 4], 0.01)]),
         "rounds": 2,
     }
     return Experiment(**(defaults | settings))

@@ -6,6 +6,7 @@ MODEL_COLOURS = {
     "global_bn": "#0072b2",
     "local": "#009e73",
     "local_bn": "#00664a",
+    "finetuned": "#e69f00",
     "personal": "#d55e00",
 }
 SITE_COLOURS = (

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lightning_fl.atomic import write_text
 from lightning_fl.results import page, sections
+from lightning_fl.results.choices import choices
 from lightning_fl.results.colours import MODEL_COLOURS, TRUTH
 from lightning_fl.results.costs import costs
 from lightning_fl.results.formats import score_text
@@ -43,7 +44,7 @@ def write_report(run: Path) -> Path:
         sections.scores(record),
         sections.training(record),
         gallery(record),
-        sections.personalisation(record),
+        choices(record),
         costs(record),
         secure_aggregation(record),
         sections.reproduction(record),

@@ -7,7 +7,7 @@ from typing import Any
 
 from lightning_fl.results.formats import LOWER_IS_BETTER
 
-MODELS = ("global", "global_bn", "local", "local_bn", "personal")
+MODELS = ("global", "global_bn", "local", "local_bn", "finetuned", "personal")
 """The order in which models are shown: before personalisation, then after it."""
 
 
@@ -96,7 +96,7 @@ def headline_metric(results: Mapping[str, Any]) -> str:
 def _row(table: ScoreTable, name: str, scores: Mapping[str, Any], unseen: bool) -> ScoreRow:
     """Collect a row's scores, and its gain where both models are there."""
     values = tuple(
-        _number(scores.get(model, {}).get(table.split, {}).get(table.metric))
+        number(scores.get(model, {}).get(table.split, {}).get(table.metric))
         for model in table.models
     )
     row = ScoreRow(name, values, unseen=unseen)
@@ -104,6 +104,6 @@ def _row(table: ScoreTable, name: str, scores: Mapping[str, Any], unseen: bool) 
     return ScoreRow(name, values, gain, unseen)
 
 
-def _number(value: float | None) -> float:
+def number(value: float | None) -> float:
     """Undo what results.json does to NaN."""
     return math.nan if value is None else float(value)

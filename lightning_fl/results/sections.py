@@ -36,7 +36,9 @@ MODEL_WORDS = {
     "local": "“local” is the model that the site trained alone",
     "local_bn": "“local_bn” is the same with its BatchNorm statistics taken anew from the site's"
     " training images",
-    "personal": "“personal” is the site's own model after personalisation",
+    "finetuned": "“finetuned” is the model after plain fine-tuning of all its weights, whatever"
+    " validation says of it",
+    "personal": "“personal” is the model that the site's validation data chose",
 }
 
 
@@ -140,25 +142,6 @@ def training(run: RunFolder) -> str:
     )
 
 
-def personalisation(run: RunFolder) -> str:
-    """What each site chose when it made its own model."""
-    choices: Mapping[str, Mapping[str, object]] = run.results["personalisation"]
-    keys = list(dict.fromkeys(key for choice in choices.values() for key in choice))
-    if not keys:
-        return ""
-    rows = [
-        [site, *(_choice(key, choice.get(key), run.metric) for key in keys)]
-        for site, choice in choices.items()
-    ]
-    caption = (
-        "What each site chose by its own validation data when it made its personal model: 0 steps"
-        " means that it kept the model as it was. The gain here is on the validation data that the"
-        " choice was made on, so it flatters; the gain on test data is further up."
-    )
-    heads = [{"round": "from round"}.get(key, key.replace("_", " ")) for key in keys]
-    return page.section("Choices of each site", page.table(["site", *heads], rows, caption))
-
-
 def reproduction(run: RunFolder) -> str:
     """The configuration, the aggregator and the versions: what it takes to run this again."""
     versions = run.results["versions"]
@@ -220,12 +203,3 @@ def _loss(entry: Mapping[str, object]) -> str:
     if entry.get("operation"):
         where += f", {entry['operation']}"
     return f"{where}: {reason}" if reason.startswith(f"{site}: ") else f"{where}: {site}: {reason}"
-
-
-def _choice(key: str, value: object, metric: str) -> str:
-    """One choice as text; what is named after a gain is a difference of scores."""
-    if value is None:
-        return MISSING
-    if isinstance(value, float):
-        return gain_text(value, metric) if key.endswith("gain") else f"{value:.3g}"
-    return str(value)

@@ -34,11 +34,11 @@ def test_later_configs_and_arguments_override_earlier_ones(tmp_path: Path) -> No
 
 def test_nulls_two_levels_deep_stay_null() -> None:
     settings = resolved(
-        *("--net.init_args.encoder_weights", "null", "--evaluation.personal_lr", "null"),
+        *("--net.init_args.encoder_weights", "null", "--personalisation.candidates", "null"),
         *("--data.init_args.cache_dir", "null", "--task.init_args.foreground_prior", "null"),
     )
     assert settings["net"]["init_args"]["encoder_weights"] is None
-    assert settings["evaluation"]["personal_lr"] is None
+    assert settings["personalisation"]["candidates"] is None
     assert settings["data"]["init_args"]["cache_dir"] is None
     assert settings["task"]["init_args"]["foreground_prior"] is None
 

@@ -15,8 +15,9 @@ from lightning_fl.aggregation import Plain
 from lightning_fl.algorithms import Centralised, FedAvg, Local, PerFedAvg
 from lightning_fl.data import POOLED
 from lightning_fl.errors import ConfigError, SiteError, TooFewSitesError
+from lightning_fl.evaluation import Evaluation
 from lightning_fl.fitting import TrainerOptions
-from lightning_fl.personalisation import Evaluation
+from lightning_fl.personalisation import FineTune, Personalisation
 from lightning_fl.results.tables import read_metrics
 from tests.toy import SITES, Listener, ToyHospitals, ToyModule, toy_experiment, toy_run
 
@@ -96,7 +97,7 @@ def test_every_algorithm_reports_the_three_models_at_every_site(
     module = ToyModule(batch_norm=True)
     results = toy_run(tmp_path, toy_experiment(algorithm=algorithm, module=module)).start()
     for group in (*results["sites"].values(), results["mean"], results["worst"]):
-        assert set(group) == {"global", "global_bn", "personal"}
+        assert set(group) == {"global", "global_bn", "finetuned", "personal"}
         assert all(set(splits) == {"val", "test"} for splits in group.values())
     assert results["best_round"] in (0, 1, 2)
 
@@ -229,15 +230,15 @@ def test_a_broken_tracker_costs_no_result(tmp_path: Path) -> None:
 
 
 def test_evaluating_every_second_round_includes_the_last(tmp_path: Path) -> None:
-    evaluation = Evaluation("loss", True, every=2, personal_steps=())
+    evaluation = Evaluation("loss", True, every=2)
     toy_run(tmp_path, toy_experiment(rounds=3, evaluation=evaluation)).start()
     rounds = {r.round for r in read_metrics(tmp_path / "metrics.csv") if r.split == "val"}
     assert rounds == {0, 2, 3}
 
 
 def test_validation_may_choose_no_personalisation(tmp_path: Path) -> None:
-    evaluation = Evaluation("loss", True, personal_steps=(3,), personal_lr=50.0)
-    results = toy_run(tmp_path, toy_experiment(evaluation=evaluation)).start()
+    wild = Personalisation([FineTune([3], 50.0)])
+    results = toy_run(tmp_path, toy_experiment(personalisation=wild)).start()
     for site in SITES:
         assert results["personalisation"][site]["steps"] == 0
         scores = results["sites"][site]
@@ -245,8 +246,8 @@ def test_validation_may_choose_no_personalisation(tmp_path: Path) -> None:
 
 
 def test_personalisation_helps_on_validation_and_is_never_worse(tmp_path: Path) -> None:
-    evaluation = Evaluation("loss", True, personal_steps=(2, 5, 20), personal_lr=0.05)
-    results = toy_run(tmp_path, toy_experiment(evaluation=evaluation)).start()
+    settings = Personalisation([FineTune([2, 5, 20], 0.05)])
+    results = toy_run(tmp_path, toy_experiment(personalisation=settings)).start()
     steps = set()
     for site, scores in results["sites"].items():
         gain = results["personalisation"][site]["validation_gain"]
@@ -274,7 +275,7 @@ def test_unseen_hospital_personalises_but_never_trains(tmp_path: Path) -> None:
     without = toy_experiment(data=ToyHospitals({"A": 9, "B": 6}))
     expected = toy_run(tmp_path / "b", without).start()
     assert results["unseen"] == ["C"]
-    assert set(results["sites"]["C"]) == {"global", "global_bn", "personal"}
+    assert set(results["sites"]["C"]) == {"global", "global_bn", "finetuned", "personal"}
     assert results["mean"] == expected["mean"]
     assert not (tmp_path / "a" / "checkpoints" / "sites" / "C" / "update.safetensors").exists()
 
@@ -291,7 +292,7 @@ def test_local_shares_nothing_and_each_site_keeps_its_own_best_round(tmp_path: P
     run = toy_run(tmp_path, experiment)
     results = run.start()
     assert run.layout.length == 0
-    assert set(results["mean"]) == {"local", "local_bn", "personal"}
+    assert set(results["mean"]) == {"local", "local_bn", "finetuned", "personal"}
     assert {p.stem for p in (tmp_path / "models").iterdir()} == set(SITES)
     updates = [safetensors.torch.load_file(p) for p in tmp_path.rglob("update.safetensors")]
     assert all(u["vector"].numel() == 0 for u in updates)
@@ -356,8 +357,8 @@ def spoiled_experiment(**settings: Any) -> Any:
 
 def test_a_site_with_nan_is_left_out_and_the_round_goes_on(tmp_path: Path) -> None:
     listener = Listener()
-    evaluation = Evaluation("loss", True, personal_steps=())
-    results = toy_run(tmp_path, spoiled_experiment(evaluation=evaluation), listener).start()
+    nothing = Personalisation([])
+    results = toy_run(tmp_path, spoiled_experiment(personalisation=nothing), listener).start()
     assert [(d["round"], d["site"], d["operation"]) for d in results["dropped"]] == [
         (1, "H", "train"),
         (2, "H", "train"),
@@ -389,8 +390,8 @@ def test_too_few_updates_stop_the_run_saved(tmp_path: Path) -> None:
         ({"data": ToyHospitals({"A": 9})}, "at least two training sites, but there is 1"),
         ({"data": ToyHospitals(unseen=["B", "C"])}, "at least two training sites"),
         ({"evaluation": Evaluation(every=0)}, "`evaluation.every`"),
-        ({"evaluation": Evaluation(personal_steps=(-1,))}, "`evaluation.personal_steps`"),
-        ({"evaluation": Evaluation(personal_lr=0)}, "`evaluation.personal_lr`"),
+        ({"personalisation": Personalisation(margin=-1)}, "`personalisation.margin`"),
+        ({"personalisation": Personalisation([FineTune(), FineTune()])}, "called 'finetune'"),
         ({"trainer": TrainerOptions()}, "`trainer.local_steps`"),
     ],
 )

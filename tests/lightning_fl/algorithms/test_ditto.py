@@ -10,7 +10,8 @@ import torch
 from lightning_fl.algorithms import Ditto, FedAvg, Local
 from lightning_fl.errors import ConfigError
 from lightning_fl.experiment import Run
-from lightning_fl.personalisation import Evaluation
+from lightning_fl.personalisation import FineTune, Personalisation
+from lightning_fl.results.summary import read_results
 from tests.lightning_fl.algorithms.by_hand import (
     States,
     assert_close,
@@ -87,18 +88,18 @@ def test_a_larger_mu_stays_nearer_to_the_shared_model(tmp_path: Path) -> None:
 
 
 def test_personalisation_starts_from_the_sites_own_model(tmp_path: Path) -> None:
-    evaluation = Evaluation("loss", lower_is_better=True, personal_steps=(2,), personal_lr=1e-9)
-    run, _ = toy_states(tmp_path, Ditto(MU), evaluation=evaluation)
+    personalisation = Personalisation([FineTune([2], 1e-9)])
+    run, _ = toy_states(tmp_path, Ditto(MU), personalisation=personalisation)
+    choices = read_results(tmp_path / "results.json")["personalisation"]
     for name in SITES:
         site = run.make_site(name)
         best = run.state().best[name]
         own, _ = site.store.private(best, model="second")
         personal = site.personal_module(best).state_dict()
-        kept = site.store._load("personal")
         assert all(torch.equal(personal[entry], own[entry]) for entry in own)
-        for entry in own:
-            if own[entry].is_floating_point() and "running" not in entry:
-                torch.testing.assert_close(kept[entry], own[entry])
+        scores = choices[name]["candidates"]
+        assert scores["none"] != scores["own"]
+        assert abs(scores["finetune@2"] - scores["own"]) < abs(scores["none"] - scores["own"])
 
 
 def test_a_site_that_never_trained_starts_from_the_shared_model(tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ from lightning_fl.errors import ConfigError
 from lightning_fl.experiment import Run
 from lightning_fl.messages import Message
 from lightning_fl.parameters import from_vector
-from lightning_fl.personalisation import Evaluation
+from lightning_fl.evaluation import Evaluation
+from lightning_fl.personalisation import Personalisation
 from tests.lightning_fl.algorithms.by_hand import (
     States,
     assert_close,
@@ -147,8 +148,7 @@ def test_a_site_that_has_not_trained_since_takes_the_mean(tmp_path: Path) -> Non
 
 
 def test_a_best_round_before_the_switch_is_the_shared_model_everywhere(tmp_path: Path) -> None:
-    evaluation = Evaluation("loss", lower_is_better=True, personal_steps=(2,), personal_lr=0.01)
-    run, _ = toy_states(tmp_path, FedAvg(**LATE, shared_rounds=2), rounds=6, evaluation=evaluation)
+    run, _ = toy_states(tmp_path, FedAvg(**LATE, shared_rounds=2), rounds=6)
     state = run.state()
     state.best_weights = torch.zeros_like(state.best_weights)
     for name in run.plan.training:
@@ -217,7 +217,8 @@ def test_a_hospital_that_never_trains_begins_with_the_mean(tmp_path: Path) -> No
         tmp_path,
         FedAvg(**LATE, shared_rounds=1),
         data=ToyHospitals({"A": 9, "B": 6, "C": 5, "D": 4}, unseen=["D"]),
-        evaluation=Evaluation("loss", lower_is_better=False, personal_steps=()),
+        evaluation=Evaluation("loss", lower_is_better=False),
+        personalisation=Personalisation([]),
     )
     best = max(run.state().best.values())
     start = run.make_site("D").module(best).state_dict()

@@ -31,7 +31,14 @@ RING = (
     ("ring_pass", 16_000_000, 16_000_000, 0.4),
 )
 PLAIN = (("aggregate", 4_000_000, 200, 0.1),)
-GAINS = {"global": 0.0, "global_bn": 0.03, "personal": 0.09, "local": 0.0, "local_bn": 0.02}
+GAINS = {
+    "global": 0.0,
+    "global_bn": 0.03,
+    "personal": 0.09,
+    "local": 0.0,
+    "local_bn": 0.02,
+    "finetuned": 0.07,
+}
 
 
 def blob(size: int, centre: tuple[float, float], radius: float) -> NDArray[np.uint8]:
@@ -167,7 +174,14 @@ def write_run(
             ],
         },
         personalisation={
-            site: {"steps": 10 * number, "validation_gain": 0.02 * number, "round": best_round}
+            site: {
+                "choice": f"finetune@{10 * number}" if number else "none",
+                "steps": 10 * number,
+                "validation_gain": 0.02 * number,
+                "gradients": 40,
+                "candidates": {"none": 0.5, "finetune@10": 0.52, "finetune@20": math.nan},
+                "round": best_round,
+            }
             for number, site in enumerate(level)
         },
         dropped=[

@@ -1,0 +1,40 @@
+"""How models are scored and compared."""
+
+from dataclasses import dataclass
+
+from lightning_fl.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How models are compared.
+
+    Args:
+        metric: what the best round and the personal model are chosen by, on validation data; as
+            the task logs it, without "val/".
+        lower_is_better: whether the metric is a loss.
+        every: evaluate the global model after every so many rounds (and after the last).
+        gallery: test images of each site to show in the report, 0 for none.
+    """
+
+    metric: str = "dice"
+    lower_is_better: bool = False
+    every: int = 1
+    gallery: int = 4
+
+    def check(self) -> None:
+        """Refuse values that cannot work.
+
+        Raises:
+            ConfigError: names the value and the remedy.
+        """
+        if self.every < 1:
+            raise ConfigError(
+                f"Expected `evaluation.every` to be at least 1, but got {self.every}."
+            )
+
+    def is_better(self, value: float, than: float) -> bool:
+        """Whether a score beats another; NaN beats nothing, and everything beats NaN."""
+        if value != value or than != than:
+            return value == value
+        return value < than if self.lower_is_better else value > than

@@ -1,0 +1,89 @@
+"""Which layers a fine-tuning trains, and how the others are held as they came."""
+
+from collections.abc import Collection, Sequence
+
+import pytorch_lightning as pl
+from torch import nn
+
+from lightning_fl.batch_norm import batch_norm_modules, norm_layers
+from lightning_fl.errors import ConfigError
+from lightning_fl.personal_layers import matching_layers, personal_entries
+
+HEAD = "segmentation_head"
+"""What segmentation_models_pytorch calls the layers that give the logits."""
+
+
+def fitted_entries(module: nn.Module, layers: str | Sequence[str]) -> set[str]:
+    """Names, as in `state_dict`, of what a fine-tuning may change.
+
+    Args:
+        module: usually a LightningModule with its net as an attribute.
+        layers: "all"; "head", the layer called segmentation_head or, in a net without one, the last
+            layer in order of definition that has weights of its own; "norm", every normalising
+            layer; or names and patterns as for an algorithm's `personal`.
+
+    Raises:
+        ConfigError: it names no layer with trainable weights or, but for "all", every one.
+    """
+    entries = set(module.state_dict())
+    if layers == "all":
+        return entries
+    if layers == "head":
+        found = _under(entries, matching_layers(module, HEAD) or _last_layer(module))
+    elif layers == "norm":
+        found = _under(entries, {n for names in norm_layers(module).values() for n in names})
+    else:
+        found = personal_entries(module, layers, setting="layers")
+    _check_part(module, found, layers)
+    return found
+
+
+class HoldOthers(pl.Callback):
+    """Keeps everything but some entries as it is for the length of a fit, statistics too.
+
+    Args:
+        entries: what may change.
+    """
+
+    def __init__(self, entries: Collection[str]) -> None:
+        self.entries = frozenset(entries)
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Take the gradient from the other weights before the optimiser is made."""
+        for name, weight in pl_module.named_parameters():
+            if name not in self.entries:
+                weight.requires_grad_(False)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Hold the running statistics of BatchNorm layers that are not among the entries."""
+        for name, norm in batch_norm_modules(pl_module).items():
+            if self.entries.isdisjoint({f"{name}.{entry}" for entry in norm.state_dict()}):
+                norm.eval()
+
+
+def _under(entries: Collection[str], layers: Collection[str]) -> set[str]:
+    return {e for e in entries if any(e.startswith(f"{layer}.") for layer in layers)}
+
+
+def _last_layer(module: nn.Module) -> set[str]:
+    owners = [
+        name
+        for name, layer in module.named_modules()
+        if name and next(layer.parameters(recurse=False), None) is not None
+    ]
+    return set(owners[-1:])
+
+
+def _check_part(module: nn.Module, found: Collection[str], layers: str | Sequence[str]) -> None:
+    trained = {name for name, weight in module.named_parameters() if weight.requires_grad}
+    chosen = trained & set(found)
+    if not chosen:
+        raise ConfigError(
+            f"FineTune's `layers: {layers}` names no layer of {type(module).__name__} with "
+            "trainable weights. Name layers by pattern, or use `layers: all`."
+        )
+    if chosen == trained:
+        raise ConfigError(
+            f"FineTune's `layers: {layers}` names every trainable weight of "
+            f"{type(module).__name__}. Say `layers: all`, or name fewer."
+        )

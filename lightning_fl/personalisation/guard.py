@@ -1,0 +1,37 @@
+"""The guard: what a site uses is never worse on its validation data than what it had."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from lightning_fl.evaluation import Evaluation
+
+
+def choose(
+    scores: Mapping[str, float], references: Sequence[str], margin: float, evaluation: Evaluation
+) -> str:
+    """Name of the variant that a site uses.
+
+    The best of the references sets the bar. Of the others, those that beat it by more than
+    `margin` compete; of equal scores the one that comes first wins, and NaN never does.
+
+    Args:
+        scores: of every variant, in the order in which ties are decided.
+        references: the models that a site has without personalising, the one as it came first.
+        margin: in units of the metric, >= 0.
+        evaluation: says which way is better.
+    """
+    best = references[0]
+    for name in references:
+        if evaluation.is_better(scores[name], scores[best]):
+            best = name
+    bar = scores[best] + (-margin if evaluation.lower_is_better else margin)
+    for name, score in scores.items():
+        if name not in references and evaluation.is_better(score, bar):
+            best, bar = name, score
+    return best
+
+
+def patient_mean(scores: Sequence[tuple[int, float]]) -> float:
+    """Mean of scores, each weighted by its number of patients; NaN if one of them is NaN."""
+    patients = sum(count for count, _ in scores)
+    return math.fsum(count * score for count, score in scores) / patients

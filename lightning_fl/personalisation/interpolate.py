@@ -1,0 +1,66 @@
+"""Between the model as it came and the fine-tuned one."""
+
+import copy
+from collections.abc import Sequence
+
+import pytorch_lightning as pl
+import torch
+
+from lightning_fl.errors import ConfigError
+from lightning_fl.parameters import State
+from lightning_fl.personalisation.candidate import Candidate, Variant
+from lightning_fl.personalisation.path import last_path, require_path
+from lightning_fl.personalisation.workbench import Workbench
+
+
+class Interpolate(Candidate):
+    """Weights on the line from the start model to the fine-tuned one; no gradient of its own.
+
+    w(a) = (1 - a) w_start + a w_tuned, as in WiSE-FT (Wortsman et al. 2022, arXiv 2109.01903),
+    where w_tuned is the last snapshot of the FineTune that stands before this in the list.
+    BatchNorm is re-estimated on the training images afterwards, unless the run freezes it: then
+    its statistics are those of both ends.
+
+    Args:
+        weights: the values of a, each between 0 and 1.
+
+    Raises:
+        ConfigError: a weight is not between 0 and 1.
+    """
+
+    label = "interpolate"
+
+    def __init__(self, weights: Sequence[float] = (0.25, 0.5, 0.75)) -> None:
+        if not weights or not all(0 < weight < 1 for weight in weights):
+            raise ConfigError(
+                "Expected Interpolate's `weights` to lie between 0 and 1, both ends left out, but "
+                f"got {list(weights)}. The ends themselves are candidates already."
+            )
+        self.weights = tuple(weights)
+
+    def check(self, module: pl.LightningModule, before: Sequence[Candidate]) -> None:
+        """Refuse to stand before any fine-tuning."""
+        require_path("Interpolate", before)
+
+    def variants(self, bench: Workbench, found: Sequence[Variant]) -> list[Variant]:
+        """One variant for each weight."""
+        tuned = last_path(found)[-1]
+        return [
+            Variant(f"{self.label}@{w:g}", self._between(bench, tuned.module, w), tuned.steps)
+            for w in self.weights
+        ]
+
+    def _between(
+        self, bench: Workbench, tuned: pl.LightningModule, weight: float
+    ) -> pl.LightningModule:
+        module = copy.deepcopy(bench.start)
+        module.load_state_dict(blend(bench.start.state_dict(), tuned.state_dict(), weight))
+        return bench.with_fitting_batch_norm(module)
+
+
+def blend(start: State, end: State, weight: float) -> State:
+    """(1 - weight) start + weight end; integer entries are those of the end."""
+    return {
+        name: torch.lerp(start[name], value, weight) if value.is_floating_point() else value
+        for name, value in end.items()
+    }
