@@ -53,16 +53,16 @@ def write_reports(
 
 def missing_of(study: Study, conditions: Sequence[Condition], records: Records) -> list[Missing]:
     """The runs, and the models of runs, that the tables are without."""
-    known = {row[:3]: row.reason for row in records.missing}
     there = {row[:3] for row in records.costs}
-    found = []
     used = {method.run for method in study.methods.values()}
+    found = []
     for condition in conditions:
-        for run in condition.runs:
+        for run in (run for run in condition.runs if run in used):
             for seed in condition.seeds:
                 key = (condition.name, run, seed)
-                if run in used and (key not in there or key in known):
-                    found.append(Missing(*key, known.get(key, "not run yet")))
+                reported = [row for row in records.missing if row[:3] == key]
+                absent = [] if key in there else [Missing(*key, "not run yet")]
+                found.extend(reported or absent)
     return found
 
 
