@@ -128,6 +128,22 @@ def read_settings(arguments: Sequence[str]) -> Settings:
     return Settings(_build(parser, cfg), folder, early.validate, _dump(parser, cfg))
 
 
+def resolve(arguments: Sequence[str]) -> dict[str, Any]:
+    """All settings of a command line, defaults included, without building any of them.
+
+    Raises:
+        ConfigError: an unknown key, a wrong type or a missing file.
+    """
+    parser = make_parser()
+    parser.exit_on_error = False
+    try:
+        cfg = parser.parse_args(list(arguments))
+    except argparse.ArgumentError as error:
+        raise ConfigError(str(error)) from error
+    settings: dict[str, Any] = yaml.safe_load(_dump(parser, cfg))
+    return settings
+
+
 def _early_parser() -> argparse.ArgumentParser:
     """Finds --resume and --validate before jsonargparse needs a complete configuration."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)

@@ -1,0 +1,174 @@
+"""The YAML file of a study, read and checked."""
+
+import argparse
+import re
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentParser
+
+from lightning_fl.errors import ConfigError
+from lightning_fl.results.scores import MODELS
+
+Settings = Mapping[str, Any]
+"""Settings of a run as they stand in YAML; a key may be dotted, e.g. `trainer.local_steps`."""
+RESERVED = ("seed", "output")
+"""Settings that the study itself gives to each run."""
+LIMITS = ("runs", "seeds")
+"""Keys of a condition that are no settings: which runs it has, and which seeds."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row of the tables.
+
+    Args:
+        run: the run that it takes its scores from.
+        model: which of the run's models, e.g. "global", "global_bn" or "personal".
+    """
+
+    run: str
+    model: str
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a study file says.
+
+    Args:
+        base: complete config of a run, or several that are stacked; relative to the study file.
+        runs: the federations to train: a name and the settings that differ from `base`.
+        methods: rows of the tables; one run can serve several of them.
+        reference: the row that the others are compared with.
+        seeds: of the runs; each is a repetition of the whole study.
+        overrides: settings of every run.
+        conditions: worlds that each run is trained in: a name and settings. The keys `runs` and
+            `seeds` limit a condition to some runs, or give it seeds of its own.
+        grid: conditions as all combinations of some factors: factor -> level -> settings.
+        floor: rows whose half a site's score should not fall below; it counts as collapsed there.
+        metric: which of the test metrics the tables are about.
+    """
+
+    base: str | list[str]
+    runs: dict[str, dict[str, Any] | None]
+    methods: dict[str, Method]
+    reference: str
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2])
+    overrides: dict[str, Any] = field(default_factory=dict)
+    conditions: dict[str, dict[str, Any] | None] = field(default_factory=dict)
+    grid: dict[str, dict[str, dict[str, Any] | None]] = field(default_factory=dict)
+    floor: list[str] = field(default_factory=list)
+    metric: str = "dice"
+
+    def check(self) -> None:
+        """Refuse names that nothing has.
+
+        Raises:
+            ConfigError: with the value and what was expected.
+        """
+        for name in ("runs", "methods", "seeds"):
+            if not getattr(self, name):
+                raise ConfigError(f"Expected `{name}` to name at least one, but it is empty.")
+        for name, method in self.methods.items():
+            known(f"methods.{name}.run", [method.run], self.runs)
+            known(f"methods.{name}.model", [method.model], MODELS)
+        known("reference", [self.reference], self.methods)
+        known("floor", self.floor, self.methods)
+        check_seeds(self.seeds)
+        if self.conditions and self.grid:
+            raise ConfigError("Expected either `conditions` or `grid`, but got both; keep one.")
+        for name in ("overrides", "runs", "conditions"):
+            self._check_reserved(name, getattr(self, name))
+        for factor, levels in self.grid.items():
+            if not levels:
+                raise ConfigError(f"Expected `grid.{factor}` to have levels, but it is empty.")
+            self._check_reserved(f"grid.{factor}", levels)
+        for names in (self.runs, self.conditions, *self.grid.values()):
+            _check_slugs(names)
+
+    def _check_reserved(self, where: str, settings: Mapping[str, Any]) -> None:
+        for layer in (settings, *(v for v in settings.values() if isinstance(v, dict))):
+            for name in RESERVED:
+                if name in layer:
+                    raise ConfigError(
+                        f"`{where}` sets {name!r}, which the study gives to each run; leave it out"
+                        " (`seeds` and --output are the study's own)."
+                    )
+
+
+def read_study(path: Path) -> Study:
+    """Read a study file.
+
+    Raises:
+        ConfigError: the file is missing or is no YAML, a key is unknown, or a value cannot be.
+    """
+    if not path.is_file():
+        raise ConfigError(f"There is no study file {str(path)!r}; configs/study/ has examples.")
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is no YAML: {error}") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(
+            f"Expected {path} to hold keys and values, e.g. `runs:`, but got {raw!r}."
+        )
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(Study)
+    try:
+        parser.parse_object(deepcopy(raw))
+    except argparse.ArgumentError as error:
+        raise ConfigError(f"In {path}: {error}") from error
+    # built from what stands in the file: the parser turns what has a class_path into an object
+    methods = {name: Method(**method) for name, method in raw["methods"].items()}
+    study = Study(**(raw | {"methods": methods}))
+    study.check()
+    for base in bases(study, path):
+        if not base.is_file():
+            raise ConfigError(
+                f"`base` names {base}, which is no file; its path is relative to {path.parent}."
+            )
+    return study
+
+
+def bases(study: Study, path: Path) -> list[Path]:
+    """The config files that every run stacks its settings on."""
+    names = [study.base] if isinstance(study.base, str) else study.base
+    return [path.parent / name for name in names]
+
+
+def check_seeds(seeds: list[int]) -> None:
+    """Refuse a seed that is there twice: it would count twice in every mean."""
+    twice = sorted({seed for seed in seeds if seeds.count(seed) > 1})
+    if twice:
+        raise ConfigError(f"Expected `seeds` to differ, but got {twice} twice; leave one out.")
+    negative = [seed for seed in seeds if seed < 0]
+    if negative:
+        raise ConfigError(f"Expected `seeds` to be at least 0, but got {negative}.")
+
+
+def known(where: str, names: Iterable[str], among: Iterable[str]) -> None:
+    """Refuse a name that is not among those there are."""
+    for name in names:
+        if name not in among:
+            raise ConfigError(f"`{where}` names {name!r}; expected one of {list(among)}.")
+
+
+def slug(name: str) -> str:
+    """A name as a folder: "FedAvg + BN" becomes "fedavg-bn"."""
+    return re.sub(r"[^a-z0-9_.]+", "-", name.lower()).strip("-.")
+
+
+def _check_slugs(names: Iterable[str]) -> None:
+    """Two names must not share a folder."""
+    seen: set[str] = set()
+    for name in names:
+        folder = slug(name)
+        if not folder or folder in seen:
+            raise ConfigError(
+                f"{name!r} would have the folder {folder!r}, which is taken or empty; rename it."
+            )
+        seen.add(folder)

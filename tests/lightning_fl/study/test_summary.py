@@ -1,0 +1,148 @@
+"""Tables and pages from made rows."""
+
+import math
+from xml.etree import ElementTree
+
+import pytest
+
+from lightning_fl.study.dot_plot import BETTER, UNCLEAR, WORSE, colour_of, dot_plot, ticks_for
+from lightning_fl.study.plan import Condition
+from lightning_fl.study.records import Cost, Missing, Records, Score
+from lightning_fl.study.report import missing_of
+from lightning_fl.study.statistics import Interval
+from lightning_fl.study.study_file import Method, Study
+from lightning_fl.study.summary import MethodSummary, count_collapses, summarise
+from lightning_fl.study.tables import differences, interval_text, method_table, site_table
+
+STUDY = Study(
+    base="base.yaml",
+    runs={"fedavg": {}, "local": {}},
+    methods={
+        "FedAvg": Method("fedavg", "global"),
+        "FedAvg + FT": Method("fedavg", "personal"),
+        "Local": Method("local", "local"),
+    },
+    reference="FedAvg",
+    floor=["Local"],
+)
+WORLD = Condition("w", {}, ("fedavg", "local"), (0, 1))
+
+
+def rows(method: str, values: dict[str, tuple[float, ...]]) -> list[Score]:
+    run, model = STUDY.methods[method].run, STUDY.methods[method].model
+    return [
+        Score("w", method, run, model, seed, site, split, metric, value)
+        for site, by_seed in values.items()
+        for seed, value in enumerate(by_seed)
+        for split, metric in (("test", "dice"), ("val", "dice"), ("test", "loss"))
+    ]
+
+
+RECORDS = Records(
+    [
+        *rows("FedAvg", {"A": (0.5, 0.3), "mean": (0.5, 0.3), "worst": (0.4, 0.2)}),
+        *rows("FedAvg + FT", {"A": (0.6, 0.1), "mean": (0.6, 0.5), "worst": (0.5, 0.1)}),
+        *rows("Local", {"A": (0.4, 0.4), "B": (0.2, math.nan), "mean": (0.4, 0.4)}),
+    ],
+    [
+        Cost("w", "fedavg", 0, 100, 20, 10, 1.0),
+        Cost("w", "fedavg", 1, 100, 40, 30, 3.0),
+        Cost("w", "local", 0, None, None, 0, 1.0),
+    ],
+    [Missing("w", "local", 1, "killed")],
+)
+
+
+def summary() -> dict[str, MethodSummary]:
+    return {method.name: method for method in summarise(STUDY, WORLD, RECORDS).methods}
+
+
+def test_differences_are_paired_and_costs_are_those_of_a_run() -> None:
+    tuned = summary()["FedAvg + FT"]
+    assert tuned.mean == pytest.approx(0.55)
+    assert tuned.worst == pytest.approx(0.3)
+    assert tuned.difference.mean == pytest.approx(0.15)
+    assert tuned.worst_difference.mean == pytest.approx(0.0)
+    assert (tuned.n, tuned.difference.n) == (2, 2)
+    assert (tuned.bytes, tuned.seconds) == (20, 2.0)
+
+
+def test_gradients_of_personalisation_count_for_personal_models_alone() -> None:
+    found = summary()
+    assert found["FedAvg"].gradients == 100
+    assert found["FedAvg + FT"].gradients == 130
+    assert math.isnan(found["Local"].gradients)
+    table = method_table(STUDY, summarise(STUDY, WORLD, RECORDS))
+    assert "FedAvg made 100 and FedAvg + FT 130" in table.caption
+
+
+def test_other_seeds_and_metrics_stay_out() -> None:
+    narrow = Condition("w", {}, WORLD.runs, (0,))
+    method = summarise(STUDY, narrow, RECORDS).methods[0]
+    assert (method.mean, method.n) == (0.5, 1)
+    assert summarise(STUDY, Condition("v", {}, WORLD.runs, (0,)), RECORDS).methods == ()
+
+
+def test_a_collapse_is_below_half_of_a_floor() -> None:
+    own = {"A": {0: 0.19, 1: 0.2, 2: 0.0}, "C": {0: 0.0}, "mean": {0: 0.0}}
+    floors = [{"A": {0: 0.4, 1: 0.4}, "mean": {0: 1.0}}]
+    assert count_collapses(own, floors, "dice") == (1, 2)
+    assert count_collapses(own, [], "dice") == (0, 0)
+    assert count_collapses(own, floors, "loss") == (0, 0)
+    assert summary()["FedAvg + FT"].collapses == 1
+    assert summary()["Local"].compared == 0
+
+
+def test_tables_say_what_the_numbers_are() -> None:
+    whole = summarise(STUDY, WORLD, RECORDS)
+    table = method_table(STUDY, whole)
+    by_name = {row[0]: row for row in table.rows}
+    assert by_name["FedAvg"][1:5] == ["40.0 ± 14.1", "30.0", "0", "0"]
+    assert by_name["FedAvg + FT"][3].startswith("+15.0 [-48.5, +78.5] n=2")
+    assert by_name["FedAvg + FT"][5] == "1 of 2"
+    assert by_name["Local"][4] == "–"  # noqa: RUF001  the mark of an empty cell
+    assert site_table(STUDY, whole).rows[2] == ["Local", "40.0 ± 0.0", "20.0"]
+    assert table.markdown().splitlines()[1] == "| --- |" + " --: |" * 8
+    assert differences(STUDY, [whole])["FedAvg + FT"] == pytest.approx((0.15,))
+
+
+def test_missing_are_the_runs_without_a_cost_and_those_with_a_reason() -> None:
+    wider = Condition("w", {}, ("fedavg", "local"), (0, 1, 2))
+    assert missing_of(STUDY, [wider], RECORDS) == [
+        Missing("w", "fedavg", 2, "not run yet"),
+        Missing("w", "local", 1, "killed"),
+        Missing("w", "local", 2, "not run yet"),
+    ]
+
+
+def test_an_interval_says_its_n_and_a_loss_has_no_percent() -> None:
+    assert interval_text(Interval(0.01, -0.02, 0.04, 3), "dice") == "+1.0 [-2.0, +4.0] n=3"
+    assert interval_text(Interval(0.01, math.nan, math.nan, 1), "loss") == "+0.010 n=1"
+
+
+def test_a_plot_has_a_dot_for_each_method_with_a_value() -> None:
+    nothing = Interval(math.nan, math.nan, math.nan, 0)
+    one = Interval(0.03, math.nan, math.nan, 1)
+    svg = dot_plot({"A <b>": Interval(0.1, 0.05, 0.15, 3), "B": nothing, "C": one}, "dice")
+    tree = ElementTree.fromstring(svg)
+    assert len(list(tree.iter("circle"))) == 2
+    assert {"A <b>", "C", "0"} <= {element.text for element in tree.iter("text")}
+    assert "nan" not in svg
+    assert dot_plot({"B": nothing}, "dice") == ""
+
+
+def test_colours_follow_what_is_better() -> None:
+    above, below = Interval(0.1, 0.05, 0.15, 3), Interval(-0.1, -0.15, -0.05, 3)
+    assert colour_of(above, "dice") == colour_of(below, "loss") == BETTER
+    assert colour_of(below, "dice") == colour_of(above, "loss") == WORSE
+    assert colour_of(Interval(0.1, -0.1, 0.3, 3), "dice") == UNCLEAR
+    assert colour_of(Interval(0.1, math.nan, math.nan, 1), "dice") == UNCLEAR
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 0), (0, 14.9), (-48.5, 78.5), (-0.003, 0)])
+def test_ticks_are_few_and_round_and_hold_zero(low: float, high: float) -> None:
+    ticks = ticks_for(low, high)
+    assert ticks[0] <= low <= high <= ticks[-1]
+    assert ticks[0] < ticks[-1]
+    assert 0 in ticks
+    assert len(ticks) <= 9
