@@ -90,10 +90,12 @@ def _condition(
         if limit is not None:
             known(f"runs of condition {name}", limit, study.runs)
             runs = [run for run in runs if run in limit]
-        own_seeds = _listed(layer, "seeds", int, name) or own_seeds
+        limit = _listed(layer, "seeds", int, name)
+        own_seeds = own_seeds if limit is None else limit
     check_seeds(own_seeds)
-    if not runs:
-        raise ConfigError(f"Condition {name!r} has no runs; let its `runs` name some.")
+    for key, values in (("runs", runs), ("seeds", own_seeds)):
+        if not values:
+            raise ConfigError(f"Condition {name!r} has no {key}; let its `{key}` name some.")
     return Condition(name, settings, tuple(runs), tuple(own_seeds if seeds is None else seeds))
 
 

@@ -17,6 +17,7 @@ from lightning_fl.study.tables import (
     TextTable,
     difference_table,
     differences,
+    how_to_read,
     method_table,
     site_table,
 )
@@ -76,6 +77,7 @@ def _markdown(
     parts = [f"# {title}", f"```\n{command}\n```"]
     if missing:
         parts.append("**Missing**\n\n" + "\n".join(f"- {missing_text(row)}" for row in missing))
+    parts.append(how_to_read(study))
     if len(summaries) > 1:
         table = difference_table(study, summaries)
         parts += [f"## Differences to {study.reference}", table.markdown()]
@@ -103,6 +105,7 @@ def _html(
         f"<h1>{escape(title)}</h1>\n" + page.paragraph(about, "soft"),
         f"<pre>{escape(command)}</pre>",
         _warning(missing),
+        page.paragraph(how_to_read(study)),
         _heat(study, summaries) if len(summaries) > 1 else "",
         *(_section(study, summary) for summary in summaries),
     )

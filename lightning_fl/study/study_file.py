@@ -81,23 +81,15 @@ class Study:
         check_seeds(self.seeds)
         if self.conditions and self.grid:
             raise ConfigError("Expected either `conditions` or `grid`, but got both; keep one.")
-        for name in ("overrides", "runs", "conditions"):
-            self._check_reserved(name, getattr(self, name))
+        _check_reserved("overrides", [self.overrides])
+        for name in ("runs", "conditions"):
+            _check_reserved(name, getattr(self, name).values())
         for factor, levels in self.grid.items():
             if not levels:
                 raise ConfigError(f"Expected `grid.{factor}` to have levels, but it is empty.")
-            self._check_reserved(f"grid.{factor}", levels)
+            _check_reserved(f"grid.{factor}", levels.values())
         for names in (self.runs, self.conditions, *self.grid.values()):
             _check_slugs(names)
-
-    def _check_reserved(self, where: str, settings: Mapping[str, Any]) -> None:
-        for layer in (settings, *(v for v in settings.values() if isinstance(v, dict))):
-            for name in RESERVED:
-                if name in layer:
-                    raise ConfigError(
-                        f"`{where}` sets {name!r}, which the study gives to each run; leave it out"
-                        " (`seeds` and --output are the study's own)."
-                    )
 
 
 def read_study(path: Path) -> Study:
@@ -160,6 +152,16 @@ def known(where: str, names: Iterable[str], among: Iterable[str]) -> None:
 def slug(name: str) -> str:
     """A name as a folder: "FedAvg + BN" becomes "fedavg-bn"."""
     return re.sub(r"[^a-z0-9_.]+", "-", name.lower()).strip("-.")
+
+
+def _check_reserved(where: str, layers: Iterable[Settings | None]) -> None:
+    """Refuse settings that every run is given by the study."""
+    for name in RESERVED:
+        if any(name in (layer or {}) for layer in layers):
+            raise ConfigError(
+                f"`{where}` sets {name!r}, which the study gives to each run; leave it out"
+                " (`seeds` and --output are the study's own)."
+            )
 
 
 def _check_slugs(names: Iterable[str]) -> None:

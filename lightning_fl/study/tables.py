@@ -58,7 +58,7 @@ def method_table(study: Study, summary: ConditionSummary) -> TextTable:
         "seconds",
     ]
     rows = [_method_row(study, method) for method in summary.methods]
-    return TextTable(header, rows, _method_caption(study, summary))
+    return TextTable(header, rows, _method_caption(summary))
 
 
 def _method_row(study: Study, method: MethodSummary) -> list[str]:
@@ -78,26 +78,31 @@ def _method_row(study: Study, method: MethodSummary) -> list[str]:
     ]
 
 
-def _method_caption(study: Study, summary: ConditionSummary) -> str:
-    caption = (
-        f"Test {_named(study.metric)}: the mean over the training sites, mean ± standard deviation"
-        " over the seeds, and the worst training site, mean over the seeds. Differences are paired"
-        " by seed; in brackets the 95 % interval of Student's t, n the number of pairs. Gradients,"
-        " bytes and seconds are those of a run, all sites together, mean over the seeds; gradients"
-        " of personalisation count for personal models."
+def how_to_read(study: Study) -> str:
+    """What holds for the tables of all conditions."""
+    words = (
+        f"Test {metric_name(study.metric)}: the mean over the training sites, as mean ± standard"
+        " deviation over the seeds, and the worst training site, mean over the seeds. Differences"
+        " are paired by seed; in brackets the 95 % interval of Student's t, n the number of pairs."
+        " Gradients, bytes and seconds are those of a run, all sites together, mean over the"
+        " seeds; gradients of personalisation count for personal models."
     )
     if study.floor:
-        caption += (
-            f" A collapse is a site's score, for one seed, below half of that of"
+        words += (
+            " A collapse is a site's score, for one seed, below half of that of"
             f" {' or '.join(study.floor)}."
         )
-    if summary.unequal:
-        fewest, most = summary.unequal
-        caption += (
-            f" The methods did not make equally many gradients: {fewest.name} made"
-            f" {fewest.gradients:,.0f} and {most.name} {most.gradients:,.0f}."
-        )
-    return caption
+    return words
+
+
+def _method_caption(summary: ConditionSummary) -> str:
+    if not summary.unequal:
+        return "Scores, differences and costs."
+    fewest, most = summary.unequal
+    return (
+        f"Scores, differences and costs. The methods did NOT make equally many gradients:"
+        f" {fewest.name} made {fewest.gradients:,.0f} and {most.name} {most.gradients:,.0f}."
+    )
 
 
 def site_table(study: Study, summary: ConditionSummary) -> TextTable:
@@ -106,7 +111,9 @@ def site_table(study: Study, summary: ConditionSummary) -> TextTable:
     for method in summary.methods:
         values = [list(method.sites.get(site, {}).values()) for site in summary.sites]
         rows.append([method.name, *(spread_text(mean(v), sd(v), study.metric) for v in values)])
-    caption = f"Test {_named(study.metric)} of each site, mean ± standard deviation over the seeds."
+    caption = (
+        f"Test {_named(study.metric)}, of each site: mean ± standard deviation over the seeds."
+    )
     return TextTable(["method", *summary.sites], rows, caption)
 
 
@@ -117,7 +124,7 @@ def difference_table(study: Study, summaries: Sequence[ConditionSummary]) -> Tex
         for name, values in differences(study, summaries).items()
     ]
     caption = (
-        f"Mean {_named(study.metric)} minus that of {study.reference}, paired by seed and averaged."
+        f"Mean test {metric_name(study.metric)} minus that of {study.reference}, paired by seed."
         " The intervals are in the tables of the conditions."
     )
     return TextTable(["method", *(s.condition.name for s in summaries)], rows, caption)

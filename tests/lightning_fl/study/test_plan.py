@@ -50,6 +50,7 @@ def test_seeds_of_the_command_line_count_everywhere(write_study: WriteStudy) -> 
         ({"runs": []}, "Condition 'a' has no runs"),
         ({"runs": "local"}, "a list of str, but got 'local'"),
         ({"seeds": [1.5]}, r"a list of int, but got \[1.5\]"),
+        ({"seeds": []}, "Condition 'a' has no seeds"),
         ({"seeds": [1, 1]}, r"\[1\] twice"),
     ],
 )
