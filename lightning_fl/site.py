@@ -244,8 +244,11 @@ class Site:
         private = private_entries(state, self.layout, late=algorithm.layers_stay(round_))
         self.store.save_private(round_, private | keeps, after)
         self.store.save_update(round_, to_vector(state | extra, self.layout) - before)
-        hidden = self.aggregator.hides_samples
-        return Answer({} if hidden else {"samples": self.samples()}, {})
+        if self.aggregator.hides_samples:  # with `local_epochs`, steps tell how many there are
+            return Answer({}, {})
+        steps = after.steps - progress.steps
+        gradients = steps * algorithm.gradients_per_step
+        return Answer({"samples": self.samples(), "gradients": gradients}, {})
 
     def _train_second(self, algorithm: Algorithm, round_: int) -> None:
         """Train the site's own second model on from where it stands."""
