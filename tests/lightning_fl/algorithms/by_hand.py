@@ -50,7 +50,8 @@ def federation_by_hand(run: Run, local_round: LocalRound) -> States:
     steps = run.experiment.trainer.local_steps
     for round_ in range(1, run.plan.rounds + 1):
         for name, site in sites.items():
-            loader = site.train_loader("train", round_, batches=1)
+            per_step = run.experiment.algorithm.batches_per_step
+            loader = site.train_loader("train", round_, batches=per_step)
             module = modules[name]
             assert isinstance(module, ToyModule)
             module.train()
