@@ -39,6 +39,7 @@ class RunState:
         aggregation: what the aggregator handed over to the next round.
         server: what the server optimiser handed over to the next round, each of shape (length,).
         aggregations: facts about the aggregation of each round, for results.json.
+        gradients: computed in training at all sites; None where sites do not say.
         rows: how many rows of metrics.csv, costs.csv and transcript.csv belong to these rounds.
     """
 
@@ -54,6 +55,7 @@ class RunState:
     aggregation: dict[str, Any] = field(default_factory=dict)
     server: dict[str, Tensor] = field(default_factory=dict)
     aggregations: list[dict[str, Any]] = field(default_factory=list)
+    gradients: int | None = 0
     rows: tuple[int, int, int] = (0, 0, 0)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 from jsonargparse import (  # type: ignore[attr-defined]  # ActionConfigFile is public
@@ -19,6 +19,7 @@ from jsonargparse import (  # type: ignore[attr-defined]  # ActionConfigFile is 
 from lightning_fl.atomic import write_text
 from lightning_fl.errors import ConfigError
 from lightning_fl.experiment import Experiment
+from lightning_fl.known_names import explain
 from lightning_fl.seeds import derive_seed, seed_all
 
 CONFIG = "config.yaml"
@@ -42,6 +43,10 @@ class Parser(ArgumentParser):
         text: str = super().format_help(formatter)
         text = re.sub(r",\s+known\s+subclasses:([^)]*)", _short_list, text)
         return self.format_usage() + text[text.index("\n\n") :]
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """End with status 2; an unknown class of ours is told with those that are known."""
+        super().error(explain(message), ex)
 
     def format_usage(self) -> str:
         """The two ways to call train.py, instead of every setting in brackets."""

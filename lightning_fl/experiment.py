@@ -298,7 +298,8 @@ class Run:
         if not self.experiment.algorithm.trains_alone:
             shared = from_vector(state.best_weights, self.layout)
             whole = {**self.template.state_dict(), **shared}
-            tensors = {k: v.clone().contiguous() for k, v in whole.items()}
+            extra = self.layout.extra
+            tensors = {k: v.clone().contiguous() for k, v in whole.items() if k not in extra}
             metadata = {"round": json.dumps(max(state.best.values(), default=state.round))}
             write_bytes(models / "global.safetensors", safetensors.torch.save(tensors, metadata))
         for name in (*self.plan.evaluating, *self.plan.unseen):

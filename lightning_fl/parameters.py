@@ -24,12 +24,14 @@ class Layout:
         late: names of those shared entries that a site keeps its own values of from some round on
             (see `Algorithm`, `shared_rounds`); they stay in the vector, which never changes.
         trained: names of those shared entries that are trainable weights, and no statistics.
+        extra: names of those shared entries that are the algorithm's and none of the module's.
     """
 
     shared: tuple[tuple[str, tuple[int, ...]], ...]
     private: tuple[str, ...]
     late: tuple[str, ...] = ()
     trained: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
 
     @property
     def length(self) -> int:
@@ -50,7 +52,11 @@ class Layout:
 
 
 def make_layout(
-    module: nn.Module, local: Collection[str] = (), *, late: Collection[str] = ()
+    module: nn.Module,
+    local: Collection[str] = (),
+    *,
+    late: Collection[str] = (),
+    extra: Mapping[str, tuple[int, ...]] | None = None,
 ) -> Layout:
     """Sort a module's entries into shared and private ones.
 
@@ -58,6 +64,7 @@ def make_layout(
         module: any module.
         local: names of entries that stay at the site, as in its `state_dict`.
         late: names of entries that are shared at first and stay at the site later.
+        extra: name and shape of what travels beside the module's entries, behind them.
 
     Raises:
         ConfigError: an entry is complex, which no aggregator can average.
@@ -74,15 +81,20 @@ def make_layout(
     weights = {n for n, p in module.named_parameters(remove_duplicate=False) if p.requires_grad}
     names = [name for name, _ in shared]
     return Layout(
-        tuple(shared),
+        (*shared, *(extra or {}).items()),
         tuple(private),
         late=tuple(name for name in names if name in late),
         trained=tuple(name for name in names if name in weights),
+        extra=tuple(extra or ()),
     )
 
 
 def to_vector(state: Mapping[str, Tensor], layout: Layout) -> Tensor:
-    """The shared entries as one float32 vector of shape (length,) on the CPU."""
+    """The shared entries as one float32 vector of shape (length,) on the CPU.
+
+    Extra entries that are not in `state` are 0.
+    """
+    state = {**{n: torch.zeros(s) for n, s in layout.shared if n in layout.extra}, **state}
     parts = [state[name].detach().reshape(-1).float().cpu() for name, _ in layout.shared]
     return torch.cat(parts) if parts else torch.zeros(0)
 

@@ -238,17 +238,21 @@ class Site:
         received = from_vector(self.store.weights(round_ - 1), self.layout)
         module = self.module(round_ - 1)
         before = self._before(module, received)
-        _, progress = self.store.private(round_ - 1)
-        algorithm = self.algorithm.begin_round(round_, received)
+        kept, progress = self.store.private(round_ - 1)
+        algorithm = self.algorithm.begin_round(round_, received, kept)
         after = self._fit(module, algorithm, "train", progress)
         if algorithm.second is not None:
-            self._train_second(algorithm.second.begin_round(round_, received), round_)
+            self._train_second(algorithm.second.begin_round(round_, received, {}), round_)
+        extra, keeps = algorithm.end_round()
         state = module.state_dict()
         private = private_entries(state, self.layout, late=algorithm.layers_stay(round_))
-        self.store.save_private(round_, private, after)
-        self.store.save_update(round_, to_vector(state, self.layout) - before)
-        hidden = self.aggregator.hides_samples
-        return Answer({} if hidden else {"samples": self.samples()}, {})
+        self.store.save_private(round_, private | keeps, after)
+        self.store.save_update(round_, to_vector(state | extra, self.layout) - before)
+        if self.aggregator.hides_samples:  # with `local_epochs`, steps tell how many there are
+            return Answer({}, {})
+        steps = after.steps - progress.steps
+        gradients = steps * algorithm.gradients_per_step
+        return Answer({"samples": self.samples(), "gradients": gradients}, {})
 
     def _train_second(self, algorithm: Algorithm, round_: int) -> None:
         """Train the site's own second model on from where it stands."""

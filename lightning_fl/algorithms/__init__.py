@@ -10,6 +10,7 @@ from lightning_fl.algorithms.fedprox import FedProx as FedProx
 from lightning_fl.algorithms.fedrep import FedRep as FedRep
 from lightning_fl.algorithms.local import Local as Local
 from lightning_fl.algorithms.per_fedavg import PerFedAvg as PerFedAvg
+from lightning_fl.algorithms.scaffold import Scaffold as Scaffold
 from lightning_fl.algorithms.server import GlobalRound as GlobalRound
 from lightning_fl.algorithms.server import ServerAdam as ServerAdam
 from lightning_fl.algorithms.server import ServerMomentum as ServerMomentum

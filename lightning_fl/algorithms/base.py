@@ -51,7 +51,7 @@ class Algorithm:
 
     Subclasses override the few hooks they need. An object may keep what it likes between
     `before_batch` and `before_optimizer_step` of one step, and nothing longer; `LocalFit.memory`
-    lasts for a whole fit.
+    lasts for a whole fit, and the copy that `begin_round` makes from there to `end_round`.
 
     Args:
         batch_norm: "average" shares BatchNorm layers and averages them with everything else,
@@ -75,7 +75,8 @@ class Algorithm:
 
     Attributes:
         round: the round that this object trains, None outside of a run.
-        received: in a run, the global weights that the round began with, by name.
+        received: in a run, the global entries that the round began with, by name.
+        kept: in a run, what stayed at this site after the last round it trained, by name.
         batches_per_step: disjoint batches that one optimiser step needs; the site's loader draws
             them as one.
         gradients_per_step: gradients that one optimiser step costs, to compare methods at equal
@@ -126,6 +127,7 @@ class Algorithm:
         self.server = server
         self.round: int | None = None
         self.received: Mapping[str, Tensor] = {}
+        self.kept: Mapping[str, Tensor] = {}
         self._has_warned = False
 
     def local_entries(self, module: nn.Module) -> set[str]:
@@ -144,14 +146,35 @@ class Algorithm:
 
     def layout(self, module: nn.Module) -> Layout:
         """Which entries of a module travel, in the order of the flat vector."""
-        local = self.local_entries(module)
-        return make_layout(module, late=local) if self.shared_rounds else make_layout(module, local)
+        local, extra = self.local_entries(module), self.extra_entries(module)
+        if self.shared_rounds:
+            return make_layout(module, late=local, extra=extra)
+        return make_layout(module, local, extra=extra)
 
-    def begin_round(self, round_: int, received: Mapping[str, Tensor]) -> Self:
-        """A copy that trains a round at one site, from the global weights by name."""
+    def extra_entries(self, module: nn.Module) -> dict[str, tuple[int, ...]]:
+        """Entries, name to shape, that travel with the module's and are none of them; first 0.
+
+        The global values come with the weights; a site's update of them is what `end_round` says.
+        """
+        return {}
+
+    def begin_round(
+        self, round_: int, received: Mapping[str, Tensor], kept: Mapping[str, Tensor]
+    ) -> Self:
+        """A copy that trains a round at one site.
+
+        Args:
+            round_: of the run.
+            received: the global entries, by name.
+            kept: what stayed at this site after the last round it trained, by name.
+        """
         trained = copy.copy(self)
-        trained.round, trained.received = round_, received
+        trained.round, trained.received, trained.kept = round_, received, kept
         return trained
+
+    def end_round(self) -> tuple[State, State]:
+        """Updates of the extra entries, and what the site keeps for its next round; by name."""
+        return {}, {}
 
     def layers_stay(self, round_: int) -> bool:
         """Whether personal layers and local BatchNorm stay at the site in a round."""

@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 
-from lightning_fl.algorithms.base import Algorithm
+import pytorch_lightning as pl
+
+from lightning_fl.algorithms.base import Algorithm, check_one_optimizer
 from lightning_fl.algorithms.fedprox import FedProx
 from lightning_fl.algorithms.server import ServerOptimizer
 from lightning_fl.batch_norm import BatchNormPolicy
@@ -52,3 +54,7 @@ class Ditto(Algorithm):
         self.second = FedProx(
             mu, batch_norm=batch_norm, personal=personal, shared_rounds=shared_rounds
         )
+
+    def check_trainer(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Refuse optimisers for which the second model's term would be added more than once."""
+        check_one_optimizer("Ditto", trainer)

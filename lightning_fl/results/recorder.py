@@ -109,6 +109,7 @@ class Recorder:
             aggregator={**self.aggregator, "rounds": state.aggregations},
             personalisation=personalisation,
             dropped=state.dropped,
+            gradients=state.gradients,
             versions=self.versions,
         )
         write_results(self.folder / "results.json", results)

@@ -41,6 +41,7 @@ def summarise(
     personalisation: Mapping[str, Mapping[str, Any]],
     dropped: Sequence[Mapping[str, Any]],
     versions: Mapping[str, str],
+    gradients: int | None = None,
 ) -> dict[str, Any]:
     """Build the dictionary of results.json.
 
@@ -60,6 +61,8 @@ def summarise(
         personalisation: for each site what it chose, e.g. {"steps": 8, "gain": 0.04}.
         dropped: one entry for each loss of a site, e.g. {"round": 3, "site": "B", "reason": "..."}.
         versions: version of each package, see `package_versions`.
+        gradients: computed in training at all sites, optimiser steps times gradients a step; None
+            where sites do not say. Those of personalisation are in `personalisation`.
 
     Returns:
         A dictionary that differs from run to run only where the run does: its keys are sorted.
@@ -75,7 +78,13 @@ def summarise(
         "worst": _over_sites(trained, worst),
         "rounds": rounds,
         "best_round": best_round,
-        "costs": _totals(costs),
+        "costs": {
+            **_totals(costs),
+            "gradients": {
+                "train": gradients,
+                "personalise": sum(c.get("gradients", 0) for c in personalisation.values()),
+            },
+        },
         "aggregator": dict(aggregator),
         "versions": dict(sorted(versions.items())),
         "config": "config.yaml",

@@ -65,6 +65,40 @@ def test_weights_begin_the_same_for_the_same_seed_and_differ_for_another() -> No
     assert not first[0].equal(first[2])
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--algorithm", "FedPrx"], "Unknown `algorithm` 'FedPrx'; known are Centralised, Ditto,"),
+        (["--algorithm", "lightning_fl.algorithms.FedPrx"], "Unknown `algorithm` 'FedPrx'; known"),
+        (["--algorithm", "lightning_flx.FedAvg"], "Unknown `algorithm` 'lightning_flx.FedAvg'"),
+        (["--aggregator", "CKKS"], "Unknown `aggregator` 'CKKS'; known are CyclicCKKS, Plain."),
+        (["--engine", "Ray"], "Unknown `engine` 'Ray'; known are Local."),
+        (["--algorithm.server", "Adm"], "Unknown `server` 'Adm'; known are ServerAdam, ServerMom"),
+        (["--net", "Unt"], "Expected a dot import path string: Unt"),
+        (["--aggregator.bits", "x"], "Expected a <class 'int'>. Got value: x"),
+    ],
+)
+def test_an_unknown_name_is_told_with_the_known_ones(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        read_settings([*QUICKSTART, *arguments])
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_an_unknown_name_in_a_file_is_told_like_one_on_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    override = tmp_path / "typo.yaml"
+    override.write_text("algorithm:\n  class_path: FedPrx\n")
+    with pytest.raises(SystemExit):
+        resolved("--config", str(override))
+    error = capsys.readouterr().err
+    assert "Unknown `algorithm` 'FedPrx'; known are" in error
+    assert not {"Algorithm", "Lbfgs"} & set(error.replace(",", "").split())
+
+
 def test_help_fits_on_a_few_screens() -> None:
     text = make_parser().format_help()
     assert len(text.splitlines()) < 200

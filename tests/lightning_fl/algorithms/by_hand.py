@@ -50,14 +50,16 @@ def federation_by_hand(run: Run, local_round: LocalRound) -> States:
     steps = run.experiment.trainer.local_steps
     for round_ in range(1, run.plan.rounds + 1):
         for name, site in sites.items():
-            loader = site.train_loader("train", round_, batches=1)
+            per_step = run.experiment.algorithm.batches_per_step
+            loader = site.train_loader("train", round_, batches=per_step)
             module = modules[name]
             assert isinstance(module, ToyModule)
             module.train()
             local_round(module, list(islice(chain.from_iterable(repeat(loader)), steps)))
         samples = {name: site.samples() for name, site in sites.items()}
         for entry, _ in run.layout.shared:
-            if entry in run.layout.late and round_ > run.experiment.algorithm.shared_rounds:
+            stays = round_ > run.experiment.algorithm.shared_rounds and entry in run.layout.late
+            if stays or entry in run.layout.extra:
                 continue
             parts = [samples[n] * modules[n].state_dict()[entry].double() for n in sites]
             mean = torch.stack(parts).sum(0) / sum(samples.values())

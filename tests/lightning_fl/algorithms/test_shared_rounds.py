@@ -75,7 +75,7 @@ def test_fedrep_trains_the_head_in_its_phase_while_it_is_shared(tmp_path: Path) 
     algorithm = FedRep(1, personal=["3"], shared_rounds=3)
     fit = LocalFit(module, list(module.parameters()), lambda *_: torch.zeros(()))
     for round_ in (1, 4):
-        head, rest = algorithm.begin_round(round_, {})._parts(fit)
+        head, rest = algorithm.begin_round(round_, {}, {})._parts(fit)
         assert [id(p) for p in head] == [id(p) for p in module.net[3].parameters()]
         assert [id(p) for p in rest] == [id(p) for p in module.net[0].parameters()]
 

@@ -54,6 +54,13 @@ def test_mean_and_worst_are_over_the_training_sites() -> None:
     assert (results["rounds"], results["best_round"], results["unseen"]) == (8, 5, ["U"])
 
 
+def test_gradients_of_training_and_of_personalisation_are_told_apart() -> None:
+    chosen = {"A": {"steps": 5, "gradients": 50}, "B": {"steps": 0, "gradients": 20}, "U": {}}
+    results = summary(FINAL, gradients=960, personalisation=chosen)
+    assert results["costs"]["gradients"] == {"train": 960, "personalise": 70}
+    assert summary(FINAL)["costs"]["gradients"] == {"train": None, "personalise": 0}
+
+
 def test_order_of_rows_changes_nothing() -> None:
     assert json.dumps(summary(FINAL)) == json.dumps(summary(FINAL[::-1]))
 
@@ -82,6 +89,7 @@ def test_costs_are_added_up_by_operation_and_part() -> None:
         "bytes_up": 33,
         "bytes_down": 7,
         "seconds": {"evaluate": 0.25, "train": 2.0, "train: fit": 4.0},
+        "gradients": {"train": None, "personalise": 0},
     }
     assert summary([], costs=costs)["costs"] == expected
 

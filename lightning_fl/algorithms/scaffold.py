@@ -1,0 +1,129 @@
+"""SCAFFOLD: control variates take each site's own drift out of its steps."""
+
+from collections.abc import Mapping, Sequence
+from typing import Self
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from lightning_fl.algorithms.base import Algorithm, LocalFit, check_one_optimizer
+from lightning_fl.algorithms.server import GlobalRound, ServerOptimizer
+from lightning_fl.batch_norm import BatchNormPolicy
+from lightning_fl.parameters import State
+
+CONTROL = "control of "
+"""Stands before a weight's name in that of its control variate."""
+
+
+class Scaffold(Algorithm):
+    """Stochastic controlled averaging (Karimireddy et al. 2020, arXiv 1910.06378, algorithm 1).
+
+    Site i corrects each gradient g_i(y) by the difference of two control variates, and renews its
+    own, c_i, after its K local steps:
+
+        y <- y - eta (g_i(y) - c_i + c)
+        c_i+ = (1 / K) sum_k g_i(y_k)
+        c <- c + (|S| / N) mean_{i in S} (c_i+ - c_i)
+
+    The mean of the round's own uncorrected gradients is the paper's option II,
+    c_i - c + (x - y) / (K eta), where the optimiser is plain SGD of a constant rate, and goes with
+    any other one, such as Adam, whose steps tell no gradient. A skipped step (AMP) counts in none.
+
+    The changes c_i+ - c_i travel behind the update in the same vector, through the same aggregator,
+    and c travels with the weights: nearly double bytes both ways. The mean over sites is the
+    aggregator's; the paper's is uniform, as with `weights: equal`. By samples, c tends to the sum
+    of (n_i / n) c_i, the gradient of the objective that such a mean of updates goes down.
+
+    A site whose update is lost after it has trained leaves c short of its change.
+
+    Layers that stay at the site (with `shared_rounds`, sooner or later) have no control variate and
+    train as in FedAvg. With all of them 0, as in round 1, it is FedAvg.
+
+    Args:
+        batch_norm: "average", "local" (FedBN) or "freeze".
+        personal: layers that stay at the site, by name or pattern; see `Algorithm`.
+        shared_rounds: rounds in which these layers are still averaged; see `Algorithm`.
+        server: the coordinator's optimiser for the weights, null for the plain mean (the paper's
+            global rate 1); see `Algorithm`.
+    """
+
+    def __init__(
+        self,
+        *,
+        batch_norm: BatchNormPolicy = "average",
+        personal: Sequence[str] = (),
+        shared_rounds: int = 0,
+        server: ServerOptimizer | None = None,
+    ) -> None:
+        super().__init__(
+            batch_norm=batch_norm, personal=personal, shared_rounds=shared_rounds, server=server
+        )
+        self._sums: State = {}
+        self._steps = 0
+
+    def extra_entries(self, module: nn.Module) -> dict[str, tuple[int, ...]]:
+        """A control variate for each weight that is shared to the end."""
+        return {CONTROL + name: tuple(p.shape) for name, p in self._controlled(module).items()}
+
+    def begin_round(
+        self, round_: int, received: Mapping[str, Tensor], kept: Mapping[str, Tensor]
+    ) -> Self:
+        """With no gradient summed yet."""
+        trained = super().begin_round(round_, received, kept)
+        trained._sums, trained._steps = {}, 0
+        return trained
+
+    def check_trainer(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Refuse optimisers for which a gradient would be corrected more than once."""
+        check_one_optimizer("Scaffold", trainer)
+
+    def before_optimizer_step(self, fit: LocalFit) -> None:
+        """Sum the step's own gradients, then correct them."""
+        if "controlled" not in fit.memory:
+            fit.memory["controlled"] = self._controlled(fit.module)
+        named = fit.memory["controlled"].items()
+        gradients = {name: p.grad for name, p in named if p.grad is not None}
+        if self.round is not None:  # a fit outside of a run ends in no round
+            self._sum(gradients)
+        for name, gradient in gradients.items():
+            self._correct(CONTROL + name, gradient)
+
+    def end_round(self) -> tuple[State, State]:
+        """The changes of the site's control variates, and these themselves."""
+        old = {name: value for name, value in self.kept.items() if name.startswith(CONTROL)}
+        if not self._steps:
+            return {}, old
+        new = {name: torch.zeros_like(value) for name, value in old.items()}
+        new |= {CONTROL + name: (total / self._steps).cpu() for name, total in self._sums.items()}
+        return {name: value - old.get(name, 0.0) for name, value in new.items()}, new
+
+    def apply_mean(
+        self, weights: Tensor, mean_update: Tensor, known: GlobalRound
+    ) -> tuple[Tensor, State]:
+        """Weights as in FedAvg; c moves by |S| / N of its sites' mean change."""
+        controls = known.layout.mask(known.layout.extra)
+        mean_update = torch.where(controls, known.share * mean_update, mean_update)
+        return super().apply_mean(weights, mean_update, known)
+
+    def _controlled(self, module: nn.Module) -> dict[str, nn.Parameter]:
+        local = self.local_entries(module)
+        named = module.named_parameters()
+        return {name: p for name, p in named if p.requires_grad and name not in local}
+
+    def _sum(self, gradients: Mapping[str, Tensor]) -> None:
+        if not all(bool(torch.isfinite(gradient).all()) for gradient in gradients.values()):
+            return  # AMP's scaler will skip this step
+        self._steps += 1
+        for name, gradient in gradients.items():
+            if name in self._sums:
+                self._sums[name] += gradient.detach()
+            else:
+                self._sums[name] = gradient.detach().float().clone()
+
+    def _correct(self, name: str, gradient: Tensor) -> None:
+        """Turn a gradient g into g - c_i + c, in place."""
+        if name in self.received:
+            gradient.add_(self.received[name].to(gradient))
+        if name in self.kept:
+            gradient.sub_(self.kept[name].to(gradient))

@@ -1,0 +1,118 @@
+"""What holds for every method alike."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import lightning_fl.algorithms as methods
+from lightning_fl.aggregation import CyclicCKKS
+from lightning_fl.algorithms import (
+    Algorithm,
+    Ditto,
+    FedAvg,
+    FedPer,
+    FedProx,
+    FedRep,
+    PerFedAvg,
+    Scaffold,
+    ServerAdam,
+    ServerMomentum,
+)
+from lightning_fl.errors import ConfigError
+from lightning_fl.fitting import TrainerOptions
+from lightning_fl.personalisation import Evaluation
+from tests.lightning_fl.algorithms.by_hand import toy_states
+from tests.lightning_fl.test_resume import InterruptedRunError, interrupt_at
+from tests.toy import ToyModule, toy_experiment, toy_run
+
+SHARING: list[Algorithm] = [
+    FedAvg(),
+    FedAvg(personal=["3"], batch_norm="local", shared_rounds=1),
+    FedAvg(server=ServerAdam()),
+    FedPer(personal=["3"]),
+    FedProx(0.1),
+    FedRep(1, personal=["3"]),
+    PerFedAvg(0.01, batch_norm="local"),
+    Ditto(0.1),
+    Scaffold(personal=["3"], server=ServerMomentum(momentum=0.5)),
+]
+
+
+def test_no_method_is_left_out_here() -> None:
+    known = {c for c in vars(methods).values() if isinstance(c, type) and issubclass(c, Algorithm)}
+    alone = {Algorithm, methods.Local, methods.Centralised}
+    assert {type(algorithm) for algorithm in SHARING} == known - alone
+
+
+@pytest.mark.parametrize("algorithm", SHARING, ids=lambda a: type(a).__name__)
+def test_the_ring_gives_what_plain_gives(tmp_path: Path, algorithm: Algorithm) -> None:
+    """To within the grid of 2^-24 and what two rounds of training make of it."""
+    torch.manual_seed(0)
+    settings: dict[str, Any] = {
+        "module": ToyModule(batch_norm=True, lr=0.05),
+        "evaluation": Evaluation("loss", lower_is_better=True, personal_steps=(), gallery=0),
+    }
+    plain, _ = toy_states(tmp_path / "plain", algorithm, **settings)
+    ring, _ = toy_states(tmp_path / "ring", algorithm, aggregator=CyclicCKKS(), **settings)
+    torch.testing.assert_close(ring.state().weights, plain.state().weights, rtol=0, atol=2e-5)
+
+
+class Lbfgs(ToyModule):
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.LBFGS(self.parameters())
+
+
+@pytest.mark.parametrize(
+    "algorithm", [FedProx(), FedRep(1, personal=["3"]), PerFedAvg(), Ditto(), Scaffold()]
+)
+def test_methods_that_count_steps_refuse_lbfgs_before_the_first_round(
+    tmp_path: Path, algorithm: Any
+) -> None:
+    run = toy_run(tmp_path, toy_experiment(algorithm=algorithm, module=Lbfgs()))
+    with pytest.raises(Exception, match="cannot use LBFGS") as caught:
+        run.start()
+    assert isinstance(caught.value.__cause__, ConfigError)
+
+
+def gradients(folder: Path, **settings: Any) -> Any:
+    results = toy_run(folder, toy_experiment(**settings)).start()
+    return results["costs"]["gradients"]["train"]
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "expected"),
+    [(FedAvg(), 18), (PerFedAvg(0.01), 36), (Ditto(), 36), (methods.Local(), 18)],
+)
+def test_gradients_are_steps_times_gradients_a_step_over_all_sites(
+    tmp_path: Path, algorithm: Algorithm, expected: int
+) -> None:
+    """Two rounds of three steps at three sites."""
+    assert gradients(tmp_path, algorithm=algorithm) == expected
+
+
+def test_the_pooled_site_counts_for_itself(tmp_path: Path) -> None:
+    assert gradients(tmp_path, algorithm=methods.Centralised()) == 6
+
+
+def test_gradients_of_epochs_follow_the_sites_own_batches(tmp_path: Path) -> None:
+    trainer = TrainerOptions(local_epochs=1, accelerator="cpu")
+    run = toy_run(tmp_path, toy_experiment(trainer=trainer, rounds=1))
+    batches = [len(run.make_site(s).train_loader("", 0, batches=1)) for s in run.plan.training]
+    assert run.start()["costs"]["gradients"]["train"] == sum(batches)
+
+
+def test_sites_that_hide_their_samples_say_no_gradients(tmp_path: Path) -> None:
+    ring = CyclicCKKS(weights="hidden")
+    assert gradients(tmp_path, aggregator=ring, rounds=1) is None
+
+
+def test_a_resumed_run_counts_no_gradient_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt_at(monkeypatch, "train", 3)
+    with pytest.raises(InterruptedRunError):
+        gradients(tmp_path, rounds=4)
+    monkeypatch.undo()
+    assert gradients(tmp_path, rounds=4) == 4 * 3 * 3
