@@ -144,6 +144,11 @@ class Run:
         self.callback = callback
         self.monitor = monitor
         self.plan = experiment.plan()
+        if experiment.personalisation.patients and not self.plan.unseen:
+            raise ConfigError(
+                "`personalisation.patients` is about hospitals that do not train, but there is "
+                "none in this run. Name one in `data.unseen`, or leave `patients` empty."
+            )
         seed_all(derive_seed(experiment.seed, "task"))
         self.template = experiment.task(experiment.net)
         experiment.personalisation.check(self.template)

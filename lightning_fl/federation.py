@@ -276,7 +276,12 @@ class Federation:
             site: {**answer.info["personalisation"], "round": rounds[site]}
             for site, answer in finished.items()
         }
-        results = self.recorder.write(state, final, choices)
+        curves = {
+            site: answer.info["new_hospital"]
+            for site, answer in finished.items()
+            if "new_hospital" in answer.info
+        }
+        results = self.recorder.write(state, final, choices, curves)
         missing = sorted(set(self.plan.evaluating) - set(finished))
         if missing:
             reasons = "; ".join(d["reason"] for d in state.dropped[-len(missing) :])

@@ -11,8 +11,8 @@ class MetricRow(NamedTuple):
         site: name of the hospital.
         model: "global" (as it came out of the federation), "global_bn" (BatchNorm re-estimated on
             the site's own training images), "finetuned" (after plain fine-tuning), "personal"
-            (after the site's personalisation), or "local" and "local_bn" where a site trained
-            alone.
+            (after the site's personalisation), "personal@K" (a hospital that did not train, after
+            personalising with K patients), or "local" and "local_bn" where a site trained alone.
         split: "train", "val" or "test".
         metric: e.g. "dice" or "loss".
         value: the number.

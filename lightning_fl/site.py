@@ -190,6 +190,8 @@ class Site:
             raise DataError(f"Site {self.name!r} has no training images.")
         self.store.check_split(self.data.split_by_site())
         self.data.check()
+        if unseen:
+            self.personalisation.check_patients(self.name, len(self.data.split(self.name).train))
         if sizes["train"]:
             if not unseen and self.layout.length:
                 self.aggregator.check_site(self)

@@ -9,13 +9,21 @@ from lightning_fl.aggregation.base import Answer
 from lightning_fl.fitting import evaluate
 from lightning_fl.gallery import draw_gallery
 from lightning_fl.personalisation.choice import personalise
+from lightning_fl.personalisation.new_hospital import patients_curve
 from lightning_fl.personalisation.workbench import Workbench
 
 if TYPE_CHECKING:
     from lightning_fl.site import Site
 
 Scores = dict[str, dict[str, float]]
-NOTHING = {"choice": "none", "steps": 0, "validation_gain": 0.0, "gradients": 0, "candidates": {}}
+NOTHING = {
+    "choice": "none",
+    "steps": 0,
+    "validation_gain": 0.0,
+    "gradients": 0,
+    "by": "nothing",
+    "candidates": {},
+}
 """What results.json says of a site that has nothing to personalise or to choose with."""
 
 
@@ -34,13 +42,15 @@ class FinalEvaluation:
     def __init__(self, site: "Site") -> None:
         self.site = site
         self.base = "local" if site.algorithm.trains_alone else "global"
+        self.is_new = site.name in site.data.unseen
         self.counts = {part: site.data.sample_count(part) for part in ("train", "val", "test")}
 
     def run(self, round_: int) -> Answer:
         """Evaluate and personalise from the global weights and private state of a round.
 
         Returns:
-            `scores` by model, split and metric, and `personalisation` with what the guard chose.
+            `scores` by model, split and metric, `personalisation` with what the guard chose and,
+            at a hospital that did not train, `new_hospital` where the settings ask for it.
         """
         came = self.site.module(round_)
         models = {self.base: came}
@@ -60,10 +70,15 @@ class FinalEvaluation:
         kept = models.get("personal", came)
         self.site.store.save_tensors("personal", dict(kept.state_dict()))
         self._picture(models)
-        return Answer({"scores": scores, "personalisation": summary}, {})
+        found: dict[str, Any] = {"scores": scores, "personalisation": summary}
+        if self.is_new and self.site.personalisation.patients:
+            found["new_hospital"] = patients_curve(self.site, came)
+        return Answer(found, {})
 
     def _start(self, round_: int, came: pl.LightningModule) -> pl.LightningModule:
-        """What is personalised: the site's own model where the algorithm has one."""
+        """What is personalised: the site's own model where the algorithm has trained one."""
+        if self.is_new:
+            return came
         own = self.site.personal_module(round_)
         mine, shared = own.state_dict(), came.state_dict()
         return came if all(torch.equal(mine[name], shared[name]) for name in shared) else own

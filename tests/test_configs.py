@@ -33,7 +33,7 @@ def run(config: Path, tmp_path: Path, *arguments: str, extra: Sequence[str] = ()
         [
             *("--config", str(config), *arguments, "--output", str(tmp_path / "run")),
             *(*LIMITS, *tiny_data(config, tmp_path / "cache")),
-            *(*ONE_STEP, "--evaluation.gallery", "1", *extra),
+            *("--evaluation.gallery", "1", *extra),
         ]
     )
     assert status == 0
@@ -49,7 +49,7 @@ def _in_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
 def test_config_runs(config: Path, tmp_path: Path) -> None:
-    run(config, tmp_path)
+    run(config, tmp_path, *ONE_STEP)
 
 
 NETS = {
@@ -81,8 +81,25 @@ def shared_rounds(override: Path) -> int:
     return int(algorithm.get("init_args", {}).get("shared_rounds", 0))
 
 
+def small(override: Path, tmp_path: Path) -> list[str]:
+    """Arguments that name an override, with candidates of its own made quick."""
+    settings = yaml.safe_load(override.read_text())
+    candidates = settings.get("personalisation", {}).get("candidates")
+    if candidates is None:
+        return ["--config", str(override), *ONE_STEP]
+    for candidate in candidates:
+        if "steps" in candidate.get("init_args", {}):
+            several = candidate["class_path"].endswith("FineTune")
+            candidate["init_args"]["steps"] = [1, 2] if several else 1
+    quick = tmp_path / override.name
+    quick.write_text(yaml.safe_dump(settings))
+    return ["--config", str(quick)]
+
+
 @pytest.mark.parametrize("override", OVERRIDES, ids=lambda path: path.stem)
 def test_override_runs_on_quickstart(override: Path, tmp_path: Path) -> None:
     rounds = ["--rounds", str(shared_rounds(override) + 1)]
-    run(ROOT / "configs" / "quickstart.yaml", tmp_path, "--config", str(override), extra=rounds)
+    one = ["--personalisation.patients", "[1]"] if override.stem == "new_hospital" else []
+    extra = [*rounds, *one]
+    run(ROOT / "configs" / "quickstart.yaml", tmp_path, *small(override, tmp_path), extra=extra)
     assert (tmp_path / "run" / "wandb").exists() == (override.stem == "wandb")

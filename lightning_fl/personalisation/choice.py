@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 from lightning_fl.fitting import evaluate
 from lightning_fl.parameters import is_finite
 from lightning_fl.personalisation.candidate import Variant
-from lightning_fl.personalisation.guard import choose
+from lightning_fl.personalisation.guard import choose, patient_mean
 from lightning_fl.personalisation.workbench import Workbench
 
 if TYPE_CHECKING:
@@ -23,12 +23,14 @@ class Choice:
     Attributes:
         variant: the one it uses.
         scores: on the data that the choice was made by, of every variant.
+        by: "validation" or "cross-validation".
         gradients: forward-backward passes that personalising took.
         finetuned: the model after plain fine-tuning of all weights, unguarded, or None.
     """
 
     variant: Variant
     scores: dict[str, float]
+    by: str
     gradients: int
     finetuned: pl.LightningModule | None
 
@@ -41,6 +43,7 @@ class Choice:
             "steps": chosen.steps,
             "validation_gain": self.scores[chosen.name] - next(iter(self.scores.values())),
             "gradients": self.gradients,
+            "by": self.by,
             "candidates": self.scores,
         }
 
@@ -57,22 +60,68 @@ def references(came: pl.LightningModule, own: pl.LightningModule) -> list[Varian
 
 
 def personalise(site: "Site", came: pl.LightningModule, own: pl.LightningModule) -> Choice:
-    """Make a site's variants of a model and choose one by the site's validation data.
+    """Make a site's variants of a model and choose one by data that they were not fitted to.
 
     Args:
         site: whose data are used.
         came: the model as it came out of the federation.
         own: what personalisation starts from, see `references`.
     """
-    split = site.data.split(site.name)
-    bench = Workbench(site, own, split.train)
-    variants = [*references(came, own), *site.personalisation.variants(bench)]
-    scores = {v.name: score(site, v.module, split.val) for v in variants}
-    without = [v.name for v in variants if v.is_reference]
-    name = choose(scores, without, site.personalisation.margin, site.evaluation)
+    split, settings = site.data.split(site.name), site.personalisation
+    few = len(split.val) < settings.few and len(split.train) > 1
+    folds = split_folds(split.train, settings.folds) if few else []
+    return choose_by(site, references(came, own), split.train, split.val, folds)
+
+
+def choose_by(
+    site: "Site",
+    without: Sequence[Variant],
+    train: Sequence[str],
+    val: Sequence[str],
+    folds: Sequence[Sequence[str]],
+) -> Choice:
+    """Personalise on some patients and choose by validation patients, folds, or both.
+
+    In cross-validation each fold of the training patients is scored by variants fitted to the
+    others, from the same start; the validation patients, as one more fold, by the variants fitted
+    to all. The metric pools the pixels of one fold, not of several, for each has its own model;
+    so what is compared is the mean over the folds, weighted by patients. The site uses the
+    variant fitted to all. The start has seen the held-out patients in the federation, if the site
+    trained: the start's own score is flattered, and the guard then errs towards keeping it.
+
+    Args:
+        site: whose data are used.
+        without: the models it has without personalising; the last is the start.
+        train: patients that may be fitted to.
+        val: patients to validate on.
+        folds: parts of `train`; none for plain validation.
+    """
+    bench = Workbench(site, without[-1].module, train)
+    variants = [*without, *site.personalisation.variants(bench)]
+    parts = [(len(val), _scores(site, variants, val))] if val else []
+    gradients = bench.gradients
+    for fold in folds:
+        others = Workbench(site, bench.start, [p for p in train if p not in fold])
+        fitted = [*without, *site.personalisation.variants(others)]
+        parts.append((len(fold), _scores(site, fitted, fold)))
+        gradients += others.gradients
+    scores = {v.name: patient_mean([(n, found[v.name]) for n, found in parts]) for v in variants}
+    names = [v.name for v in variants if v.is_reference]
+    name = choose(scores, names, site.personalisation.margin, site.evaluation)
     [chosen] = [v for v in variants if v.name == name]
     finetuned = bench.finetuned[max(bench.finetuned)] if bench.finetuned else None
-    return Choice(chosen, scores, bench.gradients, finetuned)
+    by = "cross-validation" if folds else "validation"
+    return Choice(chosen, scores, by, gradients, finetuned)
+
+
+def split_folds(patients: Sequence[str], folds: int) -> list[tuple[str, ...]]:
+    """Cut patients, shuffled as they are, into parts whose sizes differ by one at most."""
+    count = min(folds, len(patients))
+    return [tuple(patients[i::count]) for i in range(count)]
+
+
+def _scores(site: "Site", variants: Sequence[Variant], patients: Sequence[str]) -> dict[str, float]:
+    return {variant.name: score(site, variant.module, patients) for variant in variants}
 
 
 def score(site: "Site", module: pl.LightningModule, patients: Sequence[str]) -> float:

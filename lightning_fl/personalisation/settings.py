@@ -21,10 +21,18 @@ class Personalisation:
             it is the only one. null is one FineTune with its default settings.
         margin: how much better on validation than the model as it came a candidate must be, in
             units of `evaluation.metric` (0.01 is a Dice point of a hundred).
+        few: a site with fewer validation patients than this chooses by cross-validation inside
+            its training patients, which costs a personalisation for each fold; 0 for never.
+        folds: of that cross-validation, at most one for each patient.
+        patients: numbers of patients with which a hospital in `data.unseen` is also personalised
+            and tested, e.g. [1, 2, 4], to see how many a new hospital needs.
     """
 
     candidates: Sequence[Candidate] | None = None
     margin: float = 0.0
+    few: int = 0
+    folds: int = 4
+    patients: Sequence[int] = ()
 
     def check(self, module: pl.LightningModule) -> None:
         """Refuse what cannot work.
@@ -39,6 +47,40 @@ class Personalisation:
             raise ConfigError(
                 f"Expected `personalisation.margin` to be 0 or more, but got {self.margin}."
             )
+        if self.few < 0:
+            raise ConfigError(
+                f"Expected `personalisation.few` to be 0 or more, but got {self.few}."
+            )
+        if self.folds < 2:
+            raise ConfigError(
+                f"Expected `personalisation.folds` to be at least 2, but got {self.folds}. To do "
+                "without cross-validation set `few` to 0."
+            )
+        if any(count < 1 for count in self.patients):
+            raise ConfigError(
+                "Expected `personalisation.patients` to be numbers from 1 on, but got "
+                f"{list(self.patients)}. The model as it came is tested in any case."
+            )
+        self._check_candidates(module)
+
+    def check_patients(self, site: str, training: int) -> None:
+        """Refuse more patients than a new hospital has.
+
+        Args:
+            site: its name.
+            training: number of its training patients.
+
+        Raises:
+            ConfigError: names both numbers.
+        """
+        largest = max(self.patients, default=0)
+        if largest > training:
+            raise ConfigError(
+                f"`personalisation.patients` asks for {largest} patients, but {site!r} has "
+                f"{training} beside those for validation and test. Ask for fewer."
+            )
+
+    def _check_candidates(self, module: pl.LightningModule) -> None:
         before: list[Candidate] = []
         for candidate in self.chosen():
             if candidate.label in {other.label for other in before}:

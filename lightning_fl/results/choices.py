@@ -10,7 +10,7 @@ from lightning_fl.results.run_folder import RunFolder
 from lightning_fl.results.scores import number
 
 Choices = Mapping[str, Mapping[str, Any]]
-HEADER = ("site", "choice", "steps", "validation gain", "gradients", "from round")
+HEADER = ("site", "choice", "steps", "validation gain", "gradients", "chosen by", "from round")
 
 
 def choices(run: RunFolder) -> str:
@@ -31,7 +31,7 @@ def choices(run: RunFolder) -> str:
 
 def _chosen(site: str, choice: Mapping[str, Any], metric: str) -> list[str]:
     gain = gain_text(number(choice["validation_gain"]), metric)
-    counts = [str(choice[key]) for key in ("gradients", "round")]
+    counts = [str(choice[key]) for key in ("gradients", "by", "round")]
     return [site, choice["choice"], str(choice["steps"]), gain, *counts]
 
 
@@ -45,7 +45,8 @@ def _candidates(found: Choices, metric: str) -> str:
     ]
     caption = (
         f"Validation {metric_name(metric)}{' in percent' if unit(metric) else ''} of every"
-        " candidate at every site; what the site uses in bold."
+        " candidate at every site; what the site uses in bold. Chosen by cross-validation, it is"
+        " the mean over folds of training patients and the validation patients, by patients."
     )
     return page.table(["candidate", *found], rows, caption)
 

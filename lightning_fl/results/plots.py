@@ -119,6 +119,35 @@ def bars_svg(table: ScoreTable) -> str:
         return _svg(figure, "bars")
 
 
+def patients_svg(curves: Mapping[str, Mapping[int, float]], *, metric: str) -> str:
+    """Draw test scores by the number of patients that a new hospital personalised with.
+
+    Args:
+        curves: for each hospital its score by number of patients; 0 is the model as it came.
+        metric: name of the score, for the axis.
+
+    Returns:
+        An `<svg>` element.
+    """
+    with mpl.rc_context(_STYLE):
+        figure, axes = _canvas(height=3.2)
+        scale = 100 if unit(metric) else 1
+        for number, (site, curve) in enumerate(curves.items()):
+            axes.plot(
+                list(curve),
+                [scale * value for value in curve.values()],
+                label=site.replace("$", r"\$"),
+                color=SITE_COLOURS[number % len(SITE_COLOURS)],
+                marker="o",
+            )
+        axes.set_xlabel("patients of the hospital used to personalise")
+        axes.set_ylabel(f"test {metric_name(metric)}{', %' if unit(metric) else ''}")
+        _from_zero(axes, metric)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+        return _svg(figure, "patients")
+
+
 def _from_zero(axes: Axes, metric: str) -> None:
     """Let percent begin at 0, also where all of them are 0."""
     if unit(metric):

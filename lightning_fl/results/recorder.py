@@ -9,6 +9,7 @@ from pytorch_lightning.loggers import Logger
 
 from lightning_fl.checkpoint import RunState
 from lightning_fl.records import CostRow, MetricRow, TranscriptRow
+from lightning_fl.results.new_hospital import Curves, new_hospital_rows
 from lightning_fl.results.summary import package_versions, summarise, write_results
 from lightning_fl.results.tables import (
     read_costs,
@@ -84,6 +85,7 @@ class Recorder:
         state: RunState,
         final: Sequence[MetricRow],
         personalisation: Mapping[str, Mapping[str, Any]],
+        new_hospital: Curves | None = None,
     ) -> dict[str, Any]:
         """Write the files, each in one step.
 
@@ -91,20 +93,24 @@ class Recorder:
             state: of the coordinator.
             final: the rows that results.json is made of.
             personalisation: what each site chose.
+            new_hospital: test metrics of sites that did not train, by number of patients.
 
         Returns:
             What results.json holds.
         """
+        new = new_hospital or {}
+        rounds = {site: int(choice["round"]) for site, choice in personalisation.items()}
+        self.add(new_hospital_rows(new, rounds))
         write_metrics(self.folder / "metrics.csv", self.metrics)
         write_costs(self.folder / "costs.csv", self.costs)
         write_transcript(self.folder / "transcript.csv", self.messages)
-        rounds = set(state.best.values())
-        results = summarise(
+        best = set(state.best.values())
+        results: dict[str, Any] = summarise(
             final=final,
             training_sites=self.training_sites,
             unseen=self.unseen,
             rounds=state.round,
-            best_round=rounds.pop() if len(rounds) == 1 else None,
+            best_round=best.pop() if len(best) == 1 else None,
             costs=self.costs,
             aggregator={**self.aggregator, "rounds": state.aggregations},
             personalisation=personalisation,
@@ -112,6 +118,7 @@ class Recorder:
             gradients=state.gradients,
             versions=self.versions,
         )
+        results["new_hospital"] = {site: dict(curve) for site, curve in sorted(new.items())}
         write_results(self.folder / "results.json", results)
         return results
 

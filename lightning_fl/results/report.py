@@ -14,6 +14,7 @@ from lightning_fl.results.colours import MODEL_COLOURS, TRUTH
 from lightning_fl.results.costs import costs
 from lightning_fl.results.formats import score_text
 from lightning_fl.results.gallery import Slice, data_uri, read_slices
+from lightning_fl.results.new_hospital import new_hospital
 from lightning_fl.results.run_folder import RunFolder, read_run
 from lightning_fl.results.scores import MODELS
 from lightning_fl.results.secure import secure_aggregation
@@ -45,6 +46,7 @@ def write_report(run: Path) -> Path:
         sections.training(record),
         gallery(record),
         choices(record),
+        new_hospital(record),
         costs(record),
         secure_aggregation(record),
         sections.reproduction(record),

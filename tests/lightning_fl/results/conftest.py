@@ -179,6 +179,7 @@ def write_run(
                 "steps": 10 * number,
                 "validation_gain": 0.02 * number,
                 "gradients": 40,
+                "by": "validation",
                 "candidates": {"none": 0.5, "finetune@10": 0.52, "finetune@20": math.nan},
                 "round": best_round,
             }
@@ -196,6 +197,10 @@ def write_run(
         else [],
         versions=package_versions(),
     )
+    results["new_hospital"] = {
+        site: {k: {"dice": value} for k, value in (("0", 0.4), ("1", 0.5), ("4", 0.58))}
+        for site in unseen
+    }
     (folder / "config.yaml").write_text(
         CONFIG.format(rounds=rounds, aggregator=aggregator), encoding="utf-8"
     )

@@ -55,6 +55,7 @@ def test_page_has_every_section(make_run: Callable[..., Path]) -> None:
         "Training",
         "Test slices",
         "Choices of each site",
+        "A new hospital",
         "Costs",
         "Secure aggregation",
         "To run this again",
