@@ -15,12 +15,16 @@ class Evaluation:
         lower_is_better: whether the metric is a loss.
         every: evaluate the global model after every so many rounds (and after the last).
         gallery: test images of each site to show in the report, 0 for none.
+        test_candidates: test every candidate of personalisation too, under its own name, beside
+            the one that was chosen; for studies, so that one federation serves many rows. The
+            choice does not see these scores.
     """
 
     metric: str = "dice"
     lower_is_better: bool = False
     every: int = 1
     gallery: int = 4
+    test_candidates: bool = False
 
     def check(self) -> None:
         """Refuse values that cannot work.

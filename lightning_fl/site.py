@@ -165,6 +165,22 @@ class Site:
         module.load_state_dict(state | private, strict=False)
         return module
 
+    def averaged_module(self, round_: int) -> pl.LightningModule | None:
+        """The model with the sites' mean of layers that have stayed here since some round.
+
+        Returns:
+            None where there are no such layers: then it is `module`.
+
+        Raises:
+            ValueError: the weights that are here belong to another round.
+        """
+        private, _ = self.store.private(round_)
+        if private.keys().isdisjoint(self.layout.late):
+            return None
+        module = self.module(round_)
+        module.load_state_dict(from_vector(self.store.weights(round_), self.layout), strict=False)
+        return module
+
     def personal_module(self, round_: int) -> pl.LightningModule:
         """The model that personalisation starts from: the site's second one where it has one.
 

@@ -59,11 +59,14 @@ class FinalEvaluation:
             bench = Workbench(self.site, came, self.site.data.split(self.site.name).train)
             models[f"{self.base}_bn"] = bench.with_own_batch_norm(came)
         if self.counts["train"] and self.counts["val"]:
-            choice = personalise(self.site, came, self._start(round_, came))
+            averaged = None if self.is_new else self.site.averaged_module(round_)
+            choice = personalise(self.site, came, self._start(round_, came), averaged)
             summary = choice.summary()
             if choice.finetuned is not None:
                 models["finetuned"] = choice.finetuned
             models["personal"] = choice.variant.module
+            if self.site.evaluation.test_candidates:
+                models |= {v.name: v.module for v in choice.variants if v.name != "none"}
         distinct = {id(model): model for model in models.values()}  # each model is tested once
         by_model = {key: self._score(model) for key, model in distinct.items()}
         scores = {name: by_model[id(model)] for name, model in models.items()}

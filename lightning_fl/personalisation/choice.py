@@ -22,6 +22,7 @@ class Choice:
 
     Attributes:
         variant: the one it uses.
+        variants: all there were.
         scores: on the data that the choice was made by, of every variant.
         by: "validation" or "cross-validation".
         gradients: forward-backward passes that personalising took.
@@ -29,6 +30,7 @@ class Choice:
     """
 
     variant: Variant
+    variants: Sequence[Variant]
     scores: dict[str, float]
     by: str
     gradients: int
@@ -48,33 +50,51 @@ class Choice:
         }
 
 
-def references(came: pl.LightningModule, own: pl.LightningModule) -> list[Variant]:
+def references(
+    came: pl.LightningModule,
+    own: pl.LightningModule,
+    averaged: pl.LightningModule | None = None,
+) -> list[Variant]:
     """The models that a site has without personalising.
 
     Args:
         came: the model as it came out of the federation.
         own: what personalisation starts from; the same object where that is the model as it came.
+        averaged: the model whose layers all are means over the sites, where `came` has some of
+            the site's own; see `Site.averaged_module`.
     """
     found = [Variant("none", came, is_reference=True)]
-    return found if own is came else [*found, Variant("own", own, is_reference=True)]
+    if averaged is not None:
+        found.append(Variant("averaged", averaged, is_reference=True))
+    if own is not came:
+        found.append(Variant("own", own, is_reference=True))
+    return found
 
 
-def personalise(site: "Site", came: pl.LightningModule, own: pl.LightningModule) -> Choice:
+def personalise(
+    site: "Site",
+    came: pl.LightningModule,
+    own: pl.LightningModule,
+    averaged: pl.LightningModule | None = None,
+) -> Choice:
     """Make a site's variants of a model and choose one by data that they were not fitted to.
 
     Args:
         site: whose data are used.
         came: the model as it came out of the federation.
         own: what personalisation starts from, see `references`.
+        averaged: see `references`.
     """
     split, settings = site.data.split(site.name), site.personalisation
     few = len(split.val) < settings.few and len(split.train) > 1
     folds = split_folds(split.train, settings.folds) if few else []
-    return choose_by(site, references(came, own), split.train, split.val, folds)
+    without = references(came, own, averaged)
+    return choose_by(site, own, without, split.train, split.val, folds)
 
 
 def choose_by(
     site: "Site",
+    start: pl.LightningModule,
     without: Sequence[Variant],
     train: Sequence[str],
     val: Sequence[str],
@@ -91,12 +111,13 @@ def choose_by(
 
     Args:
         site: whose data are used.
-        without: the models it has without personalising; the last is the start.
+        start: what is personalised.
+        without: the models it has without personalising.
         train: patients that may be fitted to.
         val: patients to validate on.
         folds: parts of `train`; none for plain validation.
     """
-    bench = Workbench(site, without[-1].module, train)
+    bench = Workbench(site, start, train)
     variants = [*without, *site.personalisation.variants(bench)]
     parts = [(len(val), _scores(site, variants, val))] if val else []
     gradients = bench.gradients
@@ -111,7 +132,7 @@ def choose_by(
     [chosen] = [v for v in variants if v.name == name]
     finetuned = bench.finetuned[max(bench.finetuned)] if bench.finetuned else None
     by = "cross-validation" if folds else "validation"
-    return Choice(chosen, scores, by, gradients, finetuned)
+    return Choice(chosen, variants, scores, by, gradients, finetuned)
 
 
 def split_folds(patients: Sequence[str], folds: int) -> list[tuple[str, ...]]:

@@ -49,15 +49,7 @@ class Ensemble(Candidate):
                 "Ensemble's kind `path` averages the snapshots of a fine-tuning, but that before "
                 f"it has one, after {path.steps[0]} steps. Give it more `steps`, or use `pair`."
             )
-        task = type(module).__name__
-        if not isinstance(getattr(module, "net", None), nn.Module):
-            raise ConfigError(f"Ensemble needs the task's network as `net`, which {task} has not.")
-        if not callable(getattr(module, "output_maps", None)):
-            raise ConfigError(
-                f"Ensemble averages probabilities, but {task} does not say how its outputs become "
-                "some: it has no method `output_maps()` giving that function and its inverse. Add "
-                "it, or leave Ensemble out."
-            )
+        check_averages("Ensemble", module)
 
     def variants(self, bench: Workbench, found: Sequence[Variant]) -> list[Variant]:
         """One variant for each kind."""
@@ -96,6 +88,23 @@ class MeanNet(nn.Module):
             probabilities = self.to_probabilities(member(*inputs))
             mean = probabilities if number == 1 else mean + (probabilities - mean) / number
         return self.to_outputs(mean)
+
+
+def check_averages(candidate: str, module: pl.LightningModule) -> None:
+    """Refuse a task whose outputs cannot be averaged.
+
+    Raises:
+        ConfigError: it has no `net`, or does not say how outputs become probabilities.
+    """
+    task = type(module).__name__
+    if not isinstance(getattr(module, "net", None), nn.Module):
+        raise ConfigError(f"{candidate} needs the task's network as `net`, which {task} has not.")
+    if not callable(getattr(module, "output_maps", None)):
+        raise ConfigError(
+            f"{candidate} averages probabilities, but {task} does not say how its outputs become "
+            "some: it has no method `output_maps()` giving that function and its inverse. Add "
+            f"it, or leave {candidate} out."
+        )
 
 
 def average_outputs(modules: Sequence[pl.LightningModule]) -> pl.LightningModule:

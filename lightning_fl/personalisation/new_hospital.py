@@ -41,4 +41,4 @@ def personalised_on(site: "Site", came: pl.LightningModule, count: int) -> pl.Li
     if count == 1:
         return Workbench(site, came, patients).with_own_batch_norm(came)
     folds = split_folds(patients, site.personalisation.folds)
-    return choose_by(site, references(came, came), patients, (), folds).variant.module
+    return choose_by(site, came, references(came, came), patients, (), folds).variant.module

@@ -28,7 +28,8 @@ class Method:
 
     Args:
         run: the run that it takes its scores from.
-        model: which of the run's models, e.g. "global", "global_bn" or "personal".
+        model: which of the run's models, e.g. "global", "global_bn" or "personal"; with
+            `evaluation.test_candidates` also a candidate of personalisation, e.g. "finetune@50".
     """
 
     run: str
@@ -75,7 +76,8 @@ class Study:
                 raise ConfigError(f"Expected `{name}` to name at least one, but it is empty.")
         for name, method in self.methods.items():
             known(f"methods.{name}.run", [method.run], self.runs)
-            known(f"methods.{name}.model", [method.model], MODELS)
+            if "@" not in method.model:  # else a candidate of personalisation, e.g. finetune@50
+                known(f"methods.{name}.model", [method.model], MODELS)
         known("reference", [self.reference], self.methods)
         known("floor", self.floor, self.methods)
         check_seeds(self.seeds)

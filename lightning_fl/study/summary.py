@@ -14,6 +14,8 @@ BySeed = dict[int, float]
 """Seed -> value."""
 COLLAPSE = 0.5
 """A site's score below this share of a floor's has collapsed."""
+BEFORE = ("global", "global_bn", "local", "local_bn", "mirror@0")
+"""Models that no gradient of personalisation went into."""
 UNEQUAL = 1.1
 """Methods whose gradients differ by more than this factor are not compared on equal terms."""
 
@@ -121,7 +123,7 @@ def _summarise(
     means, worst = own.get("mean", {}), own.get("worst", {})
     floors = [methods[floor] for floor in study.floor if floor != name]
     collapses, compared = count_collapses(own, floors, study.metric)
-    personalised = study.methods[name].model.startswith("personal")
+    personalised = study.methods[name].model not in BEFORE
     return MethodSummary(
         name=name,
         mean=mean(list(means.values())),
