@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from lightning_fl.errors import ConfigError
-from lightning_fl.personalisation import Candidate, Ensemble, FineTune, Interpolate
+from lightning_fl.personalisation import Candidate, Ensemble, FineTune, Interpolate, Personalisation
 from lightning_fl.personalisation.ensemble import average_outputs
 from models import Segmentation
 from tests.lightning_fl.personalisation.benches import assert_same, toy_bench, toy_module
-from tests.toy import ToyModule
+from tests.toy import ToyModule, toy_experiment, toy_run
 
 
 class Averageable(ToyModule):
@@ -72,6 +72,23 @@ def test_pair_and_path_name_their_members_and_leave_them_as_they_were(tmp_path: 
     halves = (start.net(x) + outputs[-1]) / 2
     torch.testing.assert_close(pair.module.net(x), halves)  # type: ignore[operator]
     assert bench.gradients == 3
+
+
+def test_a_site_that_uses_an_ensemble_keeps_all_of_it_and_results_say_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = "ensemble@pair"
+    monkeypatch.setattr("lightning_fl.personalisation.choice.choose", lambda *_: chosen)
+    settings = Personalisation([FineTune([2], 0.05), Ensemble(["pair"])])
+    run = toy_run(tmp_path, toy_experiment(module=Averageable(), personalisation=settings))
+    choice = run.start()["personalisation"]["B"]
+    assert choice["choice"] == chosen
+    assert choice["members"] == ["none", "finetune@2"]
+    kept = safetensors.torch.load_file(tmp_path / "models" / "B.safetensors")
+    shared = safetensors.torch.load_file(tmp_path / "models" / "global.safetensors")
+    assert torch.equal(kept["net.members.0.0.weight"], shared["net.0.weight"])
+    assert not torch.equal(kept["net.members.1.0.weight"], shared["net.0.weight"])
+    assert "B: none and finetune@2" in (tmp_path / "report.html").read_text()
 
 
 def test_builds_on_the_last_fine_tuning_before_it(tmp_path: Path) -> None:
