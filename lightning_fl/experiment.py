@@ -144,14 +144,14 @@ class Run:
         self.callback = callback
         self.monitor = monitor
         self.plan = experiment.plan()
+        seed_all(derive_seed(experiment.seed, "task"))
+        self.template = experiment.task(experiment.net)
+        experiment.personalisation.check(self.template)
         if experiment.personalisation.patients and not self.plan.unseen:
             raise ConfigError(
                 "`personalisation.patients` is about hospitals that do not train, but there is "
                 "none in this run. Name one in `data.unseen`, or leave `patients` empty."
             )
-        seed_all(derive_seed(experiment.seed, "task"))
-        self.template = experiment.task(experiment.net)
-        experiment.personalisation.check(self.template)
         self.layout: Layout = experiment.algorithm.layout(self.template)
         self.run_id = secrets.token_hex(8)
         if self.layout.length:

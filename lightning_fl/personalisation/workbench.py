@@ -15,6 +15,16 @@ if TYPE_CHECKING:
     from lightning_fl.site import Site
 
 
+class _CountGradients(pl.Callback):
+    """Counts backward passes, of which an optimiser step may take several."""
+
+    def __init__(self) -> None:
+        self.gradients = 0
+
+    def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.gradients += 1
+
+
 class Workbench:
     """Fits models on some training patients of a site and counts the gradients.
 
@@ -62,9 +72,10 @@ class Workbench:
         loader = site.data.train_loader(
             seed=derive_seed(site.seed, site.name, 0, purpose), patients=self.patients
         )
-        trainer = site.trainer.for_steps(steps)
-        fit(module, loader, [site.callback(plain), *callbacks], trainer, Progress())
-        self.gradients += steps * site.trainer.accumulate_grad_batches
+        count = _CountGradients()
+        used = [site.callback(plain), *callbacks, count]
+        fit(module, loader, used, site.trainer.for_steps(steps), Progress())
+        self.gradients += count.gradients
 
     def with_own_batch_norm(self, module: pl.LightningModule) -> pl.LightningModule:
         """A copy with BatchNorm re-estimated on the patients; the module itself without any."""

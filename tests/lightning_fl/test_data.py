@@ -48,6 +48,25 @@ def test_unseen_hospitals_do_not_train_and_are_not_pooled() -> None:
     assert pooled.sample_count("train") == sum(counts)
 
 
+def test_loaders_of_some_patients_hold_theirs_and_no_others() -> None:
+    data = ToyHospitals({"A": 9}).for_site("A", 0)
+    first, *others = data.split("A").train
+    alone = torch.cat([x for x, _ in data.patient_loader([first])])
+    rest = torch.cat([x for x, _ in data.patient_loader(others)])
+    everyone = torch.cat([x for x, _ in data.loader("train")])
+    assert torch.equal(torch.cat([alone, rest]), everyone)
+    loader = data.train_loader(seed=1, patients=[first])
+    drawn = torch.cat([x for x, _ in loader])
+    assert torch.equal(drawn.sort(0).values, alone.sort(0).values)
+
+
+def test_all_training_patients_by_name_are_the_same_batches() -> None:
+    data = ToyHospitals().for_site("A", 0)
+    named = data.train_loader(seed=5, patients=data.split("A").train)
+    for (x, _), (again, _) in zip(data.train_loader(seed=5), named, strict=True):
+        assert torch.equal(x, again)
+
+
 def test_batches_depend_on_their_seed_alone() -> None:
     data = ToyHospitals().for_site("A", 0)
     order = [torch.cat([x for x, _ in data.train_loader(seed=s)]) for s in (5, 5, 6)]

@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from lightning_fl.results.plots import bars_svg, curves_svg, mean_curve
+from lightning_fl.results.plots import bars_svg, curves_svg, mean_curve, patients_svg
 from lightning_fl.results.scores import ScoreRow, ScoreTable
 
 
@@ -24,6 +24,12 @@ def test_curves_name_few_sites_and_count_many() -> None:
 def test_mean_curve_is_over_the_sites_with_a_score() -> None:
     curves = {"A": {1: 0.2, 2: math.nan, 3: math.nan}, "B": {1: 0.4, 2: 0.6}}
     assert mean_curve(curves) == {1: pytest.approx(0.3), 2: 0.6}
+
+
+def test_patients_curve_names_every_hospital() -> None:
+    svg = patients_svg({"E": {0: 0.2, 4: 0.5}, "a $^1": {0: 0.1, 1: math.nan}}, metric="dice")
+    assert {"E", "a $^1", "test Dice, %"} <= set(texts(svg))
+    assert "patients of the hospital used to personalise" in texts(svg)
 
 
 @pytest.mark.parametrize("sites", [2, 64])
