@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,11 @@ class RunState:
     aggregations: list[dict[str, Any]] = field(default_factory=list)
     gradients: int | None = 0
     rows: tuple[int, int, int] = (0, 0, 0)
+
+    def count_gradients(self, told: Sequence[Any]) -> None:
+        """Add what each site says of its round; once one says nothing the sum is not known."""
+        known = self.gradients is not None and all(type(count) is int for count in told)
+        self.gradients = (self.gradients or 0) + sum(told) if known else None
 
 
 class Checkpoints:

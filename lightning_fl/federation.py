@@ -1,7 +1,7 @@
 """The round loop: train, aggregate, broadcast, evaluate, save; then personalise and test once."""
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -153,7 +153,7 @@ class Federation:
         message = self.channel.message(round_, info={"keep": keep})
         answers = self.channel.ask("train", dict.fromkeys(chosen, message))
         trained = self._survivors(state, answers, "train")
-        state.gradients = _added(state.gradients, [a.info for a in trained.values()])
+        state.count_gradients([answer.info.get("gradients") for answer in trained.values()])
         return {site: int(answer.info.get("samples", 0)) for site, answer in trained.items()}
 
     def _aggregate(self, state: RunState, samples: Mapping[str, int]) -> tuple[Tensor, float]:
@@ -306,11 +306,3 @@ class Federation:
             state.dropped.append(entry)
             self.monitor.on_site_lost(round_=round_, site=site, reason=answer.detail)
         return kept
-
-
-def _added(before: int | None, told: Sequence[Mapping[str, Any]]) -> int | None:
-    """The gradients so far and those of a round; None once a site has not said how many."""
-    counts = [info.get("gradients") for info in told]
-    if before is None or not all(type(count) is int for count in counts):
-        return None
-    return before + sum(int(count or 0) for count in counts)

@@ -12,21 +12,20 @@ from torch.utils.data import DataLoader
 from lightning_fl.aggregation.base import Aggregator, Answer, SiteOperation
 from lightning_fl.algorithms import Algorithm
 from lightning_fl.data import POOLED, FederatedDataModule
-from lightning_fl.errors import ConfigError, DataError, NonFiniteError
+from lightning_fl.errors import ConfigError, DataError
 from lightning_fl.evaluation import Evaluation
-from lightning_fl.fitting import Progress, TrainerOptions, evaluate, fit
+from lightning_fl.fitting import TrainerOptions, evaluate
 from lightning_fl.messages import Message, MessageError
 from lightning_fl.parameters import (
     State,
     from_vector,
-    is_finite,
-    private_entries,
     to_vector,
 )
 from lightning_fl.personalisation import Personalisation
 from lightning_fl.rehearsal import rehearse
 from lightning_fl.seeds import derive_seed, seed_all
 from lightning_fl.site_final import FinalEvaluation
+from lightning_fl.site_round import LocalRound
 from lightning_fl.site_store import SECOND, SiteStore
 
 CallbackFactory = Callable[[Algorithm], pl.Callback]
@@ -250,63 +249,8 @@ class Site:
         return Answer({}, {})
 
     def _train(self, message: Message) -> Answer:
-        """Train one round from the global weights; the update stays here."""
-        round_ = message.round
-        self.store.forget([round_ - 1, *message.info.get("keep", [])])
-        received = from_vector(self.store.weights(round_ - 1), self.layout)
-        module = self.module(round_ - 1)
-        before = self._before(module, received)
-        kept, progress = self.store.private(round_ - 1)
-        algorithm = self.algorithm.begin_round(round_, received, kept)
-        after = self._fit(module, algorithm, "train", progress)
-        if algorithm.second is not None:
-            self._train_second(algorithm.second.begin_round(round_, received, {}), round_)
-        extra, keeps = algorithm.end_round()
-        state = module.state_dict()
-        private = private_entries(state, self.layout, late=algorithm.layers_stay(round_))
-        self.store.save_private(round_, private | keeps, after)
-        self.store.save_update(round_, to_vector(state | extra, self.layout) - before)
-        if self.aggregator.hides_samples:  # with `local_epochs`, steps tell how many there are
-            return Answer({}, {})
-        steps = after.steps - progress.steps
-        gradients = steps * algorithm.gradients_per_step
-        return Answer({"samples": self.samples(), "gradients": gradients}, {})
-
-    def _train_second(self, algorithm: Algorithm, round_: int) -> None:
-        """Train the site's own second model on from where it stands."""
-        module = self.personal_module(round_ - 1)
-        _, progress = self.store.private(round_ - 1, model=SECOND)
-        after = self._fit(module, algorithm, "train second", progress)
-        self.store.save_private(round_, dict(module.state_dict()), after, model=SECOND)
-
-    def _fit(
-        self, module: pl.LightningModule, algorithm: Algorithm, purpose: str, progress: Progress
-    ) -> Progress:
-        """Train a model for a round, in place.
-
-        Raises:
-            NonFiniteError: it has diverged.
-        """
-        round_ = algorithm.round or 0
-        seed_all(derive_seed(self.seed, self.name, round_, purpose))
-        loader = self.train_loader(purpose, round_, batches=algorithm.batches_per_step)
-        callbacks = [self.callback(algorithm), *copy.deepcopy(list(self.callbacks))]
-        after, logged = fit(module, loader, callbacks, self.trainer, progress)
-        if not is_finite(module.state_dict()):
-            raise NonFiniteError(
-                f"training of round {round_} gave weights that are NaN or infinite; the last "
-                f"logged values were {logged}"
-            )
-        return after
-
-    def _before(self, module: pl.LightningModule, received: State) -> Tensor:
-        """What an update is counted from: the weights training starts from, shape (length,).
-
-        For layers that this site has its own values of it is the global weights, so that the mean
-        of all updates leads to the mean of the sites' values.
-        """
-        own = {name: received[name] for name in self.layout.late}
-        return to_vector(module.state_dict() | own, self.layout)
+        """Train one round from the global weights; see `LocalRound`."""
+        return LocalRound(self, message.round).run(message.info.get("keep", []))
 
     def _evaluate(self, message: Message) -> Answer:
         """Score the global model, as it is, on the site's validation data."""

@@ -112,8 +112,9 @@ class Scaffold(Algorithm):
         return {name: p for name, p in named if p.requires_grad and name not in local}
 
     def _sum(self, gradients: Mapping[str, Tensor]) -> None:
-        if not all(bool(torch.isfinite(gradient).all()) for gradient in gradients.values()):
-            return  # AMP's scaler will skip this step
+        finite = [torch.isfinite(gradient).all() for gradient in gradients.values()]
+        if not finite or not bool(torch.stack(finite).all()):  # AMP's scaler will skip this step
+            return
         self._steps += 1
         for name, gradient in gradients.items():
             if name in self._sums:

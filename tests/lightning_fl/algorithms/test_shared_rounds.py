@@ -227,6 +227,17 @@ def test_a_hospital_that_never_trains_begins_with_the_mean(tmp_path: Path) -> No
     assert set(states) == {"A", "B", "C"}
 
 
+def test_nothing_is_carried_over_for_layers_that_are_sent_whole(tmp_path: Path) -> None:
+    run = toy_run(tmp_path, experiment())
+    site = run.make_site("A")
+    site.save_carry(1, torch.ones(run.layout.length))
+    for before, left in ((1, 1.0), (2, 0.0)):  # the carry is for the round after
+        carry = site.carry(before)
+        assert carry is not None
+        for name, value in from_vector(carry, run.layout).items():
+            assert bool((value == (left if name in run.layout.late else 1.0)).all()), name
+
+
 @pytest.mark.parametrize("method", [FedAvg, FedPer, FedProx, FedRep, PerFedAvg])
 def test_every_method_with_personal_layers_takes_shared_rounds(method: type[Algorithm]) -> None:
     algorithm = method(personal=["3"], shared_rounds=3)

@@ -1,0 +1,98 @@
+"""A round of training at one site: its model, its second one if it has one, and the update."""
+
+import copy
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import pytorch_lightning as pl
+from torch import Tensor
+
+from lightning_fl.aggregation.base import Answer
+from lightning_fl.algorithms import Algorithm
+from lightning_fl.errors import NonFiniteError
+from lightning_fl.fitting import Progress, fit
+from lightning_fl.parameters import State, from_vector, is_finite, private_entries, to_vector
+from lightning_fl.seeds import derive_seed, seed_all
+from lightning_fl.site_store import SECOND
+
+if TYPE_CHECKING:
+    from lightning_fl.site import Site
+
+
+class LocalRound:
+    """Trains one round from the global weights and the private state of the round before.
+
+    Args:
+        site: whose data and state are used.
+        round_: of the run.
+    """
+
+    def __init__(self, site: "Site", round_: int) -> None:
+        self.site = site
+        self.round = round_
+
+    def run(self, keep: Sequence[int]) -> Answer:
+        """Train; the update and the private state stay at the site.
+
+        Args:
+            keep: rounds whose private states may be needed again; older ones are deleted.
+
+        Returns:
+            How many samples there are and how many gradients were computed, unless samples are
+            hidden.
+
+        Raises:
+            NonFiniteError: training has diverged.
+        """
+        site, store, layout = self.site, self.site.store, self.site.layout
+        store.forget([self.round - 1, *keep])
+        received = from_vector(store.weights(self.round - 1), layout)
+        module = site.module(self.round - 1)
+        before = self._before(module, received)
+        kept, progress = store.private(self.round - 1)
+        algorithm = site.algorithm.begin_round(self.round, received, kept)
+        after = self._fit(module, algorithm, "train", progress)
+        if algorithm.second is not None:
+            self._train_second(algorithm.second.begin_round(self.round, received, {}))
+        extra, keeps = algorithm.end_round()
+        state = module.state_dict()
+        private = private_entries(state, layout, late=algorithm.layers_stay(self.round))
+        store.save_private(self.round, private | keeps, after)
+        store.save_update(self.round, to_vector(state | extra, layout) - before)
+        if site.aggregator.hides_samples:  # with `local_epochs`, steps tell how many there are
+            return Answer({}, {})
+        gradients = (after.steps - progress.steps) * algorithm.gradients_per_step
+        return Answer({"samples": site.samples(), "gradients": gradients}, {})
+
+    def _before(self, module: pl.LightningModule, received: State) -> Tensor:
+        """What an update is counted from: the weights training starts from, shape (length,).
+
+        For layers that this site has its own values of it is the global weights, so that the mean
+        of all updates leads to the mean of the sites' values.
+        """
+        own = {name: received[name] for name in self.site.layout.late}
+        return to_vector(module.state_dict() | own, self.site.layout)
+
+    def _train_second(self, algorithm: Algorithm) -> None:
+        """Train the site's own second model on from where it stands."""
+        store = self.site.store
+        module = self.site.personal_module(self.round - 1)
+        _, progress = store.private(self.round - 1, model=SECOND)
+        after = self._fit(module, algorithm, "train second", progress)
+        store.save_private(self.round, dict(module.state_dict()), after, model=SECOND)
+
+    def _fit(
+        self, module: pl.LightningModule, algorithm: Algorithm, purpose: str, progress: Progress
+    ) -> Progress:
+        """Train a model for a round, in place."""
+        site = self.site
+        seed_all(derive_seed(site.seed, site.name, self.round, purpose))
+        loader = site.train_loader(purpose, self.round, batches=algorithm.batches_per_step)
+        callbacks = [site.callback(algorithm), *copy.deepcopy(list(site.callbacks))]
+        after, logged = fit(module, loader, callbacks, site.trainer, progress)
+        if not is_finite(module.state_dict()):
+            raise NonFiniteError(
+                f"training of round {self.round} gave weights that are NaN or infinite; the last "
+                f"logged values were {logged}"
+            )
+        return after
