@@ -21,8 +21,9 @@ from lightning_fl.algorithms import (
     ServerMomentum,
 )
 from lightning_fl.errors import ConfigError
+from lightning_fl.evaluation import Evaluation
 from lightning_fl.fitting import TrainerOptions
-from lightning_fl.personalisation import Evaluation
+from lightning_fl.personalisation import Personalisation
 from tests.lightning_fl.algorithms.by_hand import toy_states
 from tests.lightning_fl.test_resume import InterruptedRunError, interrupt_at
 from tests.toy import ToyModule, toy_experiment, toy_run
@@ -52,7 +53,8 @@ def test_the_ring_gives_what_plain_gives(tmp_path: Path, algorithm: Algorithm) -
     torch.manual_seed(0)
     settings: dict[str, Any] = {
         "module": ToyModule(batch_norm=True, lr=0.05),
-        "evaluation": Evaluation("loss", lower_is_better=True, personal_steps=(), gallery=0),
+        "evaluation": Evaluation("loss", lower_is_better=True, gallery=0),
+        "personalisation": Personalisation([]),
     }
     plain, _ = toy_states(tmp_path / "plain", algorithm, **settings)
     ring, _ = toy_states(tmp_path / "ring", algorithm, aggregator=CyclicCKKS(), **settings)
