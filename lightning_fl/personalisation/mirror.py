@@ -19,8 +19,8 @@ class Mirror(Candidate):
     Test-time augmentation (Wang et al. 2019, Neurocomputing 338:34-45) by the one reflection that
     a body roughly has. It belongs to training with `RandomHorizontalFlip`: a net that never saw
     a mirrored image need not know what to do with one. A model so wrapped takes two passes to
-    predict. What is wrapped is the model as it came and every snapshot of the last FineTune
-    before this in the list. Works with the tasks that Ensemble works with.
+    predict. What is wrapped is every snapshot of the last FineTune before this in the list, or the
+    model as it came where there is none. Works with the tasks that Ensemble works with.
     """
 
     label = "mirror"
@@ -30,8 +30,8 @@ class Mirror(Candidate):
         check_averages("Mirror", module)
 
     def variants(self, bench: Workbench, found: Sequence[Variant]) -> list[Variant]:
-        """One of the model as it came, "mirror@0", and one for each snapshot."""
-        wrapped = [Variant("none", bench.start), *last_path(found)]
+        """One for each snapshot, e.g. "mirror@100", or "mirror@0" where there is none."""
+        wrapped = last_path(found) or [Variant("none", bench.start)]
         return [
             Variant(
                 f"{self.label}@{one.steps}", mirrored(one.module), one.steps, members=(one.name,)
