@@ -9,7 +9,11 @@ from torch import nn
 from lightning_fl.errors import ConfigError
 
 LAST_DECODER_BLOCK = "last_decoder_block"
-"""Names the last of a decoder's `blocks`, as smp's Unet, UnetPlusPlus, MAnet and Linknet have."""
+"""Names the last block of the layer called `decoder`, which every net of smp has.
+
+That is its last child with a weight of two or more dimensions or, where that child is a list, the
+last such one in the list: `decoder.blocks.4` of a Unet, `decoder.block2` of a DeepLabV3Plus.
+"""
 
 
 def matching_layers(module: nn.Module, pattern: str) -> set[str]:
@@ -105,12 +109,19 @@ def _owners(entry: str) -> set[str]:
 
 
 def _last_decoder_blocks(module: nn.Module) -> set[str]:
-    found = set()
-    for name, layer in module.named_modules():
-        if f".{name}".endswith(".decoder.blocks"):
-            blocks = [child for child, _ in layer.named_children()]
-            found |= {f"{name}.{child}" for child in blocks[-1:]}
-    return found
+    names = [name for name, _ in module.named_modules() if f".{name}".endswith(".decoder")]
+    found = (_last_block(module.get_submodule(name), name) for name in names)
+    return {name for name in found if name}
+
+
+def _last_block(layer: nn.Module, name: str) -> str:
+    """Name of the last child that convolves or multiplies, inside a list if it is one; or ""."""
+    for child, block in reversed(list(layer.named_children())):
+        if any(weight.ndim > 1 for weight in block.parameters()):
+            path = f"{name}.{child}"
+            is_list = isinstance(block, nn.ModuleList | nn.ModuleDict)
+            return (_last_block(block, path) or path) if is_list else path
+    return ""
 
 
 def _no_layer(module: nn.Module, pattern: str, setting: str) -> str:
@@ -120,7 +131,7 @@ def _no_layer(module: nn.Module, pattern: str, setting: str) -> str:
     known = f"Layers of this module are {', '.join(shown)}{more}"
     if pattern == LAST_DECODER_BLOCK:
         return (
-            f"`{setting}` has {pattern!r}, but this net has no decoder with a list of `blocks`. "
+            f"`{setting}` has {pattern!r}, but this net has no layer called decoder. "
             f"Name a layer instead. {known}."
         )
     return (

@@ -59,12 +59,24 @@ def test_a_pattern_reaches_any_depth_and_buffers_stay_with_their_layer() -> None
 
 
 @pytest.mark.parametrize(
-    ("name", "block"), [("Unet", "4"), ("UnetPlusPlus", "x_0_4"), ("MAnet", "4"), ("Linknet", "4")]
+    ("name", "block"),
+    [
+        ("Unet", "blocks.4"),
+        ("UnetPlusPlus", "blocks.x_0_4"),
+        ("MAnet", "blocks.4"),
+        ("Linknet", "blocks.4"),
+        ("FPN", "seg_blocks.3"),
+        ("DeepLabV3Plus", "block2"),
+        ("PAN", "gau1"),
+        ("PSPNet", "conv"),
+        ("Segformer", "fuse_stage"),
+        ("UPerNet", "fusion_block"),
+    ],
 )
 def test_the_last_decoder_block_is_found_by_structure(name: str, block: str) -> None:
     module = unet(name)
-    assert matching_layers(module, "last_decoder_block") == {f"net.decoder.blocks.{block}"}
-    assert matching_layers(module.net, "last_decoder_block") == {f"decoder.blocks.{block}"}
+    assert matching_layers(module, "last_decoder_block") == {f"net.decoder.{block}"}
+    assert matching_layers(module.net, "last_decoder_block") == {f"decoder.{block}"}
 
 
 @pytest.mark.parametrize("name", ["Unet", "UnetPlusPlus"])
@@ -100,9 +112,9 @@ def test_a_pattern_that_matches_no_layer_with_weights_is_refused(pattern: str) -
         FedAvg(personal=["decoder", pattern]).local_entries(unet())
 
 
-def test_a_net_without_decoder_blocks_is_told_so() -> None:
-    with pytest.raises(ConfigError, match=r"no decoder with a list of `blocks`\. Name a layer"):
-        personal_entries(unet("FPN"), ["last_decoder_block"])
+def test_a_net_without_a_decoder_is_told_so() -> None:
+    with pytest.raises(ConfigError, match=r"no layer called decoder\. Name a layer"):
+        personal_entries(ToyModule(), ["last_decoder_block"])
 
 
 @pytest.mark.parametrize(
