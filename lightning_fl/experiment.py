@@ -96,12 +96,7 @@ class Experiment:
             raise ConfigError(f"A hospital cannot be called {sorted(reserved)}; rename its folder.")
         if self.rounds < 1:
             raise ConfigError(f"Expected `rounds` to be at least 1, but got {self.rounds}.")
-        if self.algorithm.shared_rounds >= self.rounds:
-            raise ConfigError(
-                f"Expected `algorithm.shared_rounds` to be less than `rounds`, {self.rounds}, but "
-                f"got {self.algorithm.shared_rounds}. Without `personal` and local BatchNorm all "
-                "rounds are shared."
-            )
+        self.algorithm.plan_rounds(self.rounds)
         pooled = self.algorithm.pools_data
         training = (POOLED,) if pooled else sites
         per_round = (

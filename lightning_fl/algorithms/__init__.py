@@ -8,6 +8,7 @@ from lightning_fl.algorithms.fedavg import FedAvg as FedAvg
 from lightning_fl.algorithms.fedper import FedPer as FedPer
 from lightning_fl.algorithms.fedprox import FedProx as FedProx
 from lightning_fl.algorithms.fedrep import FedRep as FedRep
+from lightning_fl.algorithms.late_local import LateLocal as LateLocal
 from lightning_fl.algorithms.local import Local as Local
 from lightning_fl.algorithms.per_fedavg import PerFedAvg as PerFedAvg
 from lightning_fl.algorithms.scaffold import Scaffold as Scaffold

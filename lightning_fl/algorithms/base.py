@@ -200,6 +200,19 @@ class Algorithm:
             )
         return found
 
+    def plan_rounds(self, rounds: int) -> None:
+        """Hear how many rounds the run has, before anything is built.
+
+        Raises:
+            ConfigError: `shared_rounds` leaves none in which layers stay at the sites.
+        """
+        if self.shared_rounds >= rounds:
+            raise ConfigError(
+                f"Expected `algorithm.shared_rounds` to be less than `rounds`, {rounds}, but "
+                f"got {self.shared_rounds}. Without `personal` and local BatchNorm all "
+                "rounds are shared."
+            )
+
     def check_steps(self, steps: int) -> None:
         """Refuse a number of optimiser steps in a round that the method cannot work with.
 

@@ -1,0 +1,51 @@
+"""LateLocal: all layers are averaged in the first rounds, the last ones stay at the site later."""
+
+from collections.abc import Sequence
+
+from lightning_fl.algorithms.base import Algorithm
+from lightning_fl.algorithms.server import ServerOptimizer
+from lightning_fl.batch_norm import BatchNormPolicy
+from lightning_fl.errors import ConfigError
+
+
+class LateLocal(Algorithm):
+    """FedAvg whose last layers and BatchNorm turn local half-way; ours.
+
+    In rounds 1 to s it is FedAvg (McMahan et al. 2017, arXiv 1602.05629). From round s + 1 on what
+    `personal` names and all BatchNorm stay at each site, as in FedPer (Arivazhagan et al. 2019,
+    arXiv 1912.00818) and FedBN (Li et al. 2021, arXiv 2102.07623), but begin with weights that
+    all sites have trained together: a site with few patients does not have to learn its head from
+    nothing. It is FedAvg with `batch_norm: local`, `personal` and `shared_rounds: s`; the class
+    gives it its name and lets s follow the number of rounds. docs/results.md compares it.
+
+    Args:
+        share: part of the run's rounds in which all layers are averaged, between 0 and 1, both
+            left out; s = round(share * rounds), and at least 1. A run that goes on with more
+            rounds than it was planned for averages them again up to the new s.
+        personal: layers that stay at the site later, by name or pattern; see `Algorithm`.
+        batch_norm: "local", or "average" to leave BatchNorm out.
+        server: see `Algorithm`.
+
+    Raises:
+        ConfigError: `share` is not between 0 and 1.
+    """
+
+    def __init__(
+        self,
+        share: float = 0.5,
+        *,
+        personal: Sequence[str] = ("last_decoder_block", "segmentation_head"),
+        batch_norm: BatchNormPolicy = "local",
+        server: ServerOptimizer | None = None,
+    ) -> None:
+        super().__init__(batch_norm=batch_norm, personal=personal, shared_rounds=1, server=server)
+        if not 0 < share < 1:
+            raise ConfigError(
+                f"Expected `share` to lie between 0 and 1, but got {share}. With 0 it would be "
+                "FedPer with local BatchNorm, with 1 FedAvg."
+            )
+        self.share = share
+
+    def plan_rounds(self, rounds: int) -> None:
+        """Set s; in a run of a single round nothing turns local."""
+        self.shared_rounds = max(1, round(self.share * rounds))
