@@ -116,6 +116,21 @@ class _CarryOn(pl.Callback):
         )
 
 
+class CountGradients(pl.Callback):
+    """Counts Lightning's backward passes, of which an optimiser step may accumulate several.
+
+    Attributes:
+        gradients: passes so far.
+    """
+
+    def __init__(self) -> None:
+        self.gradients = 0
+
+    def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Count one."""
+        self.gradients += 1
+
+
 def make_trainer(options: TrainerOptions, **overrides: object) -> pl.Trainer:
     """A quiet Trainer on one device that writes nothing to disk."""
     settings: dict[str, Any] = {

@@ -10,7 +10,7 @@ from torch import Tensor
 from lightning_fl.aggregation.base import Answer
 from lightning_fl.algorithms import Algorithm
 from lightning_fl.errors import NonFiniteError
-from lightning_fl.fitting import Progress, fit
+from lightning_fl.fitting import CountGradients, Progress, fit
 from lightning_fl.parameters import State, from_vector, is_finite, private_entries, to_vector
 from lightning_fl.seeds import derive_seed, seed_all
 from lightning_fl.site_store import SECOND
@@ -51,7 +51,8 @@ class LocalRound:
         before = self._before(module, received)
         kept, progress = store.private(self.round - 1)
         algorithm = site.algorithm.begin_round(self.round, received, kept)
-        after = self._fit(module, algorithm, "train", progress)
+        count = CountGradients()
+        after = self._fit(module, algorithm, "train", progress, [count])
         if algorithm.second is not None:
             self._train_second(algorithm.second.begin_round(self.round, received, {}))
         extra, keeps = algorithm.end_round()
@@ -61,7 +62,7 @@ class LocalRound:
         store.save_update(self.round, to_vector(state | extra, layout) - before)
         if site.aggregator.hides_samples:  # with `local_epochs`, steps tell how many there are
             return Answer({}, {})
-        gradients = (after.steps - progress.steps) * algorithm.gradients_per_step
+        gradients = count.gradients * algorithm.gradients_per_step
         return Answer({"samples": site.samples(), "gradients": gradients}, {})
 
     def _before(self, module: pl.LightningModule, received: State) -> Tensor:
@@ -82,13 +83,18 @@ class LocalRound:
         store.save_private(self.round, dict(module.state_dict()), after, model=SECOND)
 
     def _fit(
-        self, module: pl.LightningModule, algorithm: Algorithm, purpose: str, progress: Progress
+        self,
+        module: pl.LightningModule,
+        algorithm: Algorithm,
+        purpose: str,
+        progress: Progress,
+        more: Sequence[pl.Callback] = (),
     ) -> Progress:
         """Train a model for a round, in place."""
         site = self.site
         seed_all(derive_seed(site.seed, site.name, self.round, purpose))
         loader = site.train_loader(purpose, self.round, batches=algorithm.batches_per_step)
-        callbacks = [site.callback(algorithm), *copy.deepcopy(list(site.callbacks))]
+        callbacks = [site.callback(algorithm), *more, *copy.deepcopy(list(site.callbacks))]
         after, logged = fit(module, loader, callbacks, site.trainer, progress)
         if not is_finite(module.state_dict()):
             raise NonFiniteError(

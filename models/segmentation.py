@@ -79,7 +79,7 @@ class Segmentation(pl.LightningModule):
         """Logits (B, classes, H, W) of images (B, C, H, W), in float32 or finer."""
         logits = checked_logits(self.net(image), self.classes)
         # Sums of half-precision probabilities over a batch's pixels lose the small classes.
-        return logits.float() if logits.itemsize < 4 else logits
+        return _fine(logits)
 
     def training_step(self, batch: Sample, batch_idx: int = 0) -> Tensor:
         """The loss of a batch; its values are checked in the first batch of an epoch only."""
@@ -161,8 +161,13 @@ class Segmentation(pl.LightningModule):
         self.log(name, loss, on_step=False, on_epoch=True, batch_size=len(batch["mask"]))
 
 
+def _fine(logits: Tensor) -> Tensor:
+    """At least single precision; half has no probabilities close to 1."""
+    return logits.float() if logits.itemsize < 4 else logits
+
+
 def _sigmoid(logits: Tensor) -> Tensor:
-    return logits.float().sigmoid()  # half precision has no numbers close to 1
+    return _fine(logits).sigmoid()
 
 
 def _logit(probabilities: Tensor) -> Tensor:
@@ -170,7 +175,7 @@ def _logit(probabilities: Tensor) -> Tensor:
 
 
 def _softmax(logits: Tensor) -> Tensor:
-    return logits.float().softmax(dim=1)
+    return _fine(logits).softmax(dim=1)
 
 
 def _log(probabilities: Tensor) -> Tensor:

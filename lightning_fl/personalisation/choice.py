@@ -117,12 +117,13 @@ def choose_by(
         val: patients to validate on.
         folds: parts of `train`; none for plain validation.
     """
-    bench = Workbench(site, start, train)
+    start_name = next(v.name for v in without if v.module is start)
+    bench = Workbench(site, start, train, start_name)
     variants = [*without, *site.personalisation.variants(bench)]
     parts = [(len(val), _scores(site, variants, val))] if val else []
     gradients = bench.gradients
     for fold in folds:
-        others = Workbench(site, bench.start, [p for p in train if p not in fold])
+        others = Workbench(site, start, [p for p in train if p not in fold], start_name)
         fitted = [*without, *site.personalisation.variants(others)]
         parts.append((len(fold), _scores(site, fitted, fold)))
         gradients += others.gradients

@@ -54,7 +54,7 @@ class Ensemble(Candidate):
     def variants(self, bench: Workbench, found: Sequence[Variant]) -> list[Variant]:
         """One variant for each kind."""
         path = last_path(found)
-        members = {"pair": [Variant("none", bench.start), path[-1]], "path": path}
+        members = {"pair": [Variant(bench.start_name, bench.start), path[-1]], "path": path}
         return [self._variant(kind, members[kind]) for kind in self.kinds]
 
     def _variant(self, kind: Kind, members: Sequence[Variant]) -> Variant:

@@ -115,7 +115,9 @@ class RateSchedule(pl.Callback):
         """Take the schedulers out and remember the rates."""
         trainer.strategy.lr_scheduler_configs = []
         groups = [group for o in trainer.optimizers for group in o.param_groups]
-        self._rates = [float(group["lr"]) if self.lr is None else self.lr for group in groups]
+        # a scheduler has changed `lr` already when it was made, e.g. to begin its warm-up
+        own = [float(group.get("initial_lr", group["lr"])) for group in groups]
+        self._rates = own if self.lr is None else [self.lr] * len(groups)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: object, batch_idx: int

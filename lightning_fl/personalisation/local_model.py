@@ -31,8 +31,8 @@ class LocalModel(Candidate):
         self.lr = lr
 
     def variants(self, bench: Workbench, found: Sequence[Variant]) -> list[Variant]:
-        """One variant, "local"."""
+        """One variant, e.g. "local@160"."""
         module: pl.LightningModule = bench.untrained
         schedule = RateSchedule(self.lr, "constant", self.steps)
         bench.fit(module, self.steps, "local model", [schedule])
-        return [Variant(self.label, module, self.steps, is_reference=True)]
+        return [Variant(f"{self.label}@{self.steps}", module, self.steps, is_reference=True)]

@@ -31,7 +31,7 @@ class Mirror(Candidate):
 
     def variants(self, bench: Workbench, found: Sequence[Variant]) -> list[Variant]:
         """One for each snapshot, e.g. "mirror@100", or "mirror@0" where there is none."""
-        wrapped = last_path(found) or [Variant("none", bench.start)]
+        wrapped = last_path(found) or [Variant(bench.start_name, bench.start)]
         return [
             Variant(
                 f"{self.label}@{one.steps}", mirrored(one.module), one.steps, members=(one.name,)

@@ -19,8 +19,8 @@ class Personalisation:
         candidates: ways to try, in order: those that build on a fine-tuning come after it, and of
             equal scores the first wins. The model as it came is always there before them; with []
             it is the only one. null is one FineTune with its default settings.
-        margin: how much better on validation than the model as it came a candidate must be, in
-            units of `evaluation.metric` (0.01 is a Dice point of a hundred).
+        margin: how much better on validation than the best model without personalising a candidate
+            must be, in units of `evaluation.metric` (0.01 is a Dice point of a hundred).
         few: a site with fewer validation patients than this chooses by cross-validation inside
             its training patients, which costs a personalisation for each fold; 0 for never.
         folds: of that cross-validation, at most one for each patient.

@@ -8,21 +8,11 @@ import pytorch_lightning as pl
 
 from lightning_fl.algorithms import FedAvg
 from lightning_fl.batch_norm import batch_norm_modules
-from lightning_fl.fitting import Progress, fit, reestimate_batch_norm
+from lightning_fl.fitting import CountGradients, Progress, fit, reestimate_batch_norm
 from lightning_fl.seeds import derive_seed, seed_all
 
 if TYPE_CHECKING:
     from lightning_fl.site import Site
-
-
-class _CountGradients(pl.Callback):
-    """Counts backward passes, of which an optimiser step may take several."""
-
-    def __init__(self) -> None:
-        self.gradients = 0
-
-    def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.gradients += 1
 
 
 class Workbench:
@@ -32,14 +22,22 @@ class Workbench:
         site: whose data are used.
         start: the model that is personalised; candidates copy it and never change it.
         patients: the training patients that may be used.
+        start_name: of the variant that `start` is.
 
     Attributes:
         gradients: forward-backward passes made here so far.
         finetuned: by number of steps, what plain fine-tuning of all weights came to.
     """
 
-    def __init__(self, site: "Site", start: pl.LightningModule, patients: Sequence[str]) -> None:
+    def __init__(
+        self,
+        site: "Site",
+        start: pl.LightningModule,
+        patients: Sequence[str],
+        start_name: str = "none",
+    ) -> None:
         self.site = site
+        self.start_name = start_name
         self.start = start
         self.patients = tuple(patients)
         self.gradients = 0
@@ -72,7 +70,7 @@ class Workbench:
         loader = site.data.train_loader(
             seed=derive_seed(site.seed, site.name, 0, purpose), patients=self.patients
         )
-        count = _CountGradients()
+        count = CountGradients()
         used = [site.callback(plain), *callbacks, count]
         fit(module, loader, used, site.trainer.for_steps(steps), Progress())
         self.gradients += count.gradients

@@ -20,7 +20,9 @@ def choices(run: RunFolder) -> str:
         return ""
     caption = (
         "What each site's guard chose for its personal model: “none” means that the site keeps the"
-        " model as it came. Steps are those that led to the chosen model, gradients all"
+        " model as it came; “averaged” is the same with the mean of the layers that have stayed at"
+        " the sites, “own” a second model that the site has trained. Steps are those that led to"
+        " the chosen model, gradients all"
         " forward-backward passes spent on personalising. The gain here is on the data that the"
         " choice was made on, so it flatters; the gain on test data is further up."
     )
@@ -63,7 +65,7 @@ def _ensembles(found: Choices) -> str:
     words = [
         f"{site}: {' and '.join(choice['members'])}"
         for site, choice in found.items()
-        if "members" in choice
+        if len(choice.get("members", ())) > 1  # a mirrored model has one
     ]
     if not words:
         return ""

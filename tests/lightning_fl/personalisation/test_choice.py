@@ -13,8 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from lightning_fl.algorithms import FedAvg
 from lightning_fl.errors import ConfigError
+from lightning_fl.evaluation import Evaluation
+from lightning_fl.experiment import Run
 from lightning_fl.fitting import Progress, fit
+from lightning_fl.parameters import from_vector
 from lightning_fl.personalisation import FineTune, LocalModel, Personalisation
 from lightning_fl.personalisation.choice import Choice, personalise, split_folds
 from lightning_fl.personalisation.new_hospital import patients_curve
@@ -171,11 +175,54 @@ def test_never_worse_than_the_local_model_whatever_the_margin(tmp_path: Path) ->
     settings = Personalisation(candidates, margin=1e6)
     results = toy_run(tmp_path, toy_experiment(personalisation=settings)).start()
     chosen = {choice["choice"] for choice in results["personalisation"].values()}
-    assert chosen <= {"none", "local"}
-    assert "local" in chosen
+    assert chosen <= {"none", "local@30"}
+    assert "local@30" in chosen
     for choice in results["personalisation"].values():
         scores = choice["candidates"]
-        assert scores[choice["choice"]] == min(scores["none"], scores["local"])
+        assert scores[choice["choice"]] == min(scores["none"], scores["local@30"])
+
+
+def late_run(folder: Path, *, test_candidates: bool) -> tuple[Run, dict[str, Any]]:
+    settings = toy_experiment(
+        module=toy_module(lr=0.05),
+        algorithm=FedAvg(personal=["net.3"], shared_rounds=1),
+        evaluation=Evaluation("loss", lower_is_better=True, test_candidates=test_candidates),
+    )
+    run = toy_run(folder, settings)
+    return run, run.start()
+
+
+def test_layers_that_turned_local_leave_their_mean_as_one_more_model(tmp_path: Path) -> None:
+    run, results = late_run(tmp_path, test_candidates=False)
+    best = results["best_round"]
+    assert best == 2  # after the switch
+    shared = from_vector(run.state().best_weights, run.layout)
+    for name in run.plan.training:
+        assert [*results["personalisation"][name]["candidates"]][:2] == ["none", "averaged"]
+        site = run.make_site(name)
+        averaged = site.averaged_module(best)
+        assert averaged is not None
+        own, mean = site.module(best).state_dict(), averaged.state_dict()
+        assert all(torch.equal(mean[entry], shared[entry]) for entry in shared)
+        assert all(not torch.equal(mean[e], own[e]) for e in ("net.3.weight", "net.3.bias"))
+
+
+def test_without_such_layers_there_is_no_such_model(tmp_path: Path) -> None:
+    run = toy_run(tmp_path, toy_experiment())
+    results = run.start()
+    assert run.make_site("A").averaged_module(results["best_round"]) is None
+    assert "averaged" not in results["personalisation"]["A"]["candidates"]
+
+
+def test_every_candidate_is_tested_when_asked_for_and_changes_no_choice(tmp_path: Path) -> None:
+    _, plain = late_run(tmp_path / "plain", test_candidates=False)
+    _, tested = late_run(tmp_path / "tested", test_candidates=True)
+    assert tested["personalisation"] == plain["personalisation"]
+    for site, choice in tested["personalisation"].items():
+        names = {*choice["candidates"]} - {"none"}
+        assert names == tested["sites"][site].keys() - plain["sites"][site].keys()
+        chosen = "global" if choice["choice"] == "none" else choice["choice"]
+        assert tested["sites"][site][chosen] == plain["sites"][site]["personal"]
 
 
 def new_hospital(**settings: Any) -> Any:

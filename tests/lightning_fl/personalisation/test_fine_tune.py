@@ -60,6 +60,18 @@ def test_null_rate_is_the_tasks_own(tmp_path: Path) -> None:
     assert_same(variant.module.state_dict(), path_by_hand(bench, 3, lambda step: 0.03)[3])
 
 
+class WarmUp(ToyModule):
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.SGD(self.parameters(), lr=self.lr)
+        return [optimizer], [torch.optim.lr_scheduler.LinearLR(optimizer, 1 / 3)]
+
+
+def test_null_rate_is_the_tasks_own_and_not_that_of_its_warm_up(tmp_path: Path) -> None:
+    bench = toy_bench(tmp_path, WarmUp(lr=0.03))
+    [variant] = FineTune([3], None).variants(bench, [])
+    assert_same(variant.module.state_dict(), path_by_hand(bench, 3, lambda step: 0.03)[3])
+
+
 def test_cosine_falls_to_zero_at_the_last_step(tmp_path: Path) -> None:
     bench = toy_bench(tmp_path, toy_module())
     variants = FineTune([2, 6], 0.1, schedule="cosine").variants(bench, [])
