@@ -31,10 +31,14 @@ def batch_norm_modules(module: nn.Module) -> dict[str, _BatchNorm]:
 
 
 def batch_norm_entries(module: nn.Module) -> set[str]:
-    """Names, as in `state_dict`, of everything that belongs to a BatchNorm layer."""
+    """Names, as in `state_dict`, of everything that belongs to a BatchNorm layer.
+
+    A layer that the module uses under several names is in its state under each of them.
+    """
     return {
         f"{layer}.{entry}" if layer else entry
-        for layer, norm in batch_norm_modules(module).items()
+        for layer, norm in module.named_modules(remove_duplicate=False)
+        if isinstance(norm, _BatchNorm)
         for entry in norm.state_dict()
     }
 

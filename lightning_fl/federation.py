@@ -91,6 +91,7 @@ class Federation:
         self.recorder = recorder
         self.monitor = monitor
         self.model = "local" if algorithm.trains_alone else "global"
+        self._samples: dict[str, int] = {}  # of the sites that say so
 
     def run(self, state: RunState) -> dict[str, Any]:
         """Train from `state` to the last round, personalise, and test once.
@@ -141,6 +142,8 @@ class Federation:
                     f"Site {site!r} has another network than the coordinator (layout "
                     f"{answer.info['layout']}, expected {self.layout.fingerprint})."
                 )
+            if "samples" in answer.info:
+                self._samples[site] = int(answer.info["samples"]["train"])
         return answers
 
     def _train(self, state: RunState) -> dict[str, int]:
@@ -157,7 +160,7 @@ class Federation:
         return {site: int(answer.info.get("samples", 0)) for site, answer in trained.items()}
 
     def _aggregate(self, state: RunState, samples: Mapping[str, int]) -> tuple[Tensor, float]:
-        """The mean update, and the share of all training sites that are in it."""
+        """The mean update, and the share of all training sites' weight that is in it."""
         round_ = state.round + 1
         self._require(round_, samples, state)
         if state.weights.numel() == 0:  # nothing is shared
@@ -180,7 +183,12 @@ class Federation:
             raise TooFewSitesError(
                 f"The mean update of round {round_} is not finite; round {state.round} is saved."
             )
-        return outcome.mean, len({*samples} - {*outcome.lost}) / len(self.plan.training)
+        present = {*samples} - {*outcome.lost}
+        return outcome.mean, self._weight(present) / self._weight(self.plan.training)
+
+    def _weight(self, sites: Collection[str]) -> float:
+        """Of some sites together in the aggregator's mean."""
+        return sum(self.aggregator.weight(self._samples.get(site, 1)) for site in sites)
 
     def _require(self, round_: int, sites: Collection[str], state: RunState) -> None:
         if len(sites) < self.plan.min_sites:

@@ -6,12 +6,14 @@ from inspect import isabstract
 from lightning_fl.aggregation import Aggregator
 from lightning_fl.algorithms import Algorithm, ServerOptimizer
 from lightning_fl.engines import Engine
+from lightning_fl.personalisation import Candidate
 
 KINDS: dict[str, type] = {
     "algorithm": Algorithm,
     "aggregator": Aggregator,
     "engine": Engine,
     "server": ServerOptimizer,
+    "candidates": Candidate,
 }
 """Settings whose classes are the project's own, with what they derive from."""
 

@@ -143,7 +143,9 @@ class Site:
         weights and holds all there is to say.
         """
         carry = self.store.carry(round_)
-        if carry is None or not self.algorithm.layers_stay(round_ + 1):
+        private, _ = self.store.private(round_)
+        sent_whole = not private.keys().isdisjoint(self.layout.late)
+        if carry is None or not (sent_whole or self.algorithm.layers_stay(round_ + 1)):
             return carry
         left_out = from_vector(carry, self.layout)
         return to_vector(left_out | {n: left_out[n] * 0 for n in self.layout.late}, self.layout)

@@ -86,5 +86,5 @@ class Contribution:
         raise OutOfRangeError(
             f"the update of {name!r} has a value outside the fixed-point grid, which ends at "
             f"{reach:.4g}. Normalise the images or lower the learning rate; for BatchNorm "
-            "statistics set `algorithm.batch_norm: local`."
+            "statistics set `algorithm.batch_norm: local` with `shared_rounds: 0`, or fewer `bits`."
         )

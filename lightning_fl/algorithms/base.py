@@ -138,7 +138,7 @@ class Algorithm:
         """
         local = personal_entries(module, self.personal)
         if self.batch_norm == "local":
-            local |= self._batch_norm_entries(module)
+            local |= batch_norm_entries(module)
         if self.personal:
             check_something_is_shared(module, local, list(self.personal))
             check_ties(module, local)
@@ -146,6 +146,7 @@ class Algorithm:
 
     def layout(self, module: nn.Module) -> Layout:
         """Which entries of a module travel, in the order of the flat vector."""
+        self._warn_without_batch_norm(module)
         local, extra = self.local_entries(module), self.extra_entries(module)
         if self.shared_rounds:
             return make_layout(module, late=local, extra=extra)
@@ -187,10 +188,10 @@ class Algorithm:
         named = module.named_parameters()
         return {name: p for name, p in named if p.requires_grad and name not in local}
 
-    def _batch_norm_entries(self, module: nn.Module) -> set[str]:
-        """What FedBN keeps at the site; says once where that is nothing."""
-        found = batch_norm_entries(module)
-        if not found and not self._has_warned:  # a run asks once for itself and once for each site
+    def _warn_without_batch_norm(self, module: nn.Module) -> None:
+        """Say once where FedBN keeps nothing at the site."""
+        nothing = self.batch_norm == "local" and not batch_norm_entries(module)
+        if nothing and not self._has_warned:  # a run asks once for itself and once for each site
             self._has_warned = True
             _log.warning(
                 "`batch_norm: local` (FedBN) keeps nothing at the sites, because this net has no "
@@ -198,7 +199,6 @@ class Algorithm:
                 "To keep those at the sites, name them in `personal`.",
                 describe_norm_layers(module),
             )
-        return found
 
     def plan_rounds(self, rounds: int) -> None:
         """Hear how many rounds the run has, before anything is built.

@@ -66,7 +66,7 @@ class FedRep(Algorithm):
 
     def check_steps(self, steps: int) -> None:
         """Refuse rounds that have no step for the representation."""
-        if 1 < steps <= self.head_steps:  # a single step is a rehearsal
+        if steps <= self.head_steps:
             raise ConfigError(
                 f"`head_steps` is {self.head_steps}, but a round has {steps} steps, which leaves "
                 "none for the shared layers. Lower `head_steps` or raise `trainer.local_steps`."
@@ -75,8 +75,10 @@ class FedRep(Algorithm):
     def check_trainer(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Refuse optimisers whose steps cannot be counted, and fits with none for phi."""
         check_one_optimizer("FedRep", trainer)
-        if trainer.max_steps != -1:
-            self.check_steps(trainer.max_steps - trainer.global_step)
+        steps = trainer.max_steps - trainer.global_step
+        is_rehearsal = self.round is None and steps == 1
+        if trainer.max_steps != -1 and not is_rehearsal:
+            self.check_steps(steps)
 
     def before_optimizer_step(self, fit: LocalFit) -> None:
         """Take the gradient away from the part that this step does not train."""

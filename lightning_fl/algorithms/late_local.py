@@ -15,13 +15,17 @@ class LateLocal(Algorithm):
     `personal` names and all BatchNorm stay at each site, as in FedPer (Arivazhagan et al. 2019,
     arXiv 1912.00818) and FedBN (Li et al. 2021, arXiv 2102.07623), but begin with weights that
     all sites have trained together: a site with few patients does not have to learn its head from
-    nothing. It is FedAvg with `batch_norm: local`, `personal` and `shared_rounds: s`; the class
-    gives it its name and lets s follow the number of rounds. docs/results.md compares it.
+    nothing. These layers keep travelling with the update, so that a hospital that never trains gets
+    their mean: whoever may see an update sees them.
+
+    It is FedAvg with `batch_norm: local`, `personal` and `shared_rounds: s`; the class gives it its
+    name and lets s follow the number of rounds. docs/results.md compares it.
 
     Args:
         share: part of the run's rounds in which all layers are averaged, between 0 and 1, both
-            left out; s = round(share * rounds), and at least 1. A run that goes on with more
-            rounds than it was planned for averages them again up to the new s.
+            left out; s = round(share * rounds), at least 1 and at least one round before the last.
+            In a run that goes on with more rounds than it was planned for s grows: up to it sites
+            begin each round with the averaged layers again, once they have trained in it.
         personal: layers that stay at the site later, by name or pattern; see `Algorithm`.
         batch_norm: "local", or "average" to leave BatchNorm out.
         server: see `Algorithm`.
@@ -48,4 +52,4 @@ class LateLocal(Algorithm):
 
     def plan_rounds(self, rounds: int) -> None:
         """Set s; in a run of a single round nothing turns local."""
-        self.shared_rounds = max(1, round(self.share * rounds))
+        self.shared_rounds = min(max(1, round(self.share * rounds)), max(1, rounds - 1))

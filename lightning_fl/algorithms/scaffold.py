@@ -32,8 +32,9 @@ class Scaffold(Algorithm):
 
     The changes c_i+ - c_i travel behind the update in the same vector, through the same aggregator,
     and c travels with the weights: nearly double bytes both ways. The mean over sites is the
-    aggregator's; the paper's is uniform, as with `weights: equal`. By samples, c tends to the sum
-    of (n_i / n) c_i, the gradient of the objective that such a mean of updates goes down.
+    aggregator's, and |S| / N the share of the weights; the paper's are uniform, as with `weights:
+    equal`. By samples, c is the sum of (n_i / n) c_i over all sites, the gradient of the objective
+    that such a mean of updates goes down.
 
     A site whose update is lost after it has trained leaves c short of its change.
 
@@ -82,12 +83,14 @@ class Scaffold(Algorithm):
         """Sum the step's own gradients, then correct them."""
         if "controlled" not in fit.memory:
             fit.memory["controlled"] = self._controlled(fit.module)
+            fit.memory["shifts"] = self._shifts(fit.memory["controlled"])
         named = fit.memory["controlled"].items()
         gradients = {name: p.grad for name, p in named if p.grad is not None}
         if self.round is not None:  # a fit outside of a run ends in no round
             self._sum(gradients)
-        for name, gradient in gradients.items():
-            self._correct(CONTROL + name, gradient)
+        for name, shift in fit.memory["shifts"].items():
+            if name in gradients:
+                gradients[name].add_(shift.to(gradients[name].dtype))
 
     def end_round(self) -> tuple[State, State]:
         """The changes of the site's control variates, and these themselves."""
@@ -101,7 +104,7 @@ class Scaffold(Algorithm):
     def apply_mean(
         self, weights: Tensor, mean_update: Tensor, known: GlobalRound
     ) -> tuple[Tensor, State]:
-        """Weights as in FedAvg; c moves by |S| / N of its sites' mean change."""
+        """Weights as in FedAvg; c moves by the sites' share of their mean change."""
         controls = known.layout.mask(known.layout.extra)
         mean_update = torch.where(controls, known.share * mean_update, mean_update)
         return super().apply_mean(weights, mean_update, known)
@@ -122,9 +125,12 @@ class Scaffold(Algorithm):
             else:
                 self._sums[name] = gradient.detach().float().clone()
 
-    def _correct(self, name: str, gradient: Tensor) -> None:
-        """Turn a gradient g into g - c_i + c, in place."""
-        if name in self.received:
-            gradient.add_(self.received[name].to(gradient))
-        if name in self.kept:
-            gradient.sub_(self.kept[name].to(gradient))
+    def _shifts(self, controlled: Mapping[str, nn.Parameter]) -> State:
+        """C - c_i of each weight that has any, where the weight is."""
+        shifts = {}
+        for name, weight in controlled.items():
+            if CONTROL + name in self.received or CONTROL + name in self.kept:
+                zero = torch.zeros_like(weight)
+                c = self.received.get(CONTROL + name, zero).to(zero)
+                shifts[name] = c - self.kept.get(CONTROL + name, zero).to(zero)
+        return shifts

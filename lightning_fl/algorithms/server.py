@@ -18,7 +18,8 @@ class GlobalRound:
     Attributes:
         round: whose updates were averaged.
         layout: of the weights.
-        share: sites in the mean divided by all sites that train, |S| / N.
+        share: weight of the sites in the mean divided by that of all sites that train; |S| / N
+            where all weigh the same.
         memory: what the server optimiser handed over in the round before, each of shape (length,).
     """
 

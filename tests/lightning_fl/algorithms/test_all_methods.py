@@ -23,10 +23,11 @@ from lightning_fl.algorithms import (
 )
 from lightning_fl.errors import ConfigError
 from lightning_fl.evaluation import Evaluation
+from lightning_fl.experiment import Experiment
 from lightning_fl.fitting import TrainerOptions
 from lightning_fl.personalisation import Personalisation
 from tests.lightning_fl.algorithms.by_hand import toy_states
-from tests.lightning_fl.test_resume import InterruptedRunError, interrupt_at
+from tests.lightning_fl.test_resume import InterruptedRunError, interrupt_at, outcome
 from tests.toy import ToyModule, toy_experiment, toy_run
 
 SHARING: list[Algorithm] = [
@@ -47,6 +48,30 @@ def test_no_method_is_left_out_here() -> None:
     known = {c for c in vars(methods).values() if isinstance(c, type) and issubclass(c, Algorithm)}
     alone = {Algorithm, methods.Local, methods.Centralised}
     assert {type(algorithm) for algorithm in SHARING} == known - alone
+
+
+@pytest.mark.parametrize("algorithm", SHARING, ids=lambda a: type(a).__name__)
+def test_a_resumed_run_equals_one_that_was_not_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, algorithm: Algorithm
+) -> None:
+    def made() -> Experiment:
+        torch.manual_seed(0)
+        module = ToyModule(batch_norm=True, momentum=0.9, lr=0.05)
+        return toy_experiment(
+            module=module,
+            algorithm=algorithm,
+            rounds=3,
+            sites_per_round=2,
+            personalisation=Personalisation([]),
+        )
+
+    toy_run(tmp_path / "whole", made()).start()
+    interrupt_at(monkeypatch, "train", 2)
+    with pytest.raises(InterruptedRunError):
+        toy_run(tmp_path / "killed", made()).start()
+    monkeypatch.undo()
+    toy_run(tmp_path / "killed", made()).start()
+    assert outcome(tmp_path / "killed") == outcome(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("algorithm", SHARING, ids=lambda a: type(a).__name__)

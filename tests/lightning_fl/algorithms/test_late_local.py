@@ -7,7 +7,9 @@ from lightning_fl.errors import ConfigError
 from tests.lightning_fl.algorithms.by_hand import assert_equal, toy_states
 
 
-@pytest.mark.parametrize(("share", "rounds", "shared"), [(0.5, 4, 2), (0.75, 4, 3), (0.1, 3, 1)])
+@pytest.mark.parametrize(
+    ("share", "rounds", "shared"), [(0.5, 4, 2), (0.75, 4, 3), (0.1, 3, 1), (0.9, 3, 2)]
+)
 def test_it_is_fedavg_with_layers_that_stay_after_a_share_of_the_rounds(
     tmp_path: Path, share: float, rounds: int, shared: int
 ) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from callbacks import FederatedCallback
-from lightning_fl.aggregation import CyclicCKKS
+from lightning_fl.aggregation import CyclicCKKS, Plain
 from lightning_fl.algorithms import FedAvg, GlobalRound, Scaffold, ServerMomentum
 from lightning_fl.algorithms.base import LocalFit
 from lightning_fl.algorithms.scaffold import CONTROL
@@ -129,12 +129,26 @@ def test_the_global_control_is_the_weighted_mean_of_the_sites(tmp_path: Path) ->
         torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_the_global_control_moves_by_the_share_of_the_sites_drawn(tmp_path: Path) -> None:
-    one: dict[str, Any] = {"rounds": 1, "sites_per_round": 1, "min_sites": 1}
-    run, _ = toy_states(tmp_path, Scaffold(), **one)
-    own = controls(run, run.plan.chosen(1)[0])
-    third = {name: value / 3 for name, value in own.items()}
-    torch.testing.assert_close(global_control(run), third)
+@pytest.mark.parametrize("weights", ["samples", "equal"])
+def test_whoever_is_drawn_the_global_control_is_the_mean_of_the_sites(
+    tmp_path: Path, weights: str
+) -> None:
+    settings: dict[str, Any] = {
+        "rounds": 8,
+        "sites_per_round": 2,
+        "aggregator": Plain(weights=weights),
+    }
+    run, _ = toy_states(tmp_path, Scaffold(), **settings)
+    sizes = {name: run.make_site(name).samples() for name in run.plan.training}
+    share = {n: size if weights == "samples" else 1 for n, size in sizes.items()}
+    own = {name: controls(run, name) for name in run.plan.training}
+    drawn = {name for round_ in range(1, 9) for name in run.plan.chosen(round_)}
+    assert drawn == set(own)
+    expected = {
+        entry: torch.stack([share[n] / sum(share.values()) * own[n][entry] for n in own]).sum(0)
+        for entry in own["A"]
+    }
+    torch.testing.assert_close(global_control(run), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_controls_double_the_weights_of_the_vector_and_stay_out_of_the_model(

@@ -14,11 +14,9 @@ from lightning_fl.algorithms import Algorithm, FedAvg, FedPer, FedProx, FedRep, 
 from lightning_fl.algorithms.base import LocalFit
 from lightning_fl.channel import Channel
 from lightning_fl.errors import ConfigError
-from lightning_fl.evaluation import Evaluation
 from lightning_fl.experiment import Run
 from lightning_fl.messages import Message
 from lightning_fl.parameters import from_vector
-from lightning_fl.personalisation import Personalisation
 from tests.lightning_fl.algorithms.by_hand import (
     States,
     assert_close,
@@ -213,29 +211,14 @@ def test_the_ring_gives_what_plain_gives(tmp_path: Path, bits: int, tolerance: f
 
 
 def test_a_hospital_that_never_trains_begins_with_the_mean(tmp_path: Path) -> None:
-    run, states = toy_states(
-        tmp_path,
-        FedAvg(**LATE, shared_rounds=1),
-        data=ToyHospitals({"A": 9, "B": 6, "C": 5, "D": 4}, unseen=["D"]),
-        evaluation=Evaluation("loss", lower_is_better=False),
-        personalisation=Personalisation([]),
-    )
-    best = max(run.state().best.values())
-    start = run.make_site("D").module(best).state_dict()
-    shared = from_vector(run.state().best_weights, run.layout)
-    assert all(torch.equal(start[name], shared[name]) for name in run.layout.late)
+    data = ToyHospitals({"A": 9, "B": 6, "C": 5, "D": 4}, unseen=["D"])
+    run, states = toy_states(tmp_path, FedAvg(**LATE, shared_rounds=1), data=data)
     assert set(states) == {"A", "B", "C"}
-
-
-def test_nothing_is_carried_over_for_layers_that_are_sent_whole(tmp_path: Path) -> None:
-    run = toy_run(tmp_path, experiment())
-    site = run.make_site("A")
-    site.save_carry(1, torch.ones(run.layout.length))
-    for before, left in ((1, 1.0), (2, 0.0)):  # the carry is for the round after
-        carry = site.carry(before)
-        assert carry is not None
-        for name, value in from_vector(carry, run.layout).items():
-            assert bool((value == (left if name in run.layout.late else 1.0)).all()), name
+    site = run.make_site("D")
+    site.store.save_weights(run.plan.rounds, run.state().weights)
+    start = site.module(run.plan.rounds).state_dict()
+    found = {entry: start[entry] for entry in run.layout.late}
+    torch.testing.assert_close(found, own_mean(run, states), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("method", [FedAvg, FedPer, FedProx, FedRep, PerFedAvg])
