@@ -10,10 +10,10 @@ from pathlib import Path
 from rich.console import Console
 
 from lightning_fl.errors import ConfigError
-from lightning_fl.study.collect import collect
-from lightning_fl.study.folder import claim, locked, with_seeds_found
+from lightning_fl.study.collect import collect, collect_again
+from lightning_fl.study.folder import check_claim, claim, locked, with_seeds_found
 from lightning_fl.study.plan import conditions_of, planned, settings_of
-from lightning_fl.study.records import Missing, read_records, write_records
+from lightning_fl.study.records import Missing, Records, read_records, write_records
 from lightning_fl.study.report import missing_text, write_reports
 from lightning_fl.study.runner import Runner
 from lightning_fl.study.study_file import Study, check_seeds, known, read_study
@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", nargs="+", help="these methods, and the reference")
     parser.add_argument("--seeds", nargs="+", type=int, help="instead of those of the file")
     parser.add_argument(
-        "--report-only", action="store_true", help="write the report again from the CSV files"
+        "--report-only", action="store_true", help="train nothing, write the pages again"
     )
     return parser
 
@@ -72,12 +72,12 @@ def _run(options: argparse.Namespace, command: str) -> list[Missing]:
     shown = only(study, options.only)
     folder: Path = options.output or Path("runs", "study", options.config.stem)
 
-    def report() -> list[Missing]:
+    def report(records: Records) -> list[Missing]:
         return write_reports(
             folder,
             shown,
             conditions,
-            read_records(folder),
+            records,
             title=f"Study {options.config.stem}",
             command=command,
         )
@@ -86,17 +86,21 @@ def _run(options: argparse.Namespace, command: str) -> list[Missing]:
         """Tables and pages of what is there, also while the study goes on."""
         everything = planned(with_seeds_found(folder, conditions), list(study.runs))
         write_records(folder, collect(folder, study, everything))
-        report()
+        report(read_records(folder))
 
     if not options.report_only:
         load_train().check_packages()
-        settings = settings_of(study, options.config, conditions)
+    settings = settings_of(study, options.config, conditions)
+    if options.report_only:
+        check_claim(folder, options.config, settings)
+        missing = report(collect_again(folder, shown, planned(conditions, list(shown.runs))))
+    else:
         with locked(folder):
             claim(folder, options.config, settings)
             conclude()
             runs = planned(conditions, [method.run for method in shown.methods.values()])
             Runner(folder, runs, conclude, Console(stderr=True)).run(options.jobs)
-    missing = report()
+        missing = report(read_records(folder))
     sys.stdout.write(f"{folder / 'report.md'}\n{folder / 'report.html'}\n")
     return missing
 

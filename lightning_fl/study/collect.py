@@ -10,7 +10,7 @@ from lightning_fl.results.scores import metrics_of
 from lightning_fl.results.summary import read_results
 from lightning_fl.study.folder import failure, is_finished
 from lightning_fl.study.plan import PlannedRun
-from lightning_fl.study.records import Cost, Missing, Records, Score
+from lightning_fl.study.records import Cost, Missing, Records, Score, read_records
 from lightning_fl.study.study_file import Study
 
 
@@ -43,6 +43,32 @@ def collect(folder: Path, study: Study, runs: Iterable[PlannedRun]) -> Records:
                 reason = f"{name}: the run has no model {method.model!r}, but {there}"
                 records.missing.append(_missing(run, reason))
     return records
+
+
+def collect_again(folder: Path, study: Study, runs: Iterable[PlannedRun]) -> Records:
+    """Read the runs whose folders are there, and of the others what the CSV files keep.
+
+    Args:
+        folder: of the study.
+        study: see `collect`.
+        runs: see `collect`.
+
+    Raises:
+        ConfigError: see `collect` and `read_records`.
+    """
+    kept = read_records(folder)
+    there = [run for run in runs if is_finished(folder / run.path)]
+    found = collect(folder, study, there)
+    read = set(there)
+    return Records(
+        found.scores + [row for row in kept.scores if _run(row) not in read],
+        found.costs + [row for row in kept.costs if _run(row) not in read],
+        found.missing + [row for row in kept.missing if _run(row) not in read],
+    )
+
+
+def _run(row: Score | Cost | Missing) -> PlannedRun:
+    return PlannedRun(row.condition, row.run, row.seed)
 
 
 def check_metric(study: Study, run: PlannedRun, results: Mapping[str, Any]) -> None:
@@ -79,6 +105,7 @@ def cost(run: PlannedRun, results: Mapping[str, Any]) -> Cost:
         personalise_gradients=gradients.get("personalise"),
         bytes=costs["bytes"],
         seconds=math.fsum(costs["seconds"].values()),
+        losses=len(results["dropped"]),
     )
 
 

@@ -10,7 +10,9 @@ from lightning_fl.study.statistics import Interval
 
 WIDTH = 820.0
 LEFT = 230.0
-"""Where the axis begins; the names stand before it."""
+"""Where the axis begins, unless a name needs more; the names stand before it."""
+LETTER = 7.5
+"""Width of a letter of the names, on average."""
 ROW = 26.0
 BETTER, WORSE, UNCLEAR = MODEL_COLOURS["local"], MODEL_COLOURS["personal"], "currentColor"
 
@@ -32,15 +34,17 @@ def dot_plot(differences: Mapping[str, Interval], metric: str) -> str:
     ends = [0.0, *(scale * v for d in shown.values() for v in _ends(d))]
     ticks = ticks_for(min(ends), max(ends))
     bottom = ROW * len(shown) + 12
+    left = max(LEFT, 20 + LETTER * max(map(len, shown)))
+    width = left + WIDTH - LEFT
 
     def place(value: float) -> float:
-        return LEFT + (WIDTH - LEFT - 20) * (value - ticks[0]) / (ticks[-1] - ticks[0])
+        return left + (width - left - 20) * (value - ticks[0]) / (ticks[-1] - ticks[0])
 
     parts = [_tick(place(tick), tick, bottom) for tick in ticks]
     for number, (name, interval) in enumerate(shown.items()):
         y = ROW * (number + 0.5) + 6
         parts.append(
-            f'<text x="{LEFT - 12}" y="{y + 4:.1f}" text-anchor="end">{escape(name)}</text>'
+            f'<text x="{left - 12}" y="{y + 4:.1f}" text-anchor="end">{escape(name)}</text>'
         )
         low, high = (place(scale * end) for end in _ends(interval))
         colour = colour_of(interval, metric)
@@ -50,7 +54,7 @@ def dot_plot(differences: Mapping[str, Interval], metric: str) -> str:
             f'<circle cx="{place(scale * interval.mean):.1f}" cy="{y}" r="4.5"/></g>'
         )
     return (
-        f'<svg viewBox="0 0 {WIDTH:.0f} {bottom + 26:.0f}" role="img" font-size="13"'
+        f'<svg viewBox="0 0 {width:.0f} {bottom + 26:.0f}" role="img" font-size="13"'
         f' fill="currentColor" aria-label="differences to the reference">{"".join(parts)}</svg>'
     )
 

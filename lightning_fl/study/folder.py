@@ -45,11 +45,32 @@ def claim(folder: Path, study: Path, settings: Mapping[tuple[str, str], dict[str
         settings: of each condition's runs.
 
     Raises:
+        ConfigError: see `check_claim`.
+    """
+    check_claim(folder, study, settings)
+    write_text(folder / STUDY, _first_line(study) + study.read_text(encoding="utf-8"))
+    for (condition, run), values in settings.items():
+        file = folder / slug(condition) / slug(run) / SETTINGS
+        if not file.is_file():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_text(file, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+
+
+def check_claim(
+    folder: Path, study: Path, settings: Mapping[tuple[str, str], dict[str, Any]]
+) -> None:
+    """Refuse a folder whose numbers are not this study's; writes nothing.
+
+    Args:
+        folder: of the study; what it does not hold yet is not checked.
+        study: the study file.
+        settings: of each condition's runs.
+
+    Raises:
         ConfigError: the folder holds another study, or runs with other settings.
     """
     mine = folder / STUDY
-    first_line = f"# Study {study.stem}\n"
-    if mine.is_file() and not mine.read_text(encoding="utf-8").startswith(first_line):
+    if mine.is_file() and not mine.read_text(encoding="utf-8").startswith(_first_line(study)):
         held = mine.read_text(encoding="utf-8").splitlines()[0].removeprefix("# Study ")
         raise ConfigError(
             f"{folder} holds the study {held!r}, but this is {study.stem!r}. Choose another folder"
@@ -57,12 +78,10 @@ def claim(folder: Path, study: Path, settings: Mapping[tuple[str, str], dict[str
         )
     for (condition, run), values in settings.items():
         _refuse_changes(folder / slug(condition) / slug(run) / SETTINGS, values, condition, run)
-    write_text(mine, first_line + study.read_text(encoding="utf-8"))
-    for (condition, run), values in settings.items():
-        file = folder / slug(condition) / slug(run) / SETTINGS
-        if not file.is_file():
-            file.parent.mkdir(parents=True, exist_ok=True)
-            write_text(file, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+
+
+def _first_line(study: Path) -> str:
+    return f"# Study {study.stem}\n"
 
 
 def _refuse_changes(file: Path, values: dict[str, Any], condition: str, run: str) -> None:

@@ -16,6 +16,7 @@ from lightning_fl.study.study_file import (
     Study,
     bases,
     check_seeds,
+    check_slugs,
     known,
     slug,
 )
@@ -66,7 +67,8 @@ def conditions_of(study: Study, seeds: Sequence[int] | None = None) -> list[Cond
         seeds: instead of the file's.
 
     Raises:
-        ConfigError: a condition limits itself to an unknown run, or to none.
+        ConfigError: a condition limits itself to an unknown run, or to none; two cells of a grid
+            would have the same folder.
     """
     if study.grid:
         combined = product(*(levels.items() for levels in study.grid.values()))
@@ -76,6 +78,7 @@ def conditions_of(study: Study, seeds: Sequence[int] | None = None) -> list[Cond
         ]
     else:
         named = [(name, [layer or {}]) for name, layer in (study.conditions or {ONLY: {}}).items()]
+    check_slugs(name for name, _ in named)  # "unet" with "4 8" is "unet 4" with "8"
     return [_condition(study, name, layers, seeds) for name, layers in named]
 
 

@@ -33,6 +33,14 @@ class Worker:
     process: SpawnProcess
     connection: Connection
 
+    def takes(self, job: Job) -> bool:
+        """Send a job; whether there was a process to send it to."""
+        try:
+            self.connection.send(job)
+        except (BrokenPipeError, ConnectionResetError):
+            return False
+        return True
+
     def stop(self) -> None:
         """End the process, whatever it is doing."""
         self.connection.close()
@@ -57,10 +65,9 @@ def perform_all(jobs: Sequence[Job], workers: int, listener: Listener) -> None:
     try:
         while waiting or busy:
             while waiting and len(busy) < workers:
-                worker = idle.pop() if idle else _start(one_thread=workers > 1)
                 job = waiting.popleft()
+                worker = _given(job, idle, one_thread=workers > 1)
                 busy[worker.connection] = worker, job
-                worker.connection.send(job)
                 listener.on_start(job)
             for connection in wait(list(busy)):
                 worker, job = busy[connection]  # type: ignore[index]  # it is one of ours
@@ -74,6 +81,18 @@ def perform_all(jobs: Sequence[Job], workers: int, listener: Listener) -> None:
     finally:
         for worker in (*idle, *(worker for worker, _ in busy.values())):
             worker.stop()
+
+
+def _given(job: Job, idle: list[Worker], *, one_thread: bool) -> Worker:
+    """Give a job to an idle worker, or to one fresh one where those have died meanwhile."""
+    while idle:
+        worker = idle.pop()
+        if worker.takes(job):
+            return worker
+        worker.stop()
+    worker = _start(one_thread=one_thread)
+    worker.takes(job)  # if it is dead too, the job fails: `_answer` hears of it
+    return worker
 
 
 def _start(*, one_thread: bool) -> Worker:

@@ -47,6 +47,7 @@ class Cost(NamedTuple):
         personalise_gradients: made by all sites for their personal models; None likewise.
         bytes: that crossed the sites' boundaries.
         seconds: that sites were busy, added up.
+        losses: how often a site dropped out of a round; None where an older costs.csv does not say.
     """
 
     condition: str
@@ -56,6 +57,7 @@ class Cost(NamedTuple):
     personalise_gradients: int | None
     bytes: int
     seconds: float
+    losses: int | None
 
 
 class Missing(NamedTuple):
@@ -106,9 +108,18 @@ def read_records(folder: Path) -> Records:
             )
         ],
         [
-            Cost(condition, run, int(seed), _count(train), _count(own), int(size), float(seconds))
-            for condition, run, seed, train, own, size, seconds in _read(
-                folder / "costs.csv", Cost._fields
+            Cost(
+                condition,
+                run,
+                int(seed),
+                _count(train),
+                _count(own),
+                int(size),
+                float(seconds),
+                _count(losses),
+            )
+            for condition, run, seed, train, own, size, seconds, losses in _read(
+                folder / "costs.csv", Cost._fields, newest="losses"
             )
         ],
         [
@@ -130,11 +141,14 @@ def _write(path: Path, columns: Sequence[str], rows: Iterable[tuple[Any, ...]]) 
     write_text(path, buffer.getvalue())
 
 
-def _read(path: Path, columns: Sequence[str]) -> list[list[str]]:
+def _read(path: Path, columns: Sequence[str], newest: str = "") -> list[list[str]]:
+    """The rows of a file; the last column, if `newest`, is empty where a file is older than it."""
     if not path.is_file():
         raise ConfigError(f"There is no {path}; run the study without --report-only first.")
     with path.open(newline="", encoding="utf-8") as file:
         found, *rows = list(csv.reader(file)) or [[]]
+    if newest and [*found, newest] == list(columns):
+        return [[*row, ""] for row in rows]
     if found != list(columns):
         raise ConfigError(f"Expected the columns {list(columns)} in {path}, but got {found}.")
     return rows

@@ -1,4 +1,4 @@
-"""report.md and report.html of a study, made of its CSV files alone."""
+"""report.md and report.html of a study, made of its records alone."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from lightning_fl.study.dot_plot import BETTER, WORSE, dot_plot
 from lightning_fl.study.plan import Condition
 from lightning_fl.study.records import Missing, Records
 from lightning_fl.study.study_file import Study
-from lightning_fl.study.summary import ConditionSummary, summarise
+from lightning_fl.study.summary import ConditionSummary, is_shown, summarise
 from lightning_fl.study.tables import (
     TextTable,
     difference_table,
@@ -38,7 +38,7 @@ def write_reports(
         folder: of the study.
         study: with the methods to show.
         conditions: with the seeds to show.
-        records: read back from the CSV files.
+        records: of the runs.
         title: of the pages.
         command: that made them.
 
@@ -62,9 +62,29 @@ def missing_of(study: Study, conditions: Sequence[Condition], records: Records) 
             for seed in condition.seeds:
                 key = (condition.name, run, seed)
                 reported = [row for row in records.missing if row[:3] == key]
-                absent = [] if key in there else [Missing(*key, "not run yet")]
-                found.extend(reported or absent)
+                if key in there:
+                    found += reported + _without_scores(study, key, records)
+                else:
+                    found += reported or [Missing(*key, "not run yet")]
     return found
+
+
+def _without_scores(study: Study, key: tuple[str, str, int], records: Records) -> list[Missing]:
+    """The methods of a finished run that the CSV files are older than."""
+    condition, run, seed = key
+    there = {
+        (row.method, row.model)
+        for row in records.scores
+        if (row.condition, row.run, row.seed) == key and is_shown(row, study.metric)
+    }
+    reasons = [row.reason for row in records.missing if row[:3] == key]
+    return [
+        Missing(condition, run, seed, f"{name}: not in scores.csv")
+        for name, method in study.methods.items()
+        if method.run == run
+        and (name, method.model) not in there
+        and not any(reason.startswith(f"{name}: ") for reason in reasons)
+    ]
 
 
 def _markdown(

@@ -18,6 +18,9 @@ Settings = Mapping[str, Any]
 """Settings of a run as they stand in YAML; a key may be dotted, e.g. `trainer.local_steps`."""
 RESERVED = ("seed", "output")
 """Settings that the study itself gives to each run."""
+UNFITTED = ("averaged", "own", "batch_norm")
+"""Models of `evaluation.test_candidates` that no gradient of personalisation went into, by names
+without an "@"."""
 LIMITS = ("runs", "seeds")
 """Keys of a condition that are no settings: which runs it has, and which seeds."""
 
@@ -29,7 +32,8 @@ class Method:
     Args:
         run: the run that it takes its scores from.
         model: which of the run's models, e.g. "global", "global_bn" or "personal"; with
-            `evaluation.test_candidates` also a candidate of personalisation, e.g. "finetune@50".
+            `evaluation.test_candidates` also a candidate of personalisation, e.g. "finetune@50",
+            "averaged" (all layers are means over the sites), "own" or "batch_norm".
     """
 
     run: str
@@ -77,7 +81,7 @@ class Study:
         for name, method in self.methods.items():
             known(f"methods.{name}.run", [method.run], self.runs)
             if "@" not in method.model:  # else a candidate of personalisation, e.g. finetune@50
-                known(f"methods.{name}.model", [method.model], MODELS)
+                known(f"methods.{name}.model", [method.model], (*MODELS, *UNFITTED))
         known("reference", [self.reference], self.methods)
         known("floor", self.floor, self.methods)
         check_seeds(self.seeds)
@@ -91,7 +95,7 @@ class Study:
                 raise ConfigError(f"Expected `grid.{factor}` to have levels, but it is empty.")
             _check_reserved(f"grid.{factor}", levels.values())
         for names in (self.runs, self.conditions, *self.grid.values()):
-            _check_slugs(names)
+            check_slugs(names)
 
 
 def read_study(path: Path) -> Study:
@@ -166,7 +170,7 @@ def _check_reserved(where: str, layers: Iterable[Settings | None]) -> None:
             )
 
 
-def _check_slugs(names: Iterable[str]) -> None:
+def check_slugs(names: Iterable[str]) -> None:
     """Two names must not share a folder."""
     seen: set[str] = set()
     for name in names:

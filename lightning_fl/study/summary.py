@@ -1,20 +1,20 @@
 """What the tables of a study say, computed from its rows."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lightning_fl.results.formats import LOWER_IS_BETTER
 from lightning_fl.study.plan import Condition
 from lightning_fl.study.records import Cost, Records, Score
 from lightning_fl.study.statistics import Interval, mean, paired_difference, sd
-from lightning_fl.study.study_file import Study
+from lightning_fl.study.study_file import UNFITTED, Method, Study
 
 BySeed = dict[int, float]
 """Seed -> value."""
 COLLAPSE = 0.5
 """A site's score below this share of a floor's has collapsed."""
-BEFORE = ("global", "global_bn", "local", "local_bn", "mirror@0")
+BEFORE = ("global", "global_bn", "local", "local_bn", "mirror@0", *UNFITTED)
 """Models that no gradient of personalisation went into."""
 UNEQUAL = 1.1
 """Methods whose gradients differ by more than this factor are not compared on equal terms."""
@@ -57,10 +57,17 @@ class MethodSummary:
 
 @dataclass(frozen=True)
 class ConditionSummary:
-    """The rows of one condition; methods without a score are not there."""
+    """The rows of one condition; methods without a score are not there.
+
+    Attributes:
+        condition: with its seeds.
+        methods: the rows.
+        losses: how often sites dropped out of rounds, of each run where one did.
+    """
 
     condition: Condition
     methods: tuple[MethodSummary, ...]
+    losses: Mapping[str, int]
 
     @property
     def sites(self) -> list[str]:
@@ -90,28 +97,45 @@ def summarise(study: Study, condition: Condition, records: Records) -> Condition
         for row in records.scores
         if row.condition == condition.name
         and row.seed in condition.seeds
-        and row.split == "test"
-        and row.metric == study.metric
+        and is_shown(row, study.metric)
     ]
     costs = [
         row
         for row in records.costs
         if row.condition == condition.name and row.seed in condition.seeds
     ]
-    by_method = {name: _by_site(scores, name) for name in study.methods}
+    by_method = {name: _by_site(scores, name, method) for name, method in study.methods.items()}
     rows = [
         _summarise(study, name, by_method, [c for c in costs if c.run == method.run])
         for name, method in study.methods.items()
         if by_method[name]
     ]
-    return ConditionSummary(condition, tuple(rows))
+    used = {method.run for method in study.methods.values()}
+    return ConditionSummary(condition, tuple(rows), _losses(c for c in costs if c.run in used))
 
 
-def _by_site(scores: Sequence[Score], method: str) -> dict[str, BySeed]:
-    """The scores of a method, by site (or mean or worst) and seed; NaN is left out."""
+def is_shown(row: Score, metric: str) -> bool:
+    """Whether a row is one of the numbers that the tables are about."""
+    return row.split == "test" and row.metric == metric
+
+
+def _losses(costs: Iterable[Cost]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for row in costs:
+        if row.losses:
+            found[row.run] = found.get(row.run, 0) + row.losses
+    return found
+
+
+def _by_site(scores: Sequence[Score], name: str, method: Method) -> dict[str, BySeed]:
+    """The scores of a method, by site (or mean or worst) and seed; NaN is left out.
+
+    The name alone is not enough: a row of the study file may have become that of another model.
+    """
     sites: dict[str, BySeed] = {}
     for row in scores:
-        if row.method == method and math.isfinite(row.value):
+        mine = (row.method, row.run, row.model) == (name, method.run, method.model)
+        if mine and math.isfinite(row.value):
             sites.setdefault(row.site, {})[row.seed] = row.value
     return sites
 

@@ -85,7 +85,8 @@ def how_to_read(study: Study) -> str:
         " deviation over the seeds, and the worst training site, mean over the seeds. Differences"
         " are paired by seed; in brackets the 95 % interval of Student's t, n the number of pairs."
         " Gradients, bytes and seconds are those of a run, all sites together, mean over the"
-        " seeds; gradients of personalisation count for personal models."
+        " seeds. Gradients of personalisation count for models that it fitted: those of the whole"
+        " list of candidates of the run, unseen hospitals included."
     )
     if study.floor:
         words += (
@@ -96,13 +97,17 @@ def how_to_read(study: Study) -> str:
 
 
 def _method_caption(summary: ConditionSummary) -> str:
-    if not summary.unequal:
-        return "Scores, differences and costs."
-    fewest, most = summary.unequal
-    return (
-        f"Scores, differences and costs. The methods did NOT make equally many gradients:"
-        f" {fewest.name} made {fewest.gradients:,.0f} and {most.name} {most.gradients:,.0f}."
-    )
+    words = "Scores, differences and costs."
+    if summary.unequal:
+        fewest, most = summary.unequal
+        words += (
+            " The methods did NOT make equally many gradients:"
+            f" {fewest.name} made {fewest.gradients:,.0f} and {most.name} {most.gradients:,.0f}."
+        )
+    if summary.losses:
+        runs = ", ".join(f"{run} ({count})" for run, count in summary.losses.items())
+        words += f" Sites dropped out of rounds of {runs}; the runs' own reports say why."
+    return words
 
 
 def site_table(study: Study, summary: ConditionSummary) -> TextTable:

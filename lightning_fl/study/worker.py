@@ -49,13 +49,13 @@ def load_train() -> ModuleType:
 
 
 def serve(connection: Connection) -> None:
-    """Do jobs until there are no more; answer each with the reason of its failure, or ""."""
+    """Do jobs until the runner ends; answer each with the reason of its failure, or ""."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the runner's to hear
     Thread(target=_end_with_parent, daemon=True).start()
     train = load_train()
     try:
-        while (job := connection.recv()) is not None:
-            connection.send(perform(train, job))
+        while True:
+            connection.send(perform(train, connection.recv()))
     except EOFError:
         return  # the runner is gone
 

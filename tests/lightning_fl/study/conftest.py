@@ -39,11 +39,14 @@ def main(arguments):
         return 0
     value = {"fedavg": 0.5, "local": 0.4}[run] + 0.01 * seed
     score = lambda value: {"test": {"dice": value, "loss": 1 - value}}
-    models = lambda value: {"global": score(value), "personal": score(value + 0.1)}
+    models = lambda value: {"global": score(value), "personal": score(value + 0.1),
+                            "finetuned": score(value + 0.2),
+                            "finetune[average]@100": score(value + 0.05)}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "results.json").write_text(json.dumps({
         "sites": {"A": models(value + 0.1), "B": models(value - 0.1)},
         "mean": models(value), "worst": models(value - 0.1), "unseen": [],
+        "dropped": [{"round": 1, "site": "B"}] * (2 if how == "lose" else 0),
         "costs": {"bytes": 1000, "seconds": {"train": 2.0, "evaluate": 1.0},
                   "gradients": {"train": 100, "personalise": 20}},
     }))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lightning_fl.study.__main__ import main
-from tests.lightning_fl.study.conftest import WriteStudy
+from tests.lightning_fl.study.conftest import WriteStudy, study_settings
 
 pytestmark = pytest.mark.usefixtures("fake_train")
 
@@ -93,16 +93,91 @@ def test_a_run_with_a_checkpoint_is_resumed(program: Program) -> None:
     assert "--resume" not in program.text("all/local/0/run.log")
 
 
-def test_the_report_is_made_of_the_csv_files_alone(program: Program) -> None:
+def take_away_the_runs(program: Program) -> None:
+    for file in program.folder.glob("all/*/*/results.json"):
+        file.unlink()
+
+
+def test_the_report_can_be_made_of_the_csv_files_alone(program: Program) -> None:
     assert program("--report-only") == 2  # there are none yet
     assert program() == 0
     before = program.text("report.md").split("## ")[1]
-    for file in program.folder.glob("all/*/*/results.json"):
-        file.unlink()
+    take_away_the_runs(program)
     assert program("--report-only") == 0
     assert program.text("report.md").split("## ")[1] == before
     assert program("--report-only", "--seeds", "0", "8") == 1
     assert "all: local, seed 8: not run yet" in program.text("report.md")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"overrides": {"rounds": 9}}, "['rounds'] differ"),
+        ({"name": "other"}, "holds the study 'tiny', but this is 'other'"),
+    ],
+)
+def test_a_report_of_other_settings_is_refused(
+    program: Program, capsys: pytest.CaptureFixture[str], changes: dict[str, Any], said: str
+) -> None:
+    assert program() == 0
+    before = program.text("report.md")
+    assert program("--report-only", **changes) == 2
+    assert said in capsys.readouterr().err
+    assert program.text("report.md") == before
+
+
+def with_tuned(model: str) -> dict[str, dict[str, str]]:
+    methods: dict[str, dict[str, str]] = study_settings()["methods"]
+    return methods | {"FedAvg + FT": {"run": "fedavg", "model": model}}
+
+
+def test_a_report_reads_the_runs_again_for_changed_and_new_rows(program: Program) -> None:
+    assert program() == 0
+    methods = with_tuned("finetuned") | {"new": {"run": "local", "model": "global"}}
+    assert program("--report-only", methods=methods) == 0
+    report = program.text("report.md")
+    assert "| FedAvg + FT | 70.5 ± 0.7 |" in report
+    assert "| new | 40.5 ± 0.7 |" in report
+    assert program("--report-only", metric="loss") == 0
+    assert program("--report-only", metric="dize") == 2
+
+
+def test_without_its_runs_a_report_lists_changed_and_new_rows_as_missing(program: Program) -> None:
+    assert program() == 0
+    take_away_the_runs(program)
+    methods = with_tuned("finetuned") | {"new": {"run": "local", "model": "global"}}
+    assert program("--report-only", methods=methods) == 1
+    report = program.text("report.md")
+    assert "- all: fedavg, seed 1: FedAvg + FT: not in scores.csv" in report
+    assert "- all: local, seed 0: new: not in scores.csv" in report
+    assert "| FedAvg | 50.5" in report
+    assert "| FedAvg + FT |" not in report
+    assert "| new |" not in report
+
+
+def test_a_row_may_be_a_candidate_of_personalisation(program: Program) -> None:
+    name = "FedAvg | <finetune[average]@100>"
+    candidate = {"run": "fedavg", "model": "finetune[average]@100"}
+    methods = study_settings()["methods"] | {name: candidate}
+    worlds = {"full": {}, "none": {"data.init_args.shift": "none"}}
+    assert program(methods=methods, conditions=worlds, floor=[name]) == 0
+    assert r"| FedAvg \| <finetune[average]@100> | 55.5 ± 0.7 |" in program.text("report.md")
+    page = program.text("report.html")
+    assert page.count("<td>FedAvg | &lt;finetune[average]@100&gt;</td>") == 5  # twice a world
+    assert page.count(">FedAvg | &lt;finetune[average]@100&gt;</text>") == 4  # plots
+    assert "<finetune" not in page
+    assert program.text("report.md").count("| 120 | 1 kB |") == 6  # with its own gradients
+
+
+def test_sites_that_dropped_out_are_told(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE", json.dumps({"fedavg/0": "lose", "fedavg/1": "lose"}))
+    assert program() == 0
+    assert [row["losses"] for row in program.rows("costs.csv")] == ["2", "0", "2", "0"]
+    said = "Sites dropped out of rounds of fedavg (4); the runs' own reports say why."
+    assert said in program.text("report.md")
+    assert said.replace("'", "&#x27;") in program.text("report.html")
+    assert program("--seeds", "1") == 0
+    assert "rounds of fedavg (2);" in program.text("report.md")
 
 
 def test_only_trains_what_some_methods_and_the_reference_need(program: Program) -> None:
@@ -116,7 +191,7 @@ def test_a_model_that_a_run_lacks_is_missing(program: Program) -> None:
     methods = {"FedAvg": {"run": "fedavg", "model": "global"}}
     methods |= {"BN": {"run": "fedavg", "model": "global_bn"}}
     assert program(methods=methods) == 1
-    said = "BN: the run has no model 'global_bn', but global, personal"
+    said = "BN: the run has no model 'global_bn', but global, personal, finetuned"
     assert said in program.text("report.md")
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from lightning_fl.errors import ConfigError
 from lightning_fl.study.plan import conditions_of, nested, planned, settings_of
-from lightning_fl.study.study_file import read_study
+from lightning_fl.study.study_file import Study, read_study
 from tests.lightning_fl.study.conftest import ROOT, WriteStudy
 
 STUDIES = sorted((ROOT / "configs" / "study").glob("*.yaml"))
@@ -36,6 +36,13 @@ def test_a_grid_is_the_product_of_its_factors(write_study: WriteStudy) -> None:
     assert conditions[2].settings == {"data": {"init_args": {"sites": 8, "shift": "none"}}}
     assert [c.runs for c in conditions[1:3]] == [("fedavg", "local"), ("local",)]
     assert [c.seeds for c in conditions[:2]] == [(7,), (0, 1)]
+
+
+def test_cells_of_a_grid_do_not_share_a_folder(write_study: WriteStudy) -> None:
+    grid: dict[str, Any] = {"net": {"unet": {}, "unet 4": {}}, "sites": {"4 8": {}, "8": {}}}
+    study = read_study(write_study(grid=grid))
+    with pytest.raises(ConfigError, match="'unet 4 / 8' would have the folder 'unet-4-8'"):
+        conditions_of(study)
 
 
 def test_seeds_of_the_command_line_count_everywhere(write_study: WriteStudy) -> None:
@@ -97,6 +104,40 @@ def test_a_typo_names_the_run_and_the_key(write_study: WriteStudy) -> None:
     study = read_study(file)
     with pytest.raises(ConfigError, match=r"'fedavg' in condition 'short'.*'local_step'"):
         settings_of(study, file, conditions_of(study))
+
+
+def example(tmp_path: Path) -> Path:
+    """The study file of docs/study.md."""
+    text = (ROOT / "docs" / "study.md").read_text()
+    file = tmp_path / "example.yaml"
+    file.write_text(text.split("```yaml\n")[1].split("```")[0].replace("../", f"{ROOT}/configs/"))
+    return file
+
+
+def test_the_example_of_the_docs_can_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    file = example(tmp_path)
+    study = read_study(file)
+    trained = algorithms(study, file)
+    assert trained == {"fedavg": "FedAvg", "per_fedavg": "PerFedAvg", "local": "Local"}
+
+
+def test_the_smoke_study_trains_what_its_runs_are_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    file = ROOT / "configs" / "study" / "smoke.yaml"
+    study = read_study(file)
+    assert algorithms(study, file) == {"fedavg": "FedAvg", "per_fedavg": "PerFedAvg"}
+
+
+def algorithms(study: Study, file: Path) -> dict[str, str]:
+    """The class that each run trains with."""
+    found = settings_of(study, file, conditions_of(study))
+    return {
+        run: settings["algorithm"]["class_path"].rpartition(".")[2]
+        for (_, run), settings in found.items()
+    }
 
 
 @pytest.mark.parametrize("file", STUDIES, ids=lambda path: path.stem)

@@ -2,10 +2,13 @@
 
 import json
 import os
+import signal
+import time
 from pathlib import Path
 
 import pytest
 
+from lightning_fl.study import pool
 from lightning_fl.study.pool import perform_all
 from lightning_fl.study.worker import Job
 
@@ -52,6 +55,42 @@ def test_each_kind_of_failure_is_told_and_the_others_go_on(
     said = (tmp_path / "all" / "fedavg" / "1" / "run.log").read_text()
     assert f"threads: {'1' if workers > 1 else '3'}" in said
     assert os.environ["OMP_NUM_THREADS"] == "3"
+
+
+@pytest.mark.usefixtures("fake_train")
+def test_a_worker_that_dies_idle_is_replaced(tmp_path: Path) -> None:
+    class Killer(Ear):
+        def on_end(self, job: Job, reason: str) -> None:
+            super().on_end(job, reason)
+            for worker in children() - before:
+                os.kill(int(worker), signal.SIGKILL)
+                while ") Z" not in Path(f"/proc/{worker}/stat").read_text():  # a zombie
+                    time.sleep(0.01)
+
+    before = children()
+    ear = Killer()
+    perform_all(jobs(tmp_path, "fedavg/0", "fedavg/1", "fedavg/2"), 1, ear)
+    assert ear.reasons == {"fedavg/0": "", "fedavg/1": "", "fedavg/2": ""}
+
+
+@pytest.mark.usefixtures("fake_train")
+def test_a_worker_that_cannot_be_sent_to_fails_its_job_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = pool._start, iter(range(9))
+
+    def start(*, one_thread: bool) -> pool.Worker:
+        worker = real(one_thread=one_thread)
+        if next(calls) == 0:
+            worker.process.kill()
+            worker.process.join()
+        return worker
+
+    monkeypatch.setattr(pool, "_start", start)
+    ear = Ear()
+    perform_all(jobs(tmp_path, "fedavg/0", "fedavg/1"), 1, ear)
+    assert "its process was killed by signal 9" in ear.reasons["fedavg/0"]
+    assert ear.reasons["fedavg/1"] == ""
 
 
 @pytest.mark.usefixtures("fake_train")

@@ -14,6 +14,14 @@ def test_a_class_path_stays_what_it_is_in_the_file(write_study: WriteStudy) -> N
 
 
 @pytest.mark.parametrize(
+    "model", ["finetuned", "finetune[average]@100", "averaged", "own", "batch_norm"]
+)
+def test_a_row_may_show_any_model_of_a_run(write_study: WriteStudy, model: str) -> None:
+    methods = {"A": {"run": "local", "model": model}}
+    assert read_study(write_study(methods=methods, reference="A")).methods["A"].model == model
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"runs": {}}, "Expected `runs` to name at least one"),

@@ -1,6 +1,7 @@
 """Tables and pages from made rows."""
 
 import math
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
@@ -12,7 +13,13 @@ from lightning_fl.study.report import missing_of
 from lightning_fl.study.statistics import Interval
 from lightning_fl.study.study_file import Method, Study
 from lightning_fl.study.summary import MethodSummary, count_collapses, summarise
-from lightning_fl.study.tables import differences, interval_text, method_table, site_table
+from lightning_fl.study.tables import (
+    differences,
+    how_to_read,
+    interval_text,
+    method_table,
+    site_table,
+)
 
 STUDY = Study(
     base="base.yaml",
@@ -31,10 +38,10 @@ WORLD = Condition("w", {}, ("fedavg", "local"), (0, 1))
 def rows(method: str, values: dict[str, tuple[float, ...]]) -> list[Score]:
     run, model = STUDY.methods[method].run, STUDY.methods[method].model
     return [
-        Score("w", method, run, model, seed, site, split, metric, value)
+        Score("w", method, run, model, seed, site, split, metric, value + other)
         for site, by_seed in values.items()
         for seed, value in enumerate(by_seed)
-        for split, metric in (("test", "dice"), ("val", "dice"), ("test", "loss"))
+        for split, metric, other in (("test", "dice", 0), ("val", "dice", 7), ("test", "loss", 9))
     ]
 
 
@@ -45,9 +52,9 @@ RECORDS = Records(
         *rows("Local", {"A": (0.4, 0.4), "B": (0.2, math.nan), "mean": (0.4, 0.4)}),
     ],
     [
-        Cost("w", "fedavg", 0, 100, 20, 10, 1.0),
-        Cost("w", "fedavg", 1, 100, 40, 30, 3.0),
-        Cost("w", "local", 0, None, None, 0, 1.0),
+        Cost("w", "fedavg", 0, 100, 20, 10, 1.0, 0),
+        Cost("w", "fedavg", 1, 100, 40, 30, 3.0, None),
+        Cost("w", "local", 0, None, None, 0, 1.0, 0),
     ],
     [Missing("w", "local", 1, "killed")],
 )
@@ -76,10 +83,39 @@ def test_gradients_of_personalisation_count_for_personal_models_alone() -> None:
     assert "FedAvg made 100 and FedAvg + FT 130" in table.caption
 
 
-def test_other_seeds_and_metrics_stay_out() -> None:
+@pytest.mark.parametrize("model", ["global_bn", "mirror@0", "averaged", "own", "batch_norm"])
+def test_models_that_were_not_fitted_have_no_gradients_of_personalisation(model: str) -> None:
+    study = replace(STUDY, methods=STUDY.methods | {"FedAvg": Method("fedavg", model)})
+    scores = [row._replace(model=model) for row in RECORDS.scores if row.method == "FedAvg"]
+    [method] = summarise(study, WORLD, RECORDS._replace(scores=scores)).methods
+    assert method.gradients == 100
+
+
+def test_the_reader_is_told_whose_gradients_of_personalisation_count() -> None:
+    assert "whole list of candidates of the run, unseen hospitals included" in how_to_read(STUDY)
+
+
+def test_scores_of_another_run_or_model_by_the_same_name_stay_out() -> None:
+    for other in (Method("fedavg", "finetuned"), Method("local", "personal")):
+        study = replace(STUDY, methods=STUDY.methods | {"FedAvg + FT": other})
+        names = [method.name for method in summarise(study, WORLD, RECORDS).methods]
+        assert names == ["FedAvg", "Local"]
+
+
+def test_losses_of_sites_are_those_of_the_runs_and_seeds_shown() -> None:
+    costs = [row._replace(losses=3) for row in RECORDS.costs]
+    records = RECORDS._replace(costs=costs)
+    assert summarise(STUDY, WORLD, records).losses == {"fedavg": 6, "local": 3}
+    narrow = Condition("w", {}, WORLD.runs, (1,))
+    assert summarise(STUDY, narrow, records).losses == {"fedavg": 3}
+    assert summarise(STUDY, WORLD, RECORDS).losses == {}
+
+
+def test_other_seeds_splits_and_metrics_stay_out() -> None:
     narrow = Condition("w", {}, WORLD.runs, (0,))
-    method = summarise(STUDY, narrow, RECORDS).methods[0]
-    assert (method.mean, method.n) == (0.5, 1)
+    for rows_ in (RECORDS.scores, RECORDS.scores[::-1]):  # whichever comes last
+        method = summarise(STUDY, narrow, RECORDS._replace(scores=rows_)).methods[0]
+        assert (method.mean, method.n) == (0.5, 1)
     assert summarise(STUDY, Condition("v", {}, WORLD.runs, (0,)), RECORDS).methods == ()
 
 
@@ -115,6 +151,17 @@ def test_missing_are_the_runs_without_a_cost_and_those_with_a_reason() -> None:
     ]
 
 
+def test_a_finished_run_without_the_scores_of_a_method_is_missing() -> None:
+    study = replace(STUDY, methods=STUDY.methods | {"new": Method("fedavg", "personal")})
+    told = Missing("w", "fedavg", 0, "new: the run has no model 'personal'")
+    narrow = Condition("w", {}, ("fedavg",), (0, 1))
+    found = missing_of(study, [narrow], RECORDS._replace(missing=[told]))
+    assert found == [told, Missing("w", "fedavg", 1, "new: not in scores.csv")]
+    absent = Missing("w", "fedavg", 0, "FedAvg: not in scores.csv")
+    unmeasured = missing_of(replace(STUDY, metric="accuracy"), [narrow], RECORDS)
+    assert absent in unmeasured
+
+
 def test_an_interval_says_its_n_and_a_loss_has_no_percent() -> None:
     assert interval_text(Interval(0.01, -0.02, 0.04, 3), "dice") == "+1.0 [-2.0, +4.0] n=3"
     assert interval_text(Interval(0.01, math.nan, math.nan, 1), "loss") == "+0.010 n=1"
@@ -129,6 +176,16 @@ def test_a_plot_has_a_dot_for_each_method_with_a_value() -> None:
     assert {"A <b>", "C", "0"} <= {element.text for element in tree.iter("text")}
     assert "nan" not in svg
     assert dot_plot({"B": nothing}, "dice") == ""
+
+
+def test_the_longest_name_has_room_before_the_axis() -> None:
+    name = "Per-FedAvg with its own BatchNorm + finetune[average]@100, mirrored"
+    tree = ElementTree.fromstring(dot_plot({name: Interval(0.1, 0.05, 0.15, 3)}, "dice"))
+    [label] = [element for element in tree.iter("text") if element.text == name]
+    assert float(label.get("x", "0")) > 7 * len(name)
+    width = float(tree.get("viewBox", "").split()[2])
+    for line in tree.iter("line"):
+        assert float(label.get("x", "0")) < float(line.get("x1", "0")) <= width
 
 
 def test_colours_follow_what_is_better() -> None:
