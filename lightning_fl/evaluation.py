@@ -15,9 +15,7 @@ class Evaluation:
         lower_is_better: whether the metric is a loss.
         every: evaluate the global model after every so many rounds (and after the last).
         gallery: test images of each site to show in the report, 0 for none.
-        test_candidates: test every candidate of personalisation too, under its own name, beside
-            the one that was chosen; for studies, so that one federation serves many rows. The
-            choice does not see these scores.
+        test_candidates: test every candidate of personalisation too, not the chosen one alone.
     """
 
     metric: str = "dice"

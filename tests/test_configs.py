@@ -70,15 +70,18 @@ def test_the_net_is_swapped_in_yaml_alone(name: str, tmp_path: Path) -> None:
         f"    {NETS[name]}\n    encoder_weights: null\n    in_channels: 1\n"
         "data:\n  init_args:\n    size: 64\ntrainer:\n  local_steps: 1\n"
     )
-    exact = ["--algorithm.init_args.order", "exact", "--data.init_args.size", "64"]
+    method = ["--algorithm", "lightning_fl.algorithms.PerFedAvg"]
+    exact = [*method, "--algorithm.init_args.order", "exact", "--data.init_args.size", "64"]
     config = ROOT / "configs" / "quickstart.yaml"
     run(config, tmp_path, "--config", str(override), "--validate", extra=exact)
 
 
-def shared_rounds(override: Path) -> int:
-    """Rounds that a run must have before its method begins to differ from another."""
-    algorithm = yaml.safe_load(override.read_text()).get("algorithm", {})
-    return int(algorithm.get("init_args", {}).get("shared_rounds", 0))
+def phases(override: Path) -> list[str]:
+    """Arguments that give a round a step of each phase, where a method has two."""
+    settings = yaml.safe_load(override.read_text()).get("algorithm", {}).get("init_args", {})
+    if "head_steps" not in settings:
+        return []
+    return ["--algorithm.init_args.head_steps", "1", "--trainer.local_steps", "2"]
 
 
 def small(override: Path, tmp_path: Path) -> list[str]:
@@ -98,8 +101,7 @@ def small(override: Path, tmp_path: Path) -> list[str]:
 
 @pytest.mark.parametrize("override", OVERRIDES, ids=lambda path: path.stem)
 def test_override_runs_on_quickstart(override: Path, tmp_path: Path) -> None:
-    rounds = ["--rounds", str(shared_rounds(override) + 1)]
     one = ["--personalisation.patients", "[1]"] if override.stem == "new_hospital" else []
-    extra = [*rounds, *one]
+    extra = [*phases(override), *one]
     run(ROOT / "configs" / "quickstart.yaml", tmp_path, *small(override, tmp_path), extra=extra)
     assert (tmp_path / "run" / "wandb").exists() == (override.stem == "wandb")

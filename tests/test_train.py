@@ -85,6 +85,9 @@ def test_resume_goes_on_to_more_rounds_and_refuses_other_settings(
     assert "There is no run to resume" in said
 
 
+PER_FEDAVG = ["--algorithm", "lightning_fl.algorithms.PerFedAvg"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -95,14 +98,17 @@ def test_resume_goes_on_to_more_rounds_and_refuses_other_settings(
         (["--trainer.local_step", "3"], "local_step"),
         (["--config", "configs/missing.yaml"], "configs/missing.yaml"),
         (["--algorithm", "FedMagic"], "FedMagic"),
-        (["--algorithm.init_args.inner_lr", "0"], "Expected `inner_lr` to be positive, but got"),
-        (["--algorithm.init_args.inner_lr", "fast"], "fast"),
+        (
+            [*PER_FEDAVG, "--algorithm.init_args.inner_lr", "0"],
+            "Expected `inner_lr` to be positive, but got",
+        ),
+        ([*PER_FEDAVG, "--algorithm.init_args.inner_lr", "fast"], "fast"),
         (["--sites_per_round", "9"], "`sites_per_round` to be between 1 and 4"),
         (["--data.init_args.sites", "1"], "at least two training sites, but there is 1"),
         (["--data.init_args.patients", "[2]"], "has 2 patients, but its split needs at least 3"),
         (["--net.init_args.classes", "2"], "2 channels"),
         (["--net.init_args.in_channels", "3"], "channels"),
-        (["--data.init_args.slices", "2"], "BatchNorm cannot train on a single value"),
+        ([*PER_FEDAVG, "--data.init_args.slices", "2"], "BatchNorm cannot train on a single value"),
         (["--evaluation.metric", "f1"], "`evaluation.metric` is 'f1', but the task logs"),
         (["--data", "datamodules.ImageFolder", "--data.init_args.root", "/nowhere"], "/nowhere"),
     ],
@@ -128,7 +134,7 @@ def test_a_run_that_failed_its_first_check_may_start_again(
 def test_a_first_step_that_gives_nan_is_refused(
     tiny: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rate = ["--algorithm.init_args.inner_lr", "1e30"]
+    rate = [*PER_FEDAVG, "--algorithm.init_args.inner_lr", "1e30"]
     assert "the very first training step gave NaN or infinity" in refused(capsys, [*tiny, *rate])
 
 
