@@ -30,7 +30,8 @@ DEFINITIONS = {
     "loss": "Loss is what training minimises; lower is better.",
 }
 MODEL_WORDS = {
-    "global": "“global” is the shared model as it came out of the federation",
+    "global": "“global” is the shared model as it came out of the federation, with the layers that"
+    " the method leaves at the site",
     "global_bn": "“global_bn” is the same with its BatchNorm statistics taken anew from the site's"
     " training images",
     "local": "“local” is the model that the site trained alone",
