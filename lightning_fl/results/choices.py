@@ -22,9 +22,9 @@ def choices(run: RunFolder) -> str:
         "What each site's guard chose for its personal model: “none” means that the site keeps the"
         " model as it came; “averaged” is the same with the mean of the layers that have stayed at"
         " the sites, “own” a second model that the site has trained. Steps are those that led to"
-        " the chosen model, gradients all"
-        " forward-backward passes spent on personalising. The gain here is on the data that the"
-        " choice was made on, so it flatters; the gain on test data is further up."
+        " the chosen model, gradients all forward-backward passes spent on personalising. The gain"
+        " here is on the data that the choice was made on, so it flatters; the gain on test data is"
+        " further up."
     )
     rows = [_chosen(site, choice, run.metric) for site, choice in found.items()]
     parts = [page.table(HEADER, rows, caption), _candidates(found, run.metric), _ensembles(found)]
