@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
 from lightning_fl.errors import ConfigError, DataError
+from lightning_fl.scans import Preprocessing, ScanFiles
 from lightning_fl.seeds import derive_seed
 
 POOLED = "pooled"
@@ -52,6 +53,9 @@ class FederatedDataModule(pl.LightningDataModule, ABC):
         val: validation patients of each hospital: a fraction below 1, or a number of patients.
         test: test patients of each hospital: a fraction below 1, or a number of patients.
         unseen: hospitals that never train and only personalise the finished model.
+        folds: cut each hospital's patients into so many parts, one of which is tested, in place of
+            `test`; every patient is tested once in as many runs. null for none.
+        fold: which of these parts is tested, 0 to folds - 1.
         augment: transform of a training sample's image and mask, e.g. a torchvision v2 transform
             called with two tv_tensors (Image, Mask); never used for validation or test.
     """
@@ -64,6 +68,8 @@ class FederatedDataModule(pl.LightningDataModule, ABC):
         val: float = 0.2,
         test: float = 0.2,
         unseen: Sequence[str] = (),
+        folds: int | None = None,
+        fold: int = 0,
         augment: Callable[..., Any] | None = None,
     ) -> None:
         super().__init__()
@@ -75,11 +81,18 @@ class FederatedDataModule(pl.LightningDataModule, ABC):
                     f"Expected `{name}` to be a fraction between 0 and 1 or a whole number of "
                     f"patients, but got {value}."
                 )
+        if folds is not None and (folds < 2 or not 0 <= fold < folds):
+            raise ConfigError(
+                f"Expected `folds` to be at least 2 and `fold` between 0 and {folds - 1}, but got "
+                f"{folds} and {fold}."
+            )
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.val = val
         self.test = test
         self.unseen = tuple(unseen)
+        self.folds = folds
+        self.fold = fold
         self.augment = augment
         self.site: str | None = None
         self.seed = 0
@@ -135,7 +148,9 @@ class FederatedDataModule(pl.LightningDataModule, ABC):
             len(patients)
         )
         shuffled = [patients[i] for i in order]
-        n_val, n_test = (_count(part, len(patients)) for part in (self.val, self.test))
+        chosen = self._test_patients(site, shuffled)
+        shuffled = chosen + [p for p in shuffled if p not in chosen]
+        n_val, n_test = _count(self.val, len(patients)), max(1, len(chosen))
         if len(patients) < n_val + n_test + 1:
             if site in self.unseen and len(patients) < 3:
                 return PatientSplit((), (), tuple(patients))
@@ -146,6 +161,23 @@ class FederatedDataModule(pl.LightningDataModule, ABC):
             )
         test, val = shuffled[:n_test], shuffled[n_test : n_test + n_val]
         return PatientSplit(tuple(shuffled[n_test + n_val :]), tuple(val), tuple(test))
+
+    def _test_patients(self, site: str, shuffled: list[str]) -> list[str]:
+        """Which of a hospital's patients, in random order, are tested."""
+        if self.folds is not None:
+            return shuffled[self.fold :: self.folds]
+        return shuffled[: _count(self.test, len(shuffled))]
+
+    def preprocessing(self, site: str) -> Preprocessing | None:
+        """How a hospital's files become what a net sees, or None if new files cannot be read."""
+        return None
+
+    def scans(self, site: str, patients: Sequence[str]) -> tuple[ScanFiles, ...]:
+        """Whole scans of some patients, to be segmented in three dimensions; () where none are.
+
+        `preprocessing` of the hospital reads them as `lightning_fl.scans.Volume`.
+        """
+        return ()
 
     def _bound_sites(self) -> tuple[str, ...]:
         if self.site is None:
