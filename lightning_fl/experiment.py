@@ -20,6 +20,8 @@ from lightning_fl.atomic import write_bytes
 from lightning_fl.channel import Channel
 from lightning_fl.checkpoint import Checkpoints, RunState
 from lightning_fl.data import POOLED, FederatedDataModule
+from lightning_fl.differential_privacy import DifferentialPrivacy
+from lightning_fl.differential_privacy.account import PrivacyAccount
 from lightning_fl.engines import Engine
 from lightning_fl.errors import ConfigError
 from lightning_fl.evaluation import Evaluation
@@ -32,6 +34,7 @@ from lightning_fl.personalisation import Personalisation
 from lightning_fl.results.recorder import Recorder
 from lightning_fl.results.report import write_report
 from lightning_fl.results.wandb_logger import FederationWandbLogger
+from lightning_fl.run_privacy import RunPrivacy
 from lightning_fl.seeds import derive_seed, seed_all
 from lightning_fl.site import CallbackFactory, Site
 from lightning_fl.transport import Transport
@@ -53,6 +56,7 @@ class Experiment:
         trainer: how a site trains in one round.
         evaluation: how models are scored.
         personalisation: how each site makes the finished model its own.
+        privacy: from `lightning_fl.differential_privacy`, of sites or of samples; null for none.
         callbacks: Lightning callbacks of your own for the sites' training.
         loggers: Lightning loggers that get each round's metrics.
         seed: decides everything random; two runs with equal settings give equal numbers on a CPU.
@@ -71,6 +75,7 @@ class Experiment:
     trainer: TrainerOptions
     evaluation: Evaluation = field(default_factory=Evaluation)
     personalisation: Personalisation = field(default_factory=Personalisation)
+    privacy: DifferentialPrivacy | None = None
     callbacks: Sequence[pl.Callback] = ()
     loggers: Sequence[Logger] = ()
     seed: int = 0
@@ -151,6 +156,8 @@ class Run:
         self.run_id = secrets.token_hex(8)
         if self.layout.length:
             experiment.aggregator.check(self.plan.sites_per_round, self.plan.training, self.layout)
+        self.privacy = RunPrivacy(experiment.privacy, self.plan, self.template, self.layout)
+        self.privacy.apply(experiment.algorithm, experiment.aggregator, experiment.trainer)
 
     def start(self) -> dict[str, Any]:
         """Run from the beginning, or from the last checkpoint where there is one.
@@ -212,7 +219,8 @@ class Run:
         self, checkpoints: Checkpoints, state: RunState, act: Callable[[Federation], T]
     ) -> T:
         experiment = self.experiment
-        recorder = self._recorder(state)
+        account = self.privacy.account(checkpoints.folder)
+        recorder = self._recorder(state, account)
 
         def coordinate(transport: Transport) -> T:
             channel = Channel(
@@ -233,6 +241,7 @@ class Run:
                 checkpoints=checkpoints,
                 recorder=recorder,
                 monitor=self.monitor,
+                account=account,
             )
             return act(federation)
 
@@ -262,13 +271,14 @@ class Run:
             folder=self._site_folder(name),
             run=self.run_id,
             seed=experiment.seed,
+            privacy=self.privacy.of_samples,
         )
 
     def _fresh(self) -> RunState:
         weights = to_vector(self.template.state_dict(), self.layout)
         return RunState(self.run_id, self.layout.fingerprint, weights, weights)
 
-    def _recorder(self, state: RunState) -> Recorder:
+    def _recorder(self, state: RunState, account: PrivacyAccount) -> Recorder:
         recorder = Recorder(
             self.folder,
             training_sites=self.plan.evaluating,
@@ -278,6 +288,7 @@ class Run:
                 "values": self.layout.length,
             },
             loggers=self.experiment.loggers,
+            privacy=account.summary,
         )
         if state.round or any(state.rows):
             recorder.resume(state.rows)

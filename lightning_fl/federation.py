@@ -3,6 +3,7 @@
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from lightning_fl.aggregation.base import Aggregator, Updates
 from lightning_fl.algorithms import Algorithm, GlobalRound
 from lightning_fl.channel import Channel
 from lightning_fl.checkpoint import Checkpoints, RunState
+from lightning_fl.differential_privacy.account import PrivacyAccount
 from lightning_fl.errors import ConfigError, SiteError, TooFewSitesError
 from lightning_fl.evaluation import Evaluation
 from lightning_fl.messages import BLOCK_BYTES, Message
@@ -66,6 +68,7 @@ class Federation:
         checkpoints: where the state of each round goes.
         recorder: where numbers go.
         monitor: hears what happens.
+        account: of differential privacy; none is kept without it.
     """
 
     def __init__(
@@ -80,6 +83,7 @@ class Federation:
         checkpoints: Checkpoints,
         recorder: Recorder,
         monitor: Monitor,
+        account: PrivacyAccount | None = None,
     ) -> None:
         self.plan = plan
         self.layout = layout
@@ -90,6 +94,7 @@ class Federation:
         self.checkpoints = checkpoints
         self.recorder = recorder
         self.monitor = monitor
+        self.account = account or PrivacyAccount()
         self.model = "local" if algorithm.trains_alone else "global"
         self._samples: dict[str, int] = {}  # of the sites that say so
 
@@ -117,6 +122,7 @@ class Federation:
             mean, share = self._aggregate(state, samples)
             known = GlobalRound(state.round + 1, self.layout, share, state.server)
             state.weights, state.server = self.algorithm.apply_mean(state.weights, mean, known)
+            state.weights = self.account.repair(state.weights)
             state.round += 1
             self._broadcast(state, state.weights)
             self._finish_round(state)
@@ -157,6 +163,7 @@ class Federation:
         answers = self.channel.ask("train", dict.fromkeys(chosen, message))
         trained = self._survivors(state, answers, "train")
         state.count_gradients([answer.info.get("gradients") for answer in trained.values()])
+        self.account.hear(round_, {site: answer.info for site, answer in trained.items()})
         return {site: int(answer.info.get("samples", 0)) for site, answer in trained.items()}
 
     def _aggregate(self, state: RunState, samples: Mapping[str, int]) -> tuple[Tensor, float]:
@@ -167,7 +174,12 @@ class Federation:
             return torch.zeros(0), 0.0
         self.monitor.on_operation(round_=round_, operation="aggregate", sites=len(samples))
         updates = Updates(
-            round_, samples, self.layout, self.plan.min_sites, memory=state.aggregation
+            round_,
+            samples,
+            self.layout,
+            self.plan.min_sites,
+            memory=state.aggregation,
+            before_sum=partial(self.account.begin, round_),
         )
         try:
             outcome = self.aggregator.mean(self.channel, updates)
@@ -176,6 +188,7 @@ class Federation:
                 f"{error}. Round {state.round} is saved and the run can be resumed."
             ) from error
         self._survivors(state, outcome.lost, "aggregate")
+        self.account.settle(len({*samples} - {*outcome.lost}))
         state.aggregation = dict(outcome.memory)
         if outcome.facts:
             state.aggregations.append({"round": round_, **outcome.facts})

@@ -12,6 +12,8 @@ from torch.utils.data import DataLoader
 from lightning_fl.aggregation.base import Aggregator, Answer, SiteOperation
 from lightning_fl.algorithms import Algorithm
 from lightning_fl.data import POOLED, FederatedDataModule
+from lightning_fl.differential_privacy.fitness import check_loss
+from lightning_fl.differential_privacy.sample_level import SamplePrivacy
 from lightning_fl.errors import ConfigError, DataError
 from lightning_fl.evaluation import Evaluation
 from lightning_fl.fitting import TrainerOptions, evaluate
@@ -51,6 +53,7 @@ class Site:
         folder: the site's own.
         run: identifier of the run; messages of another run are refused.
         seed: of the run.
+        privacy: how to train under sample-level differential privacy; None for as usual.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class Site:
         folder: Path,
         run: str,
         seed: int,
+        privacy: SamplePrivacy | None = None,
     ) -> None:
         self.name = name
         self.template = template
@@ -81,6 +85,7 @@ class Site:
         self.callbacks = callbacks
         self.run = run
         self.seed = seed
+        self.privacy = privacy
         self.store = SiteStore(folder)
         self.layout = algorithm.layout(template)
         self.aggregator = aggregator
@@ -222,6 +227,8 @@ class Site:
         seed_all(derive_seed(self.seed, self.name, "rehearsal"))
         module = copy.deepcopy(self.template)
         loader = self.train_loader("rehearsal", 0, batches=self.algorithm.batches_per_step)
+        if self.privacy is not None:
+            check_loss(module, next(iter(loader)))
         callbacks = [self.callback(self.algorithm)]
         val = self.data.loader("val")
         logged = rehearse(module, loader, val, callbacks, self.trainer)

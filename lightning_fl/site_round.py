@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 from torch import Tensor
@@ -63,7 +63,8 @@ class LocalRound:
         if site.aggregator.hides_samples:  # with `local_epochs`, steps tell how many there are
             return Answer({}, {})
         gradients = count.gradients * algorithm.gradients_per_step
-        return Answer({"samples": site.samples(), "gradients": gradients}, {})
+        said = {"samples": site.samples(), "gradients": gradients}
+        return Answer(said | self._privacy(), {})
 
     def _before(self, module: pl.LightningModule, received: State) -> Tensor:
         """What an update is counted from: the weights training starts from, shape (length,).
@@ -95,6 +96,9 @@ class LocalRound:
         seed_all(derive_seed(site.seed, site.name, self.round, purpose))
         loader = site.train_loader(purpose, self.round, batches=algorithm.batches_per_step)
         callbacks = [site.callback(algorithm), *more, *copy.deepcopy(list(site.callbacks))]
+        if site.privacy is not None:
+            loader, private = site.privacy.begin(site.store.folder, loader)
+            callbacks.insert(0, private)
         after, logged = fit(module, loader, callbacks, site.trainer, progress)
         if not is_finite(module.state_dict()):
             raise NonFiniteError(
@@ -102,3 +106,8 @@ class LocalRound:
                 f"logged values were {logged}"
             )
         return after
+
+    def _privacy(self) -> dict[str, Any]:
+        """What the coordinator hears of sample-level privacy, where there is any."""
+        privacy = self.site.privacy
+        return {} if privacy is None else {"privacy": privacy.spent(self.site.store.folder)}

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 from torch import Tensor
 
 from lightning_fl.channel import Channel
+from lightning_fl.differential_privacy.noise import SiteNoise
 from lightning_fl.errors import ConfigError, SiteError, TooFewSitesError
 from lightning_fl.messages import COORDINATOR, Message
 from lightning_fl.parameters import Layout
@@ -56,6 +57,10 @@ class HoldsUpdate(Protocol):
         ...
 
 
+def _nobody_counts(sites: Sequence[str], least: int) -> None:
+    """A run without site-level privacy does not count its sums."""
+
+
 @dataclass(frozen=True)
 class Updates:
     """The updates of a round, as far as the coordinator knows them.
@@ -66,6 +71,8 @@ class Updates:
         layout: of an update.
         min_sites: with fewer sites than this no mean may be made.
         memory: what the aggregator handed over in the round before, as JSON.
+        before_sum: to be called before each sum that may be given out, with the sites that are
+            asked for their part and how many of them it will have at least.
     """
 
     round: int
@@ -73,6 +80,7 @@ class Updates:
     layout: Layout
     min_sites: int = 1
     memory: Mapping[str, Any] = field(default_factory=dict)
+    before_sum: Callable[[Sequence[str], int], None] = _nobody_counts
 
 
 @dataclass(frozen=True)
@@ -98,6 +106,9 @@ class Aggregator(ABC):
     Args:
         weights: "samples" weighs a site by its number of training samples, which the coordinator
             then knows; "equal" gives all sites the same weight. Subclasses may know others.
+
+    Attributes:
+        noise: how sites clip their updates and what noise they add; None for neither.
     """
 
     known_weights: tuple[str, ...] = ("samples", "equal")
@@ -110,6 +121,7 @@ class Aggregator(ABC):
                 f"Expected `weights` to be one of {list(self.known_weights)}, but got {weights!r}."
             )
         self.weights = weights
+        self.noise: SiteNoise | None = None
 
     def weight(self, samples: int) -> int:
         """A site's weight in the mean, before the weights are divided by their sum."""
@@ -128,6 +140,18 @@ class Aggregator(ABC):
         Raises:
             ConfigError: names the reason and the remedy.
         """
+
+    def protect(self, noise: SiteNoise | None, layout: Layout) -> None:
+        """Let the sites clip their updates and add noise from now on, or (None) no more.
+
+        Args:
+            noise: of the run.
+            layout: of an update.
+
+        Raises:
+            ConfigError: these settings of the aggregator give away what the noise should hide.
+        """
+        self.noise = noise
 
     def check_site(self, site: HoldsUpdate) -> None:  # noqa: B027
         """The same at a site, about what only the site knows.

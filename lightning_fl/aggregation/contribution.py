@@ -6,6 +6,8 @@ import torch
 from lightning_fl.aggregation.base import HoldsUpdate
 from lightning_fl.aggregation.fixed_point import Floats, Integers, to_limbs
 from lightning_fl.aggregation.ring_plan import RingPlan
+from lightning_fl.differential_privacy.noise import SiteNoise
+from lightning_fl.differential_privacy.release import Release
 from lightning_fl.errors import OutOfRangeError
 
 
@@ -22,6 +24,8 @@ class Contribution:
         weight: the site's relative weight, in (0, 1].
         error_feedback: whether to carry over what is left out; otherwise a value outside the
             grid is an error.
+        noise: how to clip the update and what noise to add to it; None for neither. Not together
+            with error feedback.
     """
 
     def __init__(
@@ -32,6 +36,7 @@ class Contribution:
         *,
         weight: float,
         error_feedback: bool,
+        noise: SiteNoise | None = None,
     ) -> None:
         self.site = site
         self.round = round_
@@ -39,6 +44,7 @@ class Contribution:
         self.weight = weight
         self.clipped = 0
         self._carry: torch.Tensor | None = None
+        self._release = None if noise is None else self._private(noise)
         if error_feedback:
             before = site.carry(round_ - 1)
             self._carry = torch.zeros(plan.length) if before is None else before
@@ -60,10 +66,7 @@ class Contribution:
         return found
 
     def _of_update(self, start: int, end: int) -> Integers:
-        update = self.site.update(self.round, start, end).double().numpy()
-        if self._carry is not None:
-            update = update + self._carry[start:end].double().numpy()
-        values = update * self.weight
+        values = self._values(start, end)
         integers, clipped = self.plan.grid.to_integers(values, start)
         if clipped and self._carry is None:
             self._refuse(values, start)
@@ -72,6 +75,30 @@ class Contribution:
             left = (values - self.plan.grid.to_values(integers, start)) / self.weight
             self._carry[start:end] = torch.from_numpy(left).float()
         return integers
+
+    def _values(self, start: int, end: int) -> Floats:
+        """What is to be rounded."""
+        if self._release is not None:
+            return self._release.weighted(start, end)
+        update: Floats = self.site.update(self.round, start, end).double().numpy()
+        if self._carry is not None:
+            update = update + self._carry[start:end].double().numpy()
+        return update * self.weight
+
+    def _private(self, noise: SiteNoise) -> Release:
+        """Noise of its own for each ring, whose sites and grid it is made for."""
+
+        def update(start: int, stop: int) -> torch.Tensor:
+            return self.site.update(self.round, start, stop)
+
+        return Release(
+            noise,
+            update,
+            self.plan.length,
+            weight=self.weight,
+            sites=self.plan.parameters.sites,
+            step=float(self.plan.grid.steps(0, 1)[0]),  # the wide grid has one step everywhere
+        )
 
     def _counts(self) -> Integers:
         known = {"sites": 1, "clipped": self.clipped, "samples": self.site.samples()}

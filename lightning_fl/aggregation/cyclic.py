@@ -23,11 +23,13 @@ from lightning_fl.aggregation.fixed_point import (
     exponents_for,
 )
 from lightning_fl.aggregation.identity import SUFFIX, Identity, fingerprint
+from lightning_fl.aggregation.private_ring import check_private_ring
 from lightning_fl.aggregation.ring import Ring, RingBroken, Sums, survivors
 from lightning_fl.aggregation.ring_member import RingMember
 from lightning_fl.aggregation.ring_parameters import MAX_VALUES, RingParameters, choose, is_compact
 from lightning_fl.aggregation.ring_plan import RingPlan, ring_order, sizes_of
 from lightning_fl.channel import Channel
+from lightning_fl.differential_privacy.noise import SiteNoise
 from lightning_fl.errors import ConfigError, OutOfRangeError, SiteError, TooFewSitesError
 from lightning_fl.parameters import Layout
 
@@ -203,6 +205,16 @@ class CyclicCKKS(Aggregator):
                 "Choose a smaller one."
             )
 
+    def protect(self, noise: SiteNoise | None, layout: Layout) -> None:
+        """Refuse hidden counts, the compact grid, and a clip that does not fit the grid.
+
+        Raises:
+            ConfigError: names the setting and the remedy.
+        """
+        super().protect(noise, layout)
+        if noise is not None:
+            check_private_ring(noise, layout, bits=self.bits, hidden=self.hides_samples)
+
     def mean(self, channel: Channel, updates: Updates) -> Aggregate:
         """Rings until one closes: a ring that loses sites is dropped and goes on without them.
 
@@ -242,6 +254,7 @@ class CyclicCKKS(Aggregator):
         exponents = self._exponents(updates.memory, len(sites))
         plan = self.plan(len(sites), updates.layout, exponents)
         order = ring_order(sites, updates.round, attempt)
+        updates.before_sum(sites, len(sites))  # a ring has the parts of all its sites, or no sum
         instructions = {"largest": largest, "exponents": exponents}
         sums = Ring(channel, updates.round, order, plan, instructions).run()
         if self.hides_samples:

@@ -129,6 +129,7 @@ class RingMember:
             plan,
             weight=weight,
             error_feedback=self.settings.compact,
+            noise=self.settings.noise,
         )
         self.site.update(message.round, 0, 0)  # refuses a round that has no update here
         self._joined = ""  # a ring's masks hide one message of this site, so it starts once

@@ -1,7 +1,7 @@
 """Keeps a run's numbers and writes them down: the CSV files, results.json, loggers."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ class Recorder:
         aggregator: what results.json says about the aggregator.
         loggers: Lightning loggers that get every round's metrics, keyed site/model/split/metric,
             with the round as the step.
+        privacy: gives what results.json says about differential privacy, {} for nothing.
     """
 
     def __init__(
@@ -43,12 +44,14 @@ class Recorder:
         unseen: Sequence[str],
         aggregator: Mapping[str, Any],
         loggers: Sequence[Logger] = (),
+        privacy: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         self.folder = folder
         self.training_sites = training_sites
         self.unseen = unseen
         self.aggregator = aggregator
         self.loggers = loggers
+        self.privacy = privacy
         self.metrics: list[MetricRow] = []
         self.costs: list[CostRow] = []
         self.messages: list[TranscriptRow] = []
@@ -119,6 +122,8 @@ class Recorder:
             versions=self.versions,
         )
         results["new_hospital"] = {site: dict(curve) for site, curve in sorted(new.items())}
+        if privacy := dict(self.privacy()):
+            results["privacy"] = privacy
         write_results(self.folder / "results.json", results)
         return results
 

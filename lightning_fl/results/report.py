@@ -12,6 +12,7 @@ from lightning_fl.results import page, sections
 from lightning_fl.results.choices import choices
 from lightning_fl.results.colours import MODEL_COLOURS, TRUTH
 from lightning_fl.results.costs import costs
+from lightning_fl.results.differential_privacy import differential_privacy
 from lightning_fl.results.formats import score_text
 from lightning_fl.results.gallery import Slice, data_uri, read_slices
 from lightning_fl.results.new_hospital import new_hospital
@@ -49,6 +50,7 @@ def write_report(run: Path) -> Path:
         new_hospital(record),
         costs(record),
         secure_aggregation(record),
+        differential_privacy(record),
         sections.reproduction(record),
     )
     path = run / "report.html"

@@ -1,0 +1,138 @@
+"""How near reconstructions are to the true images, and whether they give a patient away."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+from torchmetrics.functional.image import (
+    peak_signal_noise_ratio,
+    structural_similarity_index_measure,
+)
+
+from lightning_fl.errors import ConfigError, DataError
+
+SSIM_WINDOW = 11
+"""Width in pixels of the window of SSIM; images must not be smaller."""
+
+BEST_PSNR = 100.0
+"""What equal images score in dB, so that means stay finite."""
+
+
+@dataclass(frozen=True)
+class ImageScores:
+    """Means over a batch, each reconstruction compared with the true image it fits best.
+
+    Attributes:
+        mse: mean squared error.
+        psnr: peak signal-to-noise ratio in dB, at most 100.
+        ssim: structural similarity, 1 for equal images.
+    """
+
+    mse: float
+    psnr: float
+    ssim: float
+
+
+def image_scores(
+    images: Tensor, truth: Tensor, *, values: tuple[float, float] = (0.0, 1.0)
+) -> ImageScores:
+    """Score reconstructions, whose order means nothing, against the true images.
+
+    Args:
+        images: reconstructions (B, C, H, W).
+        truth: true images, of the same shape.
+        values: smallest and largest value that a pixel can have.
+
+    Raises:
+        ConfigError: the images are smaller than the window of SSIM.
+        DataError: shapes differ, or a value is not finite.
+    """
+    if min(truth.shape[-2:]) < SSIM_WINDOW:
+        raise ConfigError(
+            f"SSIM needs images of at least {SSIM_WINDOW} x {SSIM_WINDOW} pixels, but got "
+            f"{tuple(truth.shape[-2:])}."
+        )
+    guess, low, high = images[best_order(images, truth)].to(truth), *values
+    psnr = peak_signal_noise_ratio(
+        guess, truth, data_range=high - low, reduction="none", dim=(1, 2, 3)
+    )
+    ssim = structural_similarity_index_measure(guess, truth, data_range=high - low)
+    if not isinstance(ssim, Tensor):
+        raise TypeError("SSIM gave more than its score.")
+    return ImageScores(
+        mse=float((guess - truth).square().mean()),
+        psnr=float(psnr.clamp(max=BEST_PSNR).mean()),
+        ssim=float(ssim),
+    )
+
+
+def best_order(images: Tensor, truth: Tensor) -> Tensor:
+    """Which reconstruction belongs to each true image, so that the sum of MSE is smallest.
+
+    Args:
+        images: (B, C, H, W).
+        truth: of the same shape.
+
+    Returns:
+        int64 (B,): `images[order]` lines up with `truth`.
+
+    Raises:
+        DataError: shapes differ, or a value is not finite.
+    """
+    if images.shape != truth.shape:
+        raise DataError(
+            f"Expected reconstructions of the true images' shape {tuple(truth.shape)}, but got "
+            f"{tuple(images.shape)}."
+        )
+    _, columns = linear_sum_assignment(mse_table(truth, images).numpy())
+    return torch.as_tensor(columns)
+
+
+def ranks(images: Tensor, gallery: Sequence[int], candidates: Tensor) -> list[int]:
+    """The rank of each reconstruction's true image among a site's images, by MSE.
+
+    Rank 1 is a patient found: of all candidates the true image is nearest. A guess that knows
+    nothing reaches rank 1 about once in as many trials as there are candidates.
+
+    Args:
+        images: reconstructions (B, C, H, W), lined up with `gallery` (see `best_order`).
+        gallery: for each, the number of its true image in `candidates`.
+        candidates: the site's images (N, C, H, W).
+
+    Raises:
+        DataError: shapes do not fit, or a value is not finite.
+    """
+    if images.shape[1:] != candidates.shape[1:] or len(images) != len(gallery):
+        raise DataError(
+            f"Expected {len(gallery)} reconstructions of the candidates' shape "
+            f"{tuple(candidates.shape[1:])}, but got {tuple(images.shape)}."
+        )
+    table = mse_table(images, candidates)
+    own = table[torch.arange(len(images)), torch.as_tensor(gallery)]
+    return [1 + int(nearer) for nearer in (table < own[:, None]).sum(dim=1)]
+
+
+def identifiability(ranks_: Sequence[int]) -> float:
+    """The share of reconstructions that are nearer to their true image than to any other.
+
+    Raises:
+        DataError: there are none.
+    """
+    if not ranks_:
+        raise DataError("Expected at least one rank, but got none.")
+    return sum(rank == 1 for rank in ranks_) / len(ranks_)
+
+
+def mse_table(first: Tensor, second: Tensor) -> Tensor:
+    """Mean squared error of each pair of images, (A, ...) and (B, ...) to (A, B), in float64.
+
+    Raises:
+        DataError: a value is not finite.
+    """
+    if not bool(first.isfinite().all()) or not bool(second.isfinite().all()):
+        raise DataError("Images hold NaN or infinity, so they cannot be compared.")
+    a, b = (images.detach().cpu().double().flatten(1) for images in (first, second))
+    # Row by row: a matrix product would round small differences away.
+    return torch.stack([(b - row).square().mean(dim=1) for row in a])
