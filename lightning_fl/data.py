@@ -31,6 +31,17 @@ class Sample(TypedDict):
     mask: Tensor
 
 
+class LabelledSample(TypedDict):
+    """One image or volume and its class, for classification.
+
+    `image` is float32 of shape (channels, height, width) or (channels, depth, height, width);
+    `label` is an int64 scalar, the class number.
+    """
+
+    image: Tensor
+    label: Tensor
+
+
 @dataclass(frozen=True)
 class PatientSplit:
     """The patients of one hospital, each in exactly one part."""
@@ -171,6 +182,10 @@ class FederatedDataModule(pl.LightningDataModule, ABC):
     def preprocessing(self, site: str) -> Preprocessing | None:
         """How a hospital's files become what a net sees, or None if new files cannot be read."""
         return None
+
+    def pictures(self, images: Tensor) -> Tensor:
+        """What the report shows of images (N, C, H, W): all of them, unless overridden."""
+        return images
 
     def scans(self, site: str, patients: Sequence[str]) -> tuple[ScanFiles, ...]:
         """Whole scans of some patients, to be segmented in three dimensions; () where none are.

@@ -16,6 +16,8 @@ class Evaluation:
         every: evaluate the global model after every so many rounds (and after the last).
         gallery: test images of each site to show in the report, 0 for none.
         test_candidates: test every candidate of personalisation too, not the chosen one alone.
+        volumes: at the end, segment whole test scans too where the data hold them, score them by
+            patient and keep the masks.
     """
 
     metric: str = "dice"
@@ -23,6 +25,7 @@ class Evaluation:
     every: int = 1
     gallery: int = 4
     test_candidates: bool = False
+    volumes: bool = True
 
     def check(self) -> None:
         """Refuse values that cannot work.

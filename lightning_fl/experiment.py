@@ -10,13 +10,14 @@ from typing import Any, TypeVar
 
 import pytorch_lightning as pl
 import safetensors.torch
+import torch
 import yaml
 from pytorch_lightning.loggers import Logger
 from torch import nn
 
 from lightning_fl.aggregation import Aggregator
 from lightning_fl.algorithms import Algorithm
-from lightning_fl.atomic import write_bytes
+from lightning_fl.atomic import write_bytes, write_text
 from lightning_fl.channel import Channel
 from lightning_fl.checkpoint import Checkpoints, RunState
 from lightning_fl.data import POOLED, FederatedDataModule
@@ -24,6 +25,7 @@ from lightning_fl.engines import Engine
 from lightning_fl.errors import ConfigError
 from lightning_fl.evaluation import Evaluation
 from lightning_fl.federation import Federation, Plan
+from lightning_fl.finished_run import PREPROCESSING, FinishedRun
 from lightning_fl.fitting import TrainerOptions
 from lightning_fl.messages import COORDINATOR, Message
 from lightning_fl.monitor import Monitor
@@ -31,10 +33,13 @@ from lightning_fl.parameters import Layout, from_vector, to_vector
 from lightning_fl.personalisation import Personalisation
 from lightning_fl.results.recorder import Recorder
 from lightning_fl.results.report import write_report
+from lightning_fl.results.summary import write_results
 from lightning_fl.results.wandb_logger import FederationWandbLogger
 from lightning_fl.seeds import derive_seed, seed_all
 from lightning_fl.site import CallbackFactory, Site
 from lightning_fl.transport import Transport
+from lightning_fl.volumes.records import mean_over_sites, means_by_site
+from lightning_fl.volumes.run_volumes import evaluate_volumes
 
 T = TypeVar("T")
 
@@ -59,6 +64,9 @@ class Experiment:
         rounds: how often the sites train and their updates are averaged.
         sites_per_round: sites drawn at random for each round, null for all.
         min_sites: a round with fewer updates stops the run, saved.
+        directions: cut whole scans in each of these directions, e.g. axial, coronal and sagittal:
+            a federation for each, and at the end the mean of their probabilities. The data module
+            needs a setting `direction`; none takes that setting as it is.
         output: folder of the run, null for runs/CONFIG/TIME.
     """
 
@@ -77,6 +85,7 @@ class Experiment:
     rounds: int = 10
     sites_per_round: int | None = None
     min_sites: int = 2
+    directions: Sequence[str] = ()
     output: str | None = None
 
     def plan(self) -> Plan:
@@ -167,8 +176,11 @@ class Run:
         checkpoints = Checkpoints(self.folder / "checkpoints")
         self.run_id = state.run
         self._tell_loggers()
+        self._keep_preprocessing()
         results = self._with_federation(checkpoints, state, lambda f: self._federate(f, state))
         self._keep_models(state)
+        if self.experiment.evaluation.volumes:
+            results = self._with_volumes(results, state.round)
         write_report(self.folder)
         self.monitor.on_run_end(results=results, run=str(self.folder))
         return results
@@ -306,6 +318,49 @@ class Run:
             personal = self._site_folder(name) / "personal.safetensors"
             if personal.is_file():
                 write_bytes(models / f"{name}.safetensors", personal.read_bytes())
+            self._keep_own_layers(name, models)
+
+    def _keep_own_layers(self, site: str, models: Path) -> None:
+        """Keep the shared model as a site uses it, where it has layers of its own in it."""
+        came, shared = (
+            folder / "global.safetensors" for folder in (self._site_folder(site), models)
+        )
+        if not came.is_file() or not shared.is_file():
+            return
+        own, all_have = (safetensors.torch.load_file(file) for file in (came, shared))
+        if any(not torch.equal(own[name], value) for name, value in all_have.items()):
+            write_bytes(models / f"{site}.global.safetensors", came.read_bytes())
+
+    def _keep_preprocessing(self) -> None:
+        """Write down how each site's scans become what its model sees, for predictions."""
+        found = {}
+        for site in (*self.plan.evaluating, *self.plan.unseen):
+            preprocessing = self.experiment.data.preprocessing(site)
+            if preprocessing is not None:
+                found[site] = preprocessing.to_settings()
+        if found:
+            text = yaml.safe_dump(found, sort_keys=False)
+            write_text(self.folder / PREPROCESSING, text)
+
+    def _with_volumes(self, results: dict[str, Any], round_: int) -> dict[str, Any]:
+        """The results with `volumes`, where the data hold whole scans."""
+        rows = evaluate_volumes(
+            FinishedRun(self.folder),
+            self.experiment.data,
+            sites=self.plan.evaluating,
+            unseen=self.plan.unseen,
+            evaluation=self.experiment.evaluation,
+            seed=self.experiment.seed,
+            round_=round_,
+            monitor=self.monitor,
+        )
+        if not rows:
+            return results
+        by_site = means_by_site(rows)
+        mean = mean_over_sites(by_site, self.plan.evaluating)
+        whole = results | {"volumes": {"sites": by_site, "mean": mean}}
+        write_results(self.folder / "results.json", whole)
+        return whole
 
     def _site_folder(self, name: str) -> Path:
         return self.folder / "checkpoints" / "sites" / name
