@@ -86,7 +86,7 @@ class FinishedRun:
         parser.add_subclass_arguments(nn.Module, "net", required=True)
         parser.add_argument("--task", type=Task, required=True)
         seed_all(derive_seed(0, "net"))
-        built = parser.instantiate_classes(
+        built = parser.instantiate(
             parser.parse_object({"net": net, "task": self.config["task"]})
         )
         module: pl.LightningModule = built.task(built.net)

@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ConfigError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
-    sys.stdout.write(summary(options.out, total, example.config))
+    sys.stdout.write(summary(options.out, total, example.configs))
     return 0
 
 
@@ -85,10 +85,11 @@ def claim(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
 
 
-def summary(folder: Path, patients: int, config: str) -> str:
+def summary(folder: Path, patients: int, configs: Sequence[str]) -> str:
     """What was made, and the command that trains on it."""
     sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
-    command = ["python", "train.py", "--config", config, "--data.init_args.root", str(folder)]
+    named = [part for config in configs for part in ("--config", config)]
+    command = ["python", "train.py", *named, "--data.init_args.root", str(folder)]
     return (
         f"Made {patients} patients in {len(sizes)} files ({sum(sizes) / 1e6:.1f} MB) in {folder}.\n"
         f"Train on them with\n{shlex.join(command)}\n"

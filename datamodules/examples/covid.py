@@ -109,4 +109,5 @@ def make(folder: Path, amount: Amount) -> Iterator[str]:
             yield name
 
 
-COVID = Example("configs/covid_ct.yaml", Amount(sites=3, patients=6, size=64, slices=40), make)
+CONFIGS = ("configs/covid_ct.yaml", "configs/overrides/tiny_covid.yaml")
+COVID = Example(CONFIGS, Amount(sites=3, patients=6, size=64, slices=40), make)

@@ -48,12 +48,12 @@ class Example:
     """The example data of one task.
 
     Attributes:
-        config: the config that trains on them.
+        configs: what trains on them: the task's config, and the override for small data.
         amount: what is made unless more is asked for.
         make: writes them into an empty folder; yields each patient's name once it is written,
             `sites * patients` times.
     """
 
-    config: str
+    configs: tuple[str, ...]
     amount: Amount
     make: Callable[[Path, Amount], Iterator[str]]

@@ -72,4 +72,5 @@ def _write_table(path: Path, rows: list[Row]) -> None:
         writer.writerows(rows)
 
 
-RAD = Example("configs/rad_chestct.yaml", Amount(sites=3, patients=12, size=64, slices=48), make)
+CONFIGS = ("configs/rad_chestct.yaml", "configs/overrides/tiny_rad.yaml")
+RAD = Example(CONFIGS, Amount(sites=3, patients=12, size=64, slices=48), make)

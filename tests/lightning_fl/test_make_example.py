@@ -12,7 +12,7 @@ TINY = ["--sites", "1", "--patients", "3", "--size", "32", "--slices", "12"]
 
 @pytest.mark.parametrize(
     ("task", "config", "files"),
-    [("rad", "configs/rad_chestct.yaml", 4), ("covid", "configs/covid_ct.yaml", 6)],
+    [("rad", "rad_chestct", 4), ("covid", "covid_ct", 6)],
 )
 def test_says_what_it_made_and_how_to_train_on_it(
     task: str, config: str, files: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -22,7 +22,10 @@ def test_says_what_it_made_and_how_to_train_on_it(
     assert len([path for path in out.rglob("*") if path.is_file()]) == files
     made, _, command = capsys.readouterr().out.splitlines()
     assert made.startswith(f"Made 3 patients in {files} files (")
-    assert command == f"python train.py --config {config} --data.init_args.root {out}"
+    assert command == (
+        f"python train.py --config configs/{config}.yaml --config configs/overrides/"
+        f"tiny_{task}.yaml --data.init_args.root {out}"
+    )
 
 
 def test_command_can_be_pasted_where_the_folder_has_a_space(
