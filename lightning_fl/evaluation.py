@@ -16,8 +16,7 @@ class Evaluation:
         every: evaluate the global model after every so many rounds (and after the last).
         gallery: test images of each site to show in the report, 0 for none.
         test_candidates: test every candidate of personalisation too, not the chosen one alone.
-        volumes: at the end, segment whole test scans too where the data hold them, score them by
-            patient and keep the masks.
+        volumes: segment and score whole test scans in the end, where the data hold them.
     """
 
     metric: str = "dice"

@@ -64,9 +64,8 @@ class Experiment:
         rounds: how often the sites train and their updates are averaged.
         sites_per_round: sites drawn at random for each round, null for all.
         min_sites: a round with fewer updates stops the run, saved.
-        directions: cut whole scans in each of these directions, e.g. axial, coronal and sagittal:
-            a federation for each, and at the end the mean of their probabilities. The data module
-            needs a setting `direction`; none takes that setting as it is.
+        directions: one federation for each of these directions of whole scans, e.g. axial, and
+            the mean of all in the end; for data with a setting `direction`.
         output: folder of the run, null for runs/CONFIG/TIME.
     """
 

@@ -69,7 +69,8 @@ def test_a_folder_gives_one_row_a_volume(run: Path, made: Path, tmp_path: Path) 
     rows = predicted(run, made, tmp_path / "classes.csv", "--site", "1")
     assert len(rows) == len(list(made.glob("*.npz")))
     for row in rows:
-        assert float(row["probability_0"]) + float(row["probability_1"]) == pytest.approx(1, abs=3e-6)
+        both = float(row["probability_0"]) + float(row["probability_1"])
+        assert both == pytest.approx(1, abs=3e-6)
 
 
 def test_sites_that_prepare_scans_differently_have_to_be_named(
