@@ -38,7 +38,7 @@ def write_patient(folder: Path, shape: tuple[int, int, int]) -> None:
     folder.mkdir(parents=True)
     for name, voxels in (("ct", hu), ("mask", ball.astype(np.uint8))):
         image = nibabel.Nifti1Image(voxels, affine)  # type: ignore[no-untyped-call]
-        nibabel.save(image, folder / f"{name}.nii.gz")  # type: ignore[attr-defined]
+        nibabel.save(image, folder / f"{name}.nii.gz")
 
 
 def epoch(root: Path) -> None:

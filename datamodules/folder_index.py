@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from datamodules.csv_file import open_table
 from datamodules.site_folders import site_names
 from lightning_fl.errors import ConfigError, DataError
 
@@ -142,8 +143,7 @@ def _read_manifest(path: Path) -> dict[tuple[str, str], str]:
             f"{', '.join(COLUMNS)}, or set `patient` to a regular expression with one group for "
             "the patient in a file name, or to 'file' if each image is another patient."
         )
-    with path.open(newline="", encoding="utf-8-sig") as stream:
-        reader = csv.DictReader(stream)
+    with open_table(path) as reader:
         header = reader.fieldnames or ()
         if not set(COLUMNS) <= set(header):
             raise DataError(f"{path} has the columns {list(header)}, but needs {list(COLUMNS)}.")

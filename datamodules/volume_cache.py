@@ -14,6 +14,9 @@ from lightning_fl.errors import DataError
 
 T = TypeVar("T", bound=np.generic)
 
+LONGEST = 1024
+"""Bytes of a text in the cache."""
+
 FileStamp = tuple[str, int, int]
 """Absolute path, size in bytes and time of the last change in nanoseconds."""
 
@@ -53,6 +56,17 @@ def cached(
     made.setflags(write=False)
     again = _read(path, shape, dtype)  # so that many scans in use need no memory of their own
     return made if again is None else again
+
+
+def cached_text(folder: Path, key: object, make: Callable[[], str]) -> str:
+    """A short text, kept as `cached` keeps arrays; what is beyond `LONGEST` bytes is lost."""
+
+    def as_array() -> npt.NDArray[np.uint8]:
+        data = make().encode()[:LONGEST]
+        return np.frombuffer(data.ljust(LONGEST, b"\0"), dtype=np.uint8).copy()
+
+    found = cached(folder, key, as_array, (LONGEST,), np.uint8)
+    return found.tobytes().rstrip(b"\0").decode(errors="replace")
 
 
 def cache_path(folder: Path, key: object) -> Path:

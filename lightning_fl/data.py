@@ -159,6 +159,13 @@ class FederatedDataModule(pl.LightningDataModule, ABC):
             len(patients)
         )
         shuffled = [patients[i] for i in order]
+        if self.folds is not None and len(patients) < self.folds:
+            if site in self.unseen and len(patients) < 3:
+                return PatientSplit((), (), tuple(patients))
+            raise DataError(
+                f"Site {site!r} has {len(patients)} patients, which cannot be cut into `folds`: "
+                f"{self.folds}. Lower `folds`, add patients, or leave the site out."
+            )
         chosen = self._test_patients(site, shuffled)
         shuffled = chosen + [p for p in shuffled if p not in chosen]
         n_val, n_test = _count(self.val, len(patients)), max(1, len(chosen))

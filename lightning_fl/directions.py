@@ -1,25 +1,27 @@
 """One federation for each direction that scans are cut in, and the mean of what they see."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from lightning_fl.config import CONFIG, Settings, read_settings
+from lightning_fl.config import MAY_CHANGE, Settings, read_settings
 from lightning_fl.errors import ConfigError
-from lightning_fl.experiment import Run
+from lightning_fl.experiment import SITES, Run
 from lightning_fl.federation import Plan
 from lightning_fl.finished_run import FinishedRun
 from lightning_fl.messages import Message
 from lightning_fl.monitor import Monitor
 from lightning_fl.records import MetricRow
+from lightning_fl.results.report import REPORT
 from lightning_fl.results.summary import package_versions, read_results, summarise, write_results
 from lightning_fl.results.tables import read_costs
 from lightning_fl.results.volumes import write_volume_report
 from lightning_fl.site import CallbackFactory
+from lightning_fl.site_store import SiteStore
 from lightning_fl.volumes.records import (
     VolumeRow,
     final_direction,
@@ -51,6 +53,11 @@ class DirectionRuns:
         self.directions = tuple(settings.experiment.directions)
         if len(set(self.directions)) < len(self.directions):
             raise ConfigError(f"Expected different `directions`, but got {list(self.directions)}.")
+        if not settings.experiment.evaluation.volumes:
+            raise ConfigError(
+                "`evaluation.volumes` is false, but `directions` are put together on whole scans. "
+                "Set it to true, or `directions` to []."
+            )
         if "direction" not in (self.values["data"].get("init_args") or {}):
             raise ConfigError(
                 f"`directions` is {list(self.directions)}, but {self.values['data']['class_path']} "
@@ -93,6 +100,7 @@ class DirectionRuns:
     def _put_together(self, folder: Path, monitor: Monitor) -> None:
         experiment = self.settings.experiment
         plan = experiment.plan()
+        self._check_patients(plan)
         rows = evaluate_volumes(
             FinishedRun(folder),
             experiment.data,
@@ -112,6 +120,19 @@ class DirectionRuns:
         write_results(folder / "results.json", results)
         write_volume_report(folder)
         monitor.on_run_end(results=results, run=str(folder))
+
+    def _check_patients(self, plan: Plan) -> None:
+        """Every direction has trained, validated and tested on the patients of now.
+
+        Raises:
+            DataError: it has not; a training patient could be tested.
+        """
+        experiment = self.settings.experiment
+        for site in (*plan.evaluating, *plan.unseen):
+            split = experiment.data.for_site(site, experiment.seed).split_by_site()
+            for direction in self.directions:
+                store = SiteStore(self.settings.folder / direction / SITES / site)
+                store.check_split(split)
 
     def _results(self, plan: Plan, rows: Sequence[VolumeRow]) -> dict[str, Any]:
         """Scores of the mean of all directions, as one federation's results.json has its own."""
@@ -144,9 +165,9 @@ class DirectionRuns:
     def _member(self, direction: str) -> Settings:
         """The settings of one direction, which goes on where it stopped."""
         folder = self.settings.folder / direction
-        if (folder / CONFIG).is_file():
-            rounds = str(self.settings.experiment.rounds)
-            return read_settings(["--resume", str(folder), "--rounds", rounds])
+        if any(folder.glob("checkpoints/round-*")):  # so this is --resume
+            may_change = yaml.safe_dump(_only(self.values, MAY_CHANGE - {"output"}))
+            return read_settings(["--resume", str(folder), "--config", may_change])
         return read_settings([*self._arguments(direction), "--output", str(folder)])
 
     def _arguments(self, direction: str) -> list[str]:
@@ -161,7 +182,19 @@ class DirectionRuns:
     def _is_finished(self, member: Settings) -> bool:
         """Whether a direction has all its rounds and its report."""
         results = member.folder / "results.json"
-        if not (member.folder / "report.html").is_file() or not results.is_file():
+        if not (member.folder / REPORT).is_file() or not results.is_file():
             return False
         rounds: int = json.loads(results.read_text(encoding="utf-8"))["rounds"]
         return rounds == member.experiment.rounds
+
+
+def _only(values: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    """The settings of these names; "a.b" is b inside of a."""
+    chosen: dict[str, Any] = {}
+    for name in names:
+        outer, _, inner = name.partition(".")
+        if inner:
+            chosen.setdefault(outer, {})[inner] = values[outer][inner]
+        else:
+            chosen[outer] = values[outer]
+    return chosen

@@ -25,14 +25,14 @@ from lightning_fl.engines import Engine
 from lightning_fl.errors import ConfigError
 from lightning_fl.evaluation import Evaluation
 from lightning_fl.federation import Federation, Plan
-from lightning_fl.finished_run import PREPROCESSING, FinishedRun
+from lightning_fl.finished_run import LOCAL, PREPROCESSING, FinishedRun
 from lightning_fl.fitting import TrainerOptions
 from lightning_fl.messages import COORDINATOR, Message
 from lightning_fl.monitor import Monitor
 from lightning_fl.parameters import Layout, from_vector, to_vector
 from lightning_fl.personalisation import Personalisation
 from lightning_fl.results.recorder import Recorder
-from lightning_fl.results.report import write_report
+from lightning_fl.results.report import REPORT, write_report
 from lightning_fl.results.summary import write_results
 from lightning_fl.results.wandb_logger import FederationWandbLogger
 from lightning_fl.seeds import derive_seed, seed_all
@@ -42,6 +42,8 @@ from lightning_fl.volumes.records import mean_over_sites, means_by_site
 from lightning_fl.volumes.run_volumes import evaluate_volumes
 
 T = TypeVar("T")
+SITES = Path("checkpoints") / "sites"
+"""Where the folders of the sites lie in a run's, with the Local engine."""
 
 
 @dataclass(frozen=True)
@@ -173,6 +175,7 @@ class Run:
         """
         state = self.state()
         checkpoints = Checkpoints(self.folder / "checkpoints")
+        (self.folder / REPORT).unlink(missing_ok=True)  # it is there once the run is whole
         self.run_id = state.run
         self._tell_loggers()
         self._keep_preprocessing()
@@ -312,6 +315,10 @@ class Run:
             extra = self.layout.extra
             tensors = {k: v.clone().contiguous() for k, v in whole.items() if k not in extra}
             metadata = {"round": json.dumps(max(state.best.values(), default=state.round))}
+            # what no site ever gave away is as it was at the start
+            metadata[LOCAL] = json.dumps(
+                [n for n in tensors if n not in shared and tensors[n].is_floating_point()]
+            )
             write_bytes(models / "global.safetensors", safetensors.torch.save(tensors, metadata))
         for name in (*self.plan.evaluating, *self.plan.unseen):
             personal = self._site_folder(name) / "personal.safetensors"
@@ -362,4 +369,4 @@ class Run:
         return whole
 
     def _site_folder(self, name: str) -> Path:
-        return self.folder / "checkpoints" / "sites" / name
+        return self.folder / SITES / name

@@ -1,5 +1,6 @@
 """A run that is over, as those see it who use its models: network, weights, preprocessing."""
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import pytorch_lightning as pl
 import safetensors.torch
 import yaml
 from jsonargparse import ArgumentParser
+from safetensors import safe_open
 from torch import nn
 
 from lightning_fl.errors import ConfigError
@@ -21,6 +23,8 @@ from lightning_fl.seeds import derive_seed, seed_all
 
 CONFIG = "config.yaml"
 PREPROCESSING = "preprocessing.yaml"
+LOCAL = "local"
+"""Key of models/global.safetensors under which stand the entries that never left the sites."""
 GLOBAL, PERSONAL = "global", "personal"
 Task = Callable[[nn.Module], pl.LightningModule]
 """As in `Experiment.task`, so that both read the same YAML."""
@@ -68,10 +72,9 @@ class FinishedRun:
     @cached_property
     def sites(self) -> tuple[str, ...]:
         """Hospitals that have a model of their own here."""
-        endings = (".global.safetensors", "global.safetensors")
         files = sorted((self.folder / "models").glob("*.safetensors"))
-        names = [file for file in files if not file.name.endswith(endings)]
-        return tuple(file.name.removesuffix(".safetensors") for file in names)
+        names = [file.name.removesuffix(".safetensors") for file in files]
+        return tuple(n for n in names if n != GLOBAL and not n.endswith(f".{GLOBAL}"))
 
     def options(self, accelerator: str | None = None) -> TrainerOptions:
         """How the run's Trainers were set, perhaps on another device."""
@@ -86,9 +89,7 @@ class FinishedRun:
         parser.add_subclass_arguments(nn.Module, "net", required=True)
         parser.add_argument("--task", type=Task, required=True)
         seed_all(derive_seed(0, "net"))
-        built = parser.instantiate(
-            parser.parse_object({"net": net, "task": self.config["task"]})
-        )
+        built = parser.instantiate(parser.parse_object({"net": net, "task": self.config["task"]}))
         module: pl.LightningModule = built.task(built.net)
         return module
 
@@ -108,11 +109,21 @@ class FinishedRun:
                 f"The run in {self.folder} has no {kind} model of site {site!r}; it has models of "
                 f"{list(self.sites)}. A run writes them at its end; finish it with --resume."
             )
+        if site is None and (local := self._local_entries(file)):
+            raise ConfigError(
+                f"The shared model of {self.folder} is not whole without a site: {len(local)} of "
+                f"its entries, such as {local[0]}, stayed at each. Name a site with --site."
+            )
         return rebuild(self.template, safetensors.torch.load_file(file)).eval()
 
     def has(self, site: str | None, kind: str) -> bool:
         """Whether there is such a model."""
         return self._weights(site, kind) is not None
+
+    def _local_entries(self, file: Path) -> list[str]:
+        with safe_open(file, "pt") as stored:
+            names: list[str] = json.loads((stored.metadata() or {}).get(LOCAL, "[]"))
+        return names
 
     def _weights(self, site: str | None, kind: str) -> Path | None:
         """File of a model, or None."""

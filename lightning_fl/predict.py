@@ -5,17 +5,18 @@ segments one scan, or every scan of a folder into a folder; a run that classifie
 instead. Scans are prepared as in training, by what the run has stored in preprocessing.yaml.
 """
 
-import argparse
 import csv
 import io
 import logging
 import sys
 import warnings
+from argparse import ArgumentError, ArgumentParser
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 from rich.progress import track
 
@@ -28,6 +29,8 @@ from lightning_fl.volumes.probabilities import check_probabilities, probabilitie
 from lightning_fl.volumes.records import final_direction
 
 NIFTI = (".nii.gz", ".nii")
+MASK = ".mask.nii.gz"
+"""How masks in a folder are called after their scans."""
 
 
 @dataclass(frozen=True)
@@ -65,34 +68,51 @@ class Job:
                 f"There are {len(self.scans)} scans, but --output is one file, {self.output}. Name "
                 "a folder."
             )
-        folder = self.output if into_folder else self.output.parent
-        folder.mkdir(parents=True, exist_ok=True)
+        (self.output if into_folder else self.output.parent).mkdir(parents=True, exist_ok=True)
+        inputs = {path.resolve() for path in self.scans}
+        written: set[Path] = set()
         for path in self._tracked():
             volume, masks = segment(self.views, path)
             mask = masks[self.model][final_direction(masks[self.model])]
-            volume.save(mask, folder / f"{volume.name}.nii.gz" if into_folder else self.output)
+            target = self.output / f"{volume.name}{MASK}" if into_folder else self.output
+            if target.resolve() in inputs | written:
+                raise ConfigError(
+                    f"The mask of {path} would replace {target}, which is "
+                    f"{'a scan' if target.resolve() in inputs else 'the mask of another scan'}. "
+                    "Name another --output, or rename the scan."
+                )
+            volume.save(mask, target)
+            written.add(target.resolve())
         return self.output
 
     def _classify(self) -> Path:
         if self.output.is_dir():
             raise ConfigError(f"--output is the folder {self.output}; name a CSV file for classes.")
-        rows = []
-        for path in self._tracked():
-            scan = self.views[0].preprocessing.read(path)
-            found = [
-                torch.cat(probabilities(v.models[self.model], scan, v.batch_size, v.options))
-                for v in self.views
-            ]
-            each = torch.stack(found).mean(dim=(0, 1)).tolist()
-            both = each if len(each) > 1 else [1 - each[0], each[0]]
-            number = max(range(len(both)), key=both.__getitem__)
-            rows.append([scan.name, number, *(f"{value:.6f}" for value in both)])
-        header = ["scan", "class", *(f"probability_{n}" for n in range(len(rows[0]) - 2))]
-        buffer = io.StringIO(newline="")
-        csv.writer(buffer, lineterminator="\n").writerows([header, *rows])
+        rows: list[list[object]] = []
         self.output.parent.mkdir(parents=True, exist_ok=True)
-        write_text(self.output, buffer.getvalue())
+        try:
+            for path in self._tracked():
+                rows.append(self._classes(path))
+        finally:  # a file that cannot be read costs none of those before it
+            if rows:
+                header = ["scan", "class"]
+                header += [f"probability_{n}" for n in range(len(rows[0]) - 2)]
+                buffer = io.StringIO(newline="")
+                csv.writer(buffer, lineterminator="\n").writerows([header, *rows])
+                write_text(self.output, buffer.getvalue())
         return self.output
+
+    def _classes(self, path: Path) -> list[object]:
+        """The row of one scan."""
+        scan = self.views[0].preprocessing.read(path)
+        found = [
+            torch.cat(probabilities(v.models[self.model], scan, v.batch_size, v.options))
+            for v in self.views
+        ]
+        each = torch.stack(found).mean(dim=(0, 1)).tolist()
+        both = each if len(each) > 1 else [1 - each[0], each[0]]
+        number = max(range(len(both)), key=both.__getitem__)
+        return [scan.name, number, *(f"{value:.6f}" for value in both)]
 
     def _tracked(self) -> Sequence[Path]:
         shown = Console(stderr=True)
@@ -129,15 +149,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     try:
         written = read_job(arguments).run()
-    except (ConfigError, DataError) as error:
+    except MisconfigurationException as error:
+        sys.stderr.write(f"error: {error} Name another device with --accelerator, e.g. cpu.\n")
+        return 2
+    except (ConfigError, DataError, OSError, ArgumentError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
     sys.stdout.write(f"{written}\n")
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
         prog="python -m lightning_fl.predict",
         description="Segment or classify new scans by a model of a finished run.",
         allow_abbrev=False,

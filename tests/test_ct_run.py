@@ -1,7 +1,9 @@
 """From example files to masks: runs of CTFolder in one direction and in several, predictions."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -10,9 +12,13 @@ import pytest
 import yaml
 
 import train
+from callbacks import FederatedCallback
 from lightning_fl import make_example, predict
+from lightning_fl.config import read_settings
+from lightning_fl.directions import DirectionRuns
 from lightning_fl.errors import ConfigError
 from lightning_fl.finished_run import FinishedRun, without_download
+from lightning_fl.monitor import Monitor
 from lightning_fl.results import report
 from lightning_fl.results.summary import read_results
 from lightning_fl.volumes.records import read_volumes
@@ -50,9 +56,12 @@ def run(made: Path) -> Path:
     return output
 
 
+def nifti(path: Path) -> Any:  # nibabel's loaders name no type
+    return nibabel.load(path)
+
+
 def voxels(path: Path) -> npt.NDArray[np.uint8]:
-    image: nibabel.Nifti1Image = nibabel.load(path)  # type: ignore[attr-defined]
-    return np.asanyarray(image.dataobj)
+    return np.asanyarray(nifti(path).dataobj)
 
 
 def test_each_direction_is_a_run_of_its_own(run: Path) -> None:
@@ -87,7 +96,7 @@ def test_masks_lie_in_the_space_of_the_patients_own_scan(run: Path, made: Path) 
     for site in ("A", "B"):
         [mask] = (run / "masks" / site).glob("*.global.nii.gz")
         scan = made / site / mask.name.removesuffix(".global.nii.gz") / "ct.nii.gz"
-        ours, theirs = (nibabel.load(path) for path in (mask, scan))  # type: ignore[attr-defined]
+        ours, theirs = nifti(mask), nifti(scan)
         assert ours.shape == theirs.shape
         np.testing.assert_allclose(ours.affine, theirs.affine, atol=1e-4)
         assert set(np.unique(voxels(mask))) <= {0, 1}
@@ -114,7 +123,7 @@ def test_a_folder_of_patients_becomes_a_folder_of_masks(
     named = ["--run", str(run / "axial"), "--site", "A", "--input", str(made / "A")]
     assert predict.main([*named, "--output", str(tmp_path / "out")]) == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        f"{patient.name}.nii.gz" for patient in sorted((made / "A").iterdir())
+        f"{patient.name}.mask.nii.gz" for patient in sorted((made / "A").iterdir())
     ]
 
 
@@ -124,6 +133,70 @@ def test_a_finished_run_is_put_together_again_without_training(run: Path) -> Non
     assert train.main(["--resume", str(run)]) == 0
     assert weights.stat().st_mtime_ns == before
     assert (run / "volumes.csv").read_text() == rows
+
+
+def test_another_run_into_the_same_folder_is_refused(
+    run: Path, made: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused(["already holds a run"], capsys, train.main(arguments(made, run)))
+
+
+def test_a_resumed_run_hands_on_what_may_change(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+
+    def stop(arguments: list[str]) -> None:
+        asked.append(arguments)
+        raise ConfigError("stopped here")
+
+    given = [*arguments(made, tmp_path / "run"), "--min_sites", "3"]
+    runs = DirectionRuns(read_settings(given), FederatedCallback, Monitor)
+    monkeypatch.setattr("lightning_fl.directions.read_settings", stop)
+    (tmp_path / "run" / "axial" / "checkpoints" / "round-00000").mkdir(parents=True)
+    with pytest.raises(ConfigError, match="stopped here"):
+        runs.start()
+    [[resume, folder, config, text]] = asked
+    assert (resume, folder, config) == ("--resume", str(tmp_path / "run" / "axial"), "--config")
+    changed = yaml.safe_load(text)
+    assert changed["min_sites"] == 3
+    assert changed["trainer"] == {"accelerator": "cpu", "device": 0}
+    assert "seed" not in changed
+
+
+def test_patients_that_came_after_training_are_refused(
+    run: Path, made: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    late = made / "A" / "late"
+    shutil.copytree(next((made / "A").iterdir()), late)
+    try:
+        refused(["patients in 'A'"], capsys, train.main(["--resume", str(run)]))
+    finally:
+        shutil.rmtree(late)
+
+
+def test_directions_need_whole_scans(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status = train.main([*arguments(made, tmp_path / "run"), "--evaluation.volumes", "false"])
+    refused(["`evaluation.volumes` is false"], capsys, status)
+
+
+def test_a_mask_never_replaces_a_scan(
+    run: Path, made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scan = tmp_path / "scan.nii.gz"
+    shutil.copy(next((made / "A").glob("*/ct.nii.gz")), scan)
+    before = scan.read_bytes()
+    named = ["--run", str(run / "axial"), "--site", "A", "--input", str(scan)]
+    refused(
+        ["would replace", "which is a scan"],
+        capsys,
+        predict.main([*named, "--output", str(scan)]),
+    )
+    assert scan.read_bytes() == before
+    assert predict.main([*named, "--output", str(tmp_path)]) == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["scan.mask.nii.gz", "scan.nii.gz"]
 
 
 def test_the_report_can_be_written_again(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import torch
 import train
 from datamodules import RadChestCT
 from lightning_fl import make_example, predict
+from lightning_fl.errors import ConfigError
 from lightning_fl.finished_run import FinishedRun
 from tests.toy import ONE_STEP, TINY_EXAMPLE
 
@@ -73,12 +74,28 @@ def test_a_folder_gives_one_row_a_volume(run: Path, made: Path, tmp_path: Path) 
         assert both == pytest.approx(1, abs=3e-6)
 
 
-def test_sites_that_prepare_scans_differently_have_to_be_named(
+def test_a_shared_model_that_is_not_whole_without_a_site_needs_one(
     run: Path, made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     named = ["--run", str(run), "--input", str(made), "--output", str(tmp_path / "o.csv")]
     assert predict.main([*named, "--model", "global"]) == 2
-    assert "name one of ['1', '2', '3'] with --site" in capsys.readouterr().err
+    assert "stayed at each. Name a site with --site" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match=r"name one of \['1', '2', '3'\] with --site"):
+        FinishedRun(run).preprocessing(None)
+
+
+def test_a_damaged_volume_costs_none_of_those_before_it(
+    run: Path, made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = sorted(made.glob("*.npz"))[0]
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.npz").write_bytes(good.read_bytes())
+    (tmp_path / "in" / "b.npz").write_bytes(good.read_bytes()[:100])
+    output = tmp_path / "o.csv"
+    named = ["--run", str(run), "--site", "1", "--input", str(tmp_path / "in")]
+    assert predict.main([*named, "--output", str(output)]) == 2
+    assert "b.npz" in capsys.readouterr().err
+    assert [line.split(",")[0] for line in output.read_text().splitlines()] == ["scan", "a"]
 
 
 def test_classes_go_into_a_file(

@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from datamodules.ct.grid import Box, Grid, Placement
+from datamodules.ct.hounsfield import report, reported
 from datamodules.ct.volume import CTVolume, read_ct, read_mask
-from datamodules.volume_cache import FileStamp, cached, stamps
+from datamodules.volume_cache import FileStamp, cached, cached_text, stamps
 from lightning_fl.scans import ScanFiles
 
 VERSION = 1
@@ -96,6 +97,16 @@ class CachedScan:
         x0, x1, y0, y1, z0, z1, voxels, lost = facts.tolist()
         covered = (slice(x0, x1), slice(y0, y1), slice(z0, z1))
         return PreparedScan(image, mask, covered, Lesions(voxels, lost))
+
+    def warn(self) -> None:
+        """Warn of numbers that are no HU, also where the scan came from the cache."""
+        path, key = self.files.image, (VERSION, self.stamps, "oddities")
+        report(path, cached_text(self.cache.folder, key, self._oddities))
+
+    def _oddities(self) -> str:
+        if reported(self.files.image) is None:
+            read_ct(self.files.image)
+        return reported(self.files.image) or ""
 
     def _make(self) -> PreparedScan:
         ct = read_ct(self.files.image)

@@ -4,6 +4,7 @@ import csv
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from datamodules.csv_file import open_table
 from lightning_fl.errors import ConfigError, DataError
 
 COLUMNS = ("site", "patient", "fold")
@@ -29,8 +30,7 @@ def read_folds(
     """
     if not path.is_file():
         raise ConfigError(f"`fold_file` is {path}, but there is no such file.")
-    with path.open(newline="", encoding="utf-8-sig") as stream:
-        reader = csv.DictReader(stream)
+    with open_table(path) as reader:
         header = reader.fieldnames or ()
         if not set(COLUMNS) <= set(header):
             raise DataError(f"{path} has the columns {list(header)}, but needs {list(COLUMNS)}.")

@@ -149,6 +149,7 @@ class CTFolder(FederatedDataModule):
             self.split(site)
             for patient in self.patients(site):
                 self._warn_of_lost_lesions(site, patient)
+                self._scan(site, patient).warn()
 
     def _scan(self, site: str, patient: str) -> CachedScan:
         """A patient's scan, its files looked at once in a run: series have hundreds."""

@@ -17,7 +17,7 @@ NOISE = -1100
 """Below this a value is not noise in air but padding, or no HU."""
 
 _log = logging.getLogger(__name__)
-_reported: set[Path] = set()  # a run reads a file several times, but one warning is enough
+_reported: dict[Path, str] = {}  # a run reads a file several times, but one warning is enough
 
 
 def to_int16(values: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int16], int]:
@@ -51,10 +51,20 @@ def warn_of_impossible(hu: npt.NDArray[np.int16], path: Path, lost: int = 0) -> 
         path: file or folder it comes from.
         lost: how many of its voxels were NaN or infinite.
     """
-    found = [text for text in (_outside(hu), _shifted(hu), _lost(lost)) if text]
-    if found and path not in _reported:
-        _reported.add(path)
-        _log.warning("%s: %s", path, " ".join(found))
+    report(path, " ".join(filter(None, (_outside(hu), _shifted(hu), _lost(lost)))))
+
+
+def report(path: Path, text: str) -> None:
+    """Warn of what was found in a file, if anything and if not done yet; see `reported`."""
+    if path not in _reported:
+        _reported[path] = text
+        if text:
+            _log.warning("%s: %s", path, text)
+
+
+def reported(path: Path) -> str | None:
+    """What was found in a file, "" if nothing; None where this process has not read it."""
+    return _reported.get(path)
 
 
 def _outside(hu: npt.NDArray[np.int16]) -> str:

@@ -1,5 +1,6 @@
 """How CT files become what a net sees, as settings that a run stores for later prediction."""
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +9,8 @@ from datamodules.ct.index import find_images, sub_folders
 from datamodules.ct.nifti import SUFFIXES, is_nifti
 from datamodules.ct.scan import CTScan
 from datamodules.ct.slices import Slicing
-from datamodules.ct.volume import read_ct
+from datamodules.ct.volume import CTVolume, read_ct
+from datamodules.volume_cache import FileStamp, stamps
 from lightning_fl.errors import ConfigError, DataError
 from lightning_fl.scans import Preprocessing
 
@@ -68,11 +70,21 @@ class CTPreprocessing(Preprocessing):
             if source.is_file():
                 return (source,)
             raise DataError(f"There is no {source}; expected a CT scan or a folder.")
-        folders = sub_folders(source)
-        patients = [one for folder in (source, *folders) if (one := self._image(folder))]
-        found = patients or [path for path in sorted(source.iterdir()) if _is_scan(path)]
-        if found:
-            return tuple(found)
+        own, folders = self._image(source), sub_folders(source)
+        if own is not None:
+            return (own,)  # a patient's folder: what lies beside the CT is no scan
+        patients = {folder: image for folder in folders if (image := self._image(folder))}
+        files = [path for path in sorted(source.iterdir()) if _is_scan(path)]
+        if patients or files:
+            left = [folder for folder in folders if folder not in patients and _has_files(folder)]
+            left += files if patients else []
+            if left:
+                raise DataError(
+                    f"{source} holds scans of several kinds, so which are meant is not clear: "
+                    f"{next(iter(patients or files))} beside {left[0]}. Put each kind into a "
+                    "folder of its own."
+                )
+            return tuple(patients.values() or files)
         if any(path.is_file() and path.name[0] != "." for path in source.iterdir()):
             return (source,)  # the files of a series may have any name; reading them will tell
         if folders:
@@ -88,7 +100,8 @@ class CTPreprocessing(Preprocessing):
         Raises:
             DataError: the file or series cannot be used; names it.
         """
-        return CTScan(self._name(path), read_ct(path), self.grid, self.slicing, self.classes)
+        ct = _last_read(path, stamps(path))
+        return CTScan(self._name(path), ct, self.grid, self.slicing, self.classes)
 
     def _image(self, folder: Path) -> Path | None:
         """The CT of a patient's folder, or None if it is another kind of folder."""
@@ -105,6 +118,15 @@ class CTPreprocessing(Preprocessing):
         suffix = next((s for s in reversed(SUFFIXES) if name.lower().endswith(s)), "")
         stem = name[: len(name) - len(suffix)]
         return absolute.parent.name if stem == self.image else stem
+
+
+def _has_files(folder: Path) -> bool:
+    return any(path.is_file() for path in folder.iterdir())
+
+
+@functools.lru_cache(maxsize=1)  # each direction asks for the same scan
+def _last_read(path: Path, _: tuple[FileStamp, ...]) -> CTVolume:
+    return read_ct(path)
 
 
 def _is_scan(path: Path) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from datamodules.rad_chest.preprocessing import RadPreprocessing
-from datamodules.rad_chest.samples import VolumeSamples, cached_cube
+from datamodules.rad_chest.samples import VolumeSamples, cached_cube, warn_of
 from datamodules.rad_chest.site_rule import SiteRule
 from datamodules.rad_chest.table import TableRule, read_table
 from lightning_fl.data import POOLED, FederatedDataModule, LabelledSample
@@ -116,3 +116,4 @@ class RadChestCT(FederatedDataModule):
             self.split(site)
             for volume in self._index[site]:
                 cached_cube(volume.path, self._prepare[site], self.cache_dir)
+                warn_of(volume.path, self.cache_dir)

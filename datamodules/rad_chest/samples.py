@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from datamodules.ct.hounsfield import report, reported
 from datamodules.rad_chest.preprocessing import RadPreprocessing
 from datamodules.rad_chest.table import LabelledVolume
-from datamodules.rad_chest.volume_file import Volume
-from datamodules.volume_cache import cached, stamps
+from datamodules.rad_chest.volume_file import Volume, read_volume
+from datamodules.volume_cache import cached, cached_text, stamps
 from lightning_fl.data import LabelledSample
 from lightning_fl.errors import ConfigError
 
@@ -32,6 +33,17 @@ def cached_cube(path: Path, prepare: RadPreprocessing, folder: Path) -> Volume:
     """
     key = ("rad_chest", VERSION, stamps(path), prepare.size)
     return cached(folder, key, lambda: prepare.cube(path), (prepare.size,) * 3, np.int16)
+
+
+def warn_of(path: Path, folder: Path) -> None:
+    """Warn of numbers that are no HU, also where the volume came from the cache."""
+
+    def oddities() -> str:
+        if reported(path) is None:
+            read_volume(path)
+        return reported(path) or ""
+
+    report(path, cached_text(folder, ("rad_chest", VERSION, stamps(path), "oddities"), oddities))
 
 
 class VolumeSamples(Dataset[LabelledSample]):

@@ -1,11 +1,11 @@
 """The table of RAD-ChestCT: one row a volume, its patient, its label and its hospital."""
 
-import csv
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from datamodules.csv_file import open_table
 from datamodules.rad_chest.site_rule import SiteRule
 from lightning_fl.errors import ConfigError, DataError
 
@@ -62,13 +62,14 @@ def read_table(
         DataError: a row cannot be used, or a patient is at two hospitals.
     """
     found: dict[str, list[LabelledVolume]] = defaultdict(list)
-    for volume in _volumes(path, volumes, rule):
+    every: set[str] = set()
+    for volume in _volumes(path, volumes, rule, sites, every):
         found[volume.site].append(volume)
     names = tuple(sorted(found) if sites is None else sites)
     if not names or len(set(names)) < len(names) or not set(names) <= set(found):
         raise ConfigError(
             f"`sites` is {None if sites is None else list(sites)}, but has to name hospitals of "
-            f"{path} once each; by {rule.site.column!r} there are {sorted(found)}."
+            f"{path} once each; by {rule.site.column!r} there are {sorted(every)}."
         )
     index = {name: tuple(sorted(found[name], key=lambda v: v.name)) for name in names}
     chosen = [volume for name in names for volume in index[name]]
@@ -77,8 +78,18 @@ def read_table(
     return index
 
 
-def _volumes(path: Path, folder: Path, rule: TableRule) -> Iterator[LabelledVolume]:
-    """Each row as a volume."""
+def _volumes(
+    path: Path, folder: Path, rule: TableRule, sites: Sequence[str] | None, every: set[str]
+) -> Iterator[LabelledVolume]:
+    """Each row of the hospitals in use as a volume; other rows need not be complete.
+
+    Args:
+        path: the table.
+        folder: of the volumes.
+        rule: which columns count.
+        sites: in use, None for all.
+        every: gets the names of all hospitals.
+    """
     if not folder.is_dir():
         raise ConfigError(f"There is no folder {folder} (looked in {Path.cwd()}); set `root`.")
     seen: set[str] = set()
@@ -88,8 +99,13 @@ def _volumes(path: Path, folder: Path, rule: TableRule) -> Iterator[LabelledVolu
         if name in seen:
             raise DataError(f"{where}: {VOLUME} {name!r} is listed twice; remove one row.")
         seen.add(name)
-        label = _label(_cell(row, rule.label, where), rule, where)
+        if sites is not None and not _is_given(row, rule.site.column):
+            continue
         site = rule.site.name(_cell(row, rule.site.column, where), where)
+        every.add(site)
+        if sites is not None and site not in sites:
+            continue
+        label = _label(_cell(row, rule.label, where), rule, where)
         file = folder / f"{name}.npz"
         yield LabelledVolume(name, file, _cell(row, patient, where), label, site)
 
@@ -98,8 +114,7 @@ def _rows(path: Path, rule: TableRule) -> Iterator[tuple[int, Row, str]]:
     """The number of a line, its row, and the column of patients."""
     if not path.is_file():
         raise ConfigError(f"There is no table {path}; set `metadata` to its name in `root`.")
-    with path.open(newline="", encoding="utf-8-sig") as stream:
-        reader = csv.DictReader(stream)
+    with open_table(path) as reader:
         header = reader.fieldnames or ()
         patient = rule.patient or (PATIENT if PATIENT in header else NOTE)
         wanted = (VOLUME, patient, rule.label, rule.site.column)
@@ -111,6 +126,10 @@ def _rows(path: Path, rule: TableRule) -> Iterator[tuple[int, Row, str]]:
             )
         for row in reader:
             yield reader.line_num, row, patient
+
+
+def _is_given(row: Row, column: str) -> bool:
+    return (row[column] or "").strip() not in ("", NOT_FOUND)
 
 
 def _cell(row: Row, column: str, where: str) -> str:

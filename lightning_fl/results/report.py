@@ -16,6 +16,8 @@ from lightning_fl.results.run_folder import read_run
 from lightning_fl.results.secure import secure_aggregation
 from lightning_fl.results.volumes import is_directions, volumes, write_volume_report
 
+REPORT = "report.html"
+
 
 def write_report(run: Path) -> Path:
     """Write report.html into a run's folder, from the files of that folder alone.
@@ -46,7 +48,7 @@ def write_report(run: Path) -> Path:
         secure_aggregation(record),
         sections.reproduction(record),
     )
-    path = run / "report.html"
+    path = run / REPORT
     write_text(path, html)
     return path
 

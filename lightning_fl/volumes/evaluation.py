@@ -1,5 +1,6 @@
 """Whole test scans of one hospital in three dimensions, by the models of one or more runs."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from lightning_fl.scans import Mask, Preprocessing, Volume
 from lightning_fl.volumes.probabilities import probabilities
 from lightning_fl.volumes.records import ENSEMBLE, MASKS, PICTURE, VolumeRow, final_direction
 from lightning_fl.volumes.scores import volume_scores
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,10 @@ def evaluate_site(
     Yields:
         The rows of one scan after the other: one for each model, direction and metric.
     """
-    kinds = [kind for kind in (GLOBAL, PERSONAL) if run.members[0].has(site, kind)]
+    kinds = [k for k in (GLOBAL, PERSONAL) if all(one.has(site, k) for one in run.members)]
+    if not kinds:
+        _log.warning("site %r has no model in %s, so its scans are left out", site, run.folder)
+        return
     views = views_of(run, site, kinds)
     folder = run.folder / MASKS / site
     folder.mkdir(parents=True, exist_ok=True)

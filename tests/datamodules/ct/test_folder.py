@@ -16,8 +16,10 @@ from datamodules import CTFolder
 from datamodules.ct.slices import AXES, ROWS_AND_COLUMNS, Slicing
 from lightning_fl.data import FederatedDataModule, Sample
 from lightning_fl.errors import ConfigError, DataError
+from tests.datamodules.ct.files import write_nifti
 from tests.datamodules.ct.patients import (
     SHAPE,
+    TURNED,
     ct_folder,
     lesion,
     scan,
@@ -197,9 +199,26 @@ def test_too_few_patients_for_a_split_name_the_site(tmp_path: Path) -> None:
 
 def test_check_fills_the_cache_of_its_site_only(root: Path) -> None:
     ct_folder(root).for_site("B", 0).check()
-    assert len(list((root / ".cache").iterdir())) == 3 * 5
+    assert len(list((root / ".cache").iterdir())) == 4 * 5
     ct_folder(root).check()
-    assert len(list((root / ".cache").iterdir())) == 3 * 10
+    assert len(list((root / ".cache").iterdir())) == 4 * 10
+
+
+def test_check_warns_of_impossible_numbers_also_from_the_cache(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        write_patient(tmp_path / "A" / f"p{number}", number)
+    shifted = np.full(SHAPE, 5000, dtype=np.int16)
+    write_nifti(tmp_path / "A" / "p1" / "ct.nii.gz", shifted, TURNED)
+    for _ in range(2):  # two runs, each in a process of its own
+        monkeypatch.setattr("datamodules.ct.hounsfield._reported", {})
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            ct_folder(tmp_path).check()
+        [message] = caplog.messages
+        assert f"0 of {shifted.size} voxels lie below -1100 HU and {shifted.size} above" in message
+        assert "p1" in message
 
 
 def test_check_warns_of_lesions_outside_the_grid(

@@ -116,6 +116,15 @@ def test_find_takes_a_series_and_a_folder_of_series(tmp_path: Path) -> None:
     assert PREPARED.read(tmp_path / "one").name == "one"
 
 
+@pytest.mark.parametrize("beside", ["scan.nii", "series/1.dcm"])
+def test_find_refuses_to_guess_among_several_kinds(beside: str, tmp_path: Path) -> None:
+    write_patient(tmp_path / "p1")
+    (tmp_path / beside).parent.mkdir(exist_ok=True)
+    (tmp_path / beside).touch()
+    with pytest.raises(DataError, match=r"several kinds.*p1.* beside .*(scan\.nii|series)"):
+        PREPARED.find(tmp_path)
+
+
 def test_find_says_what_it_expected(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"holds no CT scan; expected NIfTI files, a DICOM series"):
         PREPARED.find(tmp_path)

@@ -1,3 +1,4 @@
+import logging
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -47,6 +48,22 @@ def test_batches_have_labels(root: Path) -> None:
     batch: Any = next(iter(data.train_loader()))
     assert batch["image"].shape == (2, 1, 10, 10, 10)
     assert batch["label"].shape == (2,)
+
+
+def test_check_warns_of_impossible_numbers_also_from_the_cache(
+    root: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wild = volume(3)
+    wild[0, 0, 0] = 9000
+    save(root / "trn00003.npz", ct=wild)
+    for _ in range(2):  # two runs, each in a process of its own
+        monkeypatch.setattr("datamodules.ct.hounsfield._reported", {})
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            rad(root).check()
+        [message] = caplog.messages
+        assert "trn00003.npz" in message
+        assert "1 above 4000" in message
 
 
 @pytest.mark.parametrize("thickness", [1, 3])

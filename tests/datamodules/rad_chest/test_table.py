@@ -29,6 +29,21 @@ def test_sites_and_patients(root: Path) -> None:
     assert rad(root, sites=["2", "1"]).site_names() == ("2", "1")
 
 
+def test_rows_of_hospitals_that_are_not_used_need_not_be_complete(root: Path) -> None:
+    rows = [row(n, "1") for n in range(5)]
+    rows += [row(5, "2", **{LABEL: ""}), row(6, "")]
+    write_table(root, rows)
+    assert rad(root, sites=["1"]).site_names() == ("1",)
+    with pytest.raises(ConfigError, match=r"there are \['1', '2'\]"):
+        rad(root, sites=["3"])
+
+
+def test_a_table_in_another_encoding_is_named(root: Path) -> None:
+    (root / "metadata.csv").write_bytes("VolumeAcc_DEID;Größe".encode("latin-1"))
+    with pytest.raises(DataError, match=r"metadata\.csv cannot be read as a table .* in UTF-8"):
+        rad(root)
+
+
 def test_a_patients_scans_stay_together(root: Path) -> None:
     data = rad(root)
     dataset: Any = data.dataset("1", ["mrn0000", "mrn0002"], augment=False)
