@@ -43,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     from callbacks import FederatedCallback, progress_monitor
     from lightning_fl.config import read_settings
+    from lightning_fl.directions import DirectionRuns
     from lightning_fl.errors import ConfigError, DataError, SiteError, TooFewSitesError
     from lightning_fl.experiment import Run
 
@@ -51,6 +52,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = read_settings(sys.argv[1:] if arguments is None else arguments)
         folder = settings.folder
+        if settings.experiment.directions:
+            runs = DirectionRuns(settings, FederatedCallback, progress_monitor)
+            if settings.validate:
+                _say_what_was_found(runs.validate())
+            else:
+                runs.start()
+            return 0
         with closing(progress_monitor()) as monitor:
             run = Run(settings.experiment, settings.folder, FederatedCallback, monitor)
             if settings.validate:

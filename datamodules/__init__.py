@@ -1,4 +1,6 @@
 """Datasets of several hospitals, each one LightningDataModule at a time."""
 
+from datamodules.ct.folder import CTFolder as CTFolder
 from datamodules.image_folder import ImageFolder as ImageFolder
 from datamodules.phantoms import ChestPhantoms as ChestPhantoms
+from datamodules.rad_chest.data_module import RadChestCT as RadChestCT

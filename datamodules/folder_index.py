@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lightning_fl.data import POOLED
+from datamodules.csv_file import open_table
+from datamodules.site_folders import site_names
 from lightning_fl.errors import ConfigError, DataError
 
 SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
@@ -37,7 +38,7 @@ def index_folder(
         ConfigError: there is no such folder, hospital or rule for patients.
         DataError: an image without mask, a mask without image, or an image without patient.
     """
-    names = _site_names(root, sites)
+    names = site_names(root, sites)
     pairs = {name: _image_and_mask(root / name, name) for name in names}
     images = {name: list(found) for name, found in pairs.items()}
     patients = _patients(root, images, patient, every_site=sites is None)
@@ -45,25 +46,6 @@ def index_folder(
         name: tuple(ImagePair(patients[image], image, mask) for image, mask in found.items())
         for name, found in pairs.items()
     }
-
-
-def _site_names(root: Path, sites: Sequence[str] | None) -> tuple[str, ...]:
-    """The hospitals that were asked for, or all sub folders of the root that are not hidden."""
-    if not root.is_dir():
-        raise ConfigError(
-            f"`root` is {str(root)!r}, but there is no such folder (looked in {Path.cwd()})."
-        )
-    found = sorted(p.name for p in root.iterdir() if p.is_dir() and p.name[0] not in "._")
-    names = tuple(found if sites is None else sites)
-    unknown = sorted(set(names) - set(found))
-    if unknown or not names or len(set(names)) < len(names):
-        raise ConfigError(
-            f"`sites` is {None if sites is None else list(sites)}, but has to name folders in "
-            f"{root} once each; there are {found}."
-        )
-    if POOLED in names:
-        raise ConfigError(f"A hospital cannot be called {POOLED!r}; rename {root / POOLED}.")
-    return names
 
 
 def _image_and_mask(folder: Path, site: str) -> dict[Path, Path]:
@@ -161,8 +143,7 @@ def _read_manifest(path: Path) -> dict[tuple[str, str], str]:
             f"{', '.join(COLUMNS)}, or set `patient` to a regular expression with one group for "
             "the patient in a file name, or to 'file' if each image is another patient."
         )
-    with path.open(newline="", encoding="utf-8-sig") as stream:
-        reader = csv.DictReader(stream)
+    with open_table(path) as reader:
         header = reader.fieldnames or ()
         if not set(COLUMNS) <= set(header):
             raise DataError(f"{path} has the columns {list(header)}, but needs {list(COLUMNS)}.")

@@ -175,7 +175,7 @@ def _new_folder(cfg: Namespace, configs: Sequence[str]) -> Path:
         return _unique_folder(Path("runs") / name / time.strftime("%Y-%m-%d_%H-%M-%S"))
     folder = Path(cfg.output)
     # a run that failed its first check has left no round, and may be started again
-    if any(folder.glob("checkpoints/round-*")):
+    if any(folder.glob("checkpoints/round-*")) or any(folder.glob("*/checkpoints/round-*")):
         raise ConfigError(
             f"{folder} already holds a run. Go on with it by --resume {folder}, or choose another "
             "folder with --output."

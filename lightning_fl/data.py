@@ -31,6 +31,17 @@ class Sample(TypedDict):
     mask: Tensor
 
 
+class LabelledSample(TypedDict):
+    """One image or volume and its class, for classification.
+
+    `image` is float32 of shape (channels, height, width) or (channels, depth, height, width);
+    `label` is an int64 scalar, the class number.
+    """
+
+    image: Tensor
+    label: Tensor
+
+
 @dataclass(frozen=True)
 class PatientSplit:
     """The patients of one hospital, each in exactly one part."""
@@ -148,6 +159,13 @@ class FederatedDataModule(pl.LightningDataModule, ABC):
             len(patients)
         )
         shuffled = [patients[i] for i in order]
+        if self.folds is not None and len(patients) < self.folds:
+            if site in self.unseen and len(patients) < 3:
+                return PatientSplit((), (), tuple(patients))
+            raise DataError(
+                f"Site {site!r} has {len(patients)} patients, which cannot be cut into `folds`: "
+                f"{self.folds}. Lower `folds`, add patients, or leave the site out."
+            )
         chosen = self._test_patients(site, shuffled)
         shuffled = chosen + [p for p in shuffled if p not in chosen]
         n_val, n_test = _count(self.val, len(patients)), max(1, len(chosen))
@@ -171,6 +189,10 @@ class FederatedDataModule(pl.LightningDataModule, ABC):
     def preprocessing(self, site: str) -> Preprocessing | None:
         """How a hospital's files become what a net sees, or None if new files cannot be read."""
         return None
+
+    def pictures(self, images: Tensor) -> Tensor:
+        """What the report shows of images (N, C, H, W): all of them, unless overridden."""
+        return images
 
     def scans(self, site: str, patients: Sequence[str]) -> tuple[ScanFiles, ...]:
         """Whole scans of some patients, to be segmented in three dimensions; () where none are.

@@ -16,6 +16,7 @@ class Evaluation:
         every: evaluate the global model after every so many rounds (and after the last).
         gallery: test images of each site to show in the report, 0 for none.
         test_candidates: test every candidate of personalisation too, not the chosen one alone.
+        volumes: segment and score whole test scans in the end, where the data hold them.
     """
 
     metric: str = "dice"
@@ -23,6 +24,7 @@ class Evaluation:
     every: int = 1
     gallery: int = 4
     test_candidates: bool = False
+    volumes: bool = True
 
     def check(self) -> None:
         """Refuse values that cannot work.

@@ -10,13 +10,14 @@ from typing import Any, TypeVar
 
 import pytorch_lightning as pl
 import safetensors.torch
+import torch
 import yaml
 from pytorch_lightning.loggers import Logger
 from torch import nn
 
 from lightning_fl.aggregation import Aggregator
 from lightning_fl.algorithms import Algorithm
-from lightning_fl.atomic import write_bytes
+from lightning_fl.atomic import write_bytes, write_text
 from lightning_fl.channel import Channel
 from lightning_fl.checkpoint import Checkpoints, RunState
 from lightning_fl.data import POOLED, FederatedDataModule
@@ -26,20 +27,26 @@ from lightning_fl.engines import Engine
 from lightning_fl.errors import ConfigError
 from lightning_fl.evaluation import Evaluation
 from lightning_fl.federation import Federation, Plan
+from lightning_fl.finished_run import LOCAL, PREPROCESSING, FinishedRun
 from lightning_fl.fitting import TrainerOptions
 from lightning_fl.messages import COORDINATOR, Message
 from lightning_fl.monitor import Monitor
 from lightning_fl.parameters import Layout, from_vector, to_vector
 from lightning_fl.personalisation import Personalisation
 from lightning_fl.results.recorder import Recorder
-from lightning_fl.results.report import write_report
+from lightning_fl.results.report import REPORT, write_report
+from lightning_fl.results.summary import write_results
 from lightning_fl.results.wandb_logger import FederationWandbLogger
 from lightning_fl.run_privacy import RunPrivacy
 from lightning_fl.seeds import derive_seed, seed_all
 from lightning_fl.site import CallbackFactory, Site
 from lightning_fl.transport import Transport
+from lightning_fl.volumes.records import mean_over_sites, means_by_site
+from lightning_fl.volumes.run_volumes import evaluate_volumes
 
 T = TypeVar("T")
+SITES = Path("checkpoints") / "sites"
+"""Where the folders of the sites lie in a run's, with the Local engine."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,8 @@ class Experiment:
         rounds: how often the sites train and their updates are averaged.
         sites_per_round: sites drawn at random for each round, null for all.
         min_sites: a round with fewer updates stops the run, saved.
+        directions: one federation for each of these directions of whole scans, e.g. axial, and
+            the mean of all in the end; for data with a setting `direction`.
         output: folder of the run, null for runs/CONFIG/TIME.
     """
 
@@ -82,6 +91,7 @@ class Experiment:
     rounds: int = 10
     sites_per_round: int | None = None
     min_sites: int = 2
+    directions: Sequence[str] = ()
     output: str | None = None
 
     def plan(self) -> Plan:
@@ -172,10 +182,14 @@ class Run:
         """
         state = self.state()
         checkpoints = Checkpoints(self.folder / "checkpoints")
+        (self.folder / REPORT).unlink(missing_ok=True)  # it is there once the run is whole
         self.run_id = state.run
         self._tell_loggers()
+        self._keep_preprocessing()
         results = self._with_federation(checkpoints, state, lambda f: self._federate(f, state))
         self._keep_models(state)
+        if self.experiment.evaluation.volumes:
+            results = self._with_volumes(results, state.round)
         write_report(self.folder)
         self.monitor.on_run_end(results=results, run=str(self.folder))
         return results
@@ -312,11 +326,58 @@ class Run:
             extra = self.layout.extra
             tensors = {k: v.clone().contiguous() for k, v in whole.items() if k not in extra}
             metadata = {"round": json.dumps(max(state.best.values(), default=state.round))}
+            # what no site ever gave away is as it was at the start
+            metadata[LOCAL] = json.dumps(
+                [n for n in tensors if n not in shared and tensors[n].is_floating_point()]
+            )
             write_bytes(models / "global.safetensors", safetensors.torch.save(tensors, metadata))
         for name in (*self.plan.evaluating, *self.plan.unseen):
             personal = self._site_folder(name) / "personal.safetensors"
             if personal.is_file():
                 write_bytes(models / f"{name}.safetensors", personal.read_bytes())
+            self._keep_own_layers(name, models)
+
+    def _keep_own_layers(self, site: str, models: Path) -> None:
+        """Keep the shared model as a site uses it, where it has layers of its own in it."""
+        came, shared = (
+            folder / "global.safetensors" for folder in (self._site_folder(site), models)
+        )
+        if not came.is_file() or not shared.is_file():
+            return
+        own, all_have = (safetensors.torch.load_file(file) for file in (came, shared))
+        if any(not torch.equal(own[name], value) for name, value in all_have.items()):
+            write_bytes(models / f"{site}.global.safetensors", came.read_bytes())
+
+    def _keep_preprocessing(self) -> None:
+        """Write down how each site's scans become what its model sees, for predictions."""
+        found = {}
+        for site in (*self.plan.evaluating, *self.plan.unseen):
+            preprocessing = self.experiment.data.preprocessing(site)
+            if preprocessing is not None:
+                found[site] = preprocessing.to_settings()
+        if found:
+            text = yaml.safe_dump(found, sort_keys=False)
+            write_text(self.folder / PREPROCESSING, text)
+
+    def _with_volumes(self, results: dict[str, Any], round_: int) -> dict[str, Any]:
+        """The results with `volumes`, where the data hold whole scans."""
+        rows = evaluate_volumes(
+            FinishedRun(self.folder),
+            self.experiment.data,
+            sites=self.plan.evaluating,
+            unseen=self.plan.unseen,
+            evaluation=self.experiment.evaluation,
+            seed=self.experiment.seed,
+            round_=round_,
+            monitor=self.monitor,
+        )
+        if not rows:
+            return results
+        by_site = means_by_site(rows)
+        mean = mean_over_sites(by_site, self.plan.evaluating)
+        whole = results | {"volumes": {"sites": by_site, "mean": mean}}
+        write_results(self.folder / "results.json", whole)
+        return whole
 
     def _site_folder(self, name: str) -> Path:
-        return self.folder / "checkpoints" / "sites" / name
+        return self.folder / SITES / name

@@ -234,15 +234,16 @@ class Federation:
     def _finish_round(self, state: RunState) -> None:
         """Evaluate the round's weights, remember the best, and save everything."""
         due = state.round % self.evaluation.every == 0 or state.round == self.plan.rounds
-        scores = self._evaluate(state) if due else {}
-        self._remember_best(state, scores)
+        scores, undefined = self._evaluate(state) if due else ({}, set())
+        self._remember_best(state, scores, undefined)
         rows = [r for r in self.recorder.metrics if r.round == state.best.get(r.site)]
         self.recorder.write(state, rows, {})
         state.rows = self.recorder.rows
         self.checkpoints.save(state)
         self.monitor.on_round_end(round_=state.round, metric=self.evaluation.metric, scores=scores)
 
-    def _evaluate(self, state: RunState) -> dict[str, float]:
+    def _evaluate(self, state: RunState) -> tuple[dict[str, float], set[str]]:
+        """Each site's score, and the sites on whose validation data it is not defined."""
         names = self.plan.evaluating
         self.monitor.on_operation(round_=state.round, operation="evaluate", sites=len(names))
         message = self.channel.message(state.round)
@@ -255,10 +256,22 @@ class Federation:
                 for metric, value in answer.info["val"].items()
             ]
         )
-        return {s: float(a.info["val"][self.evaluation.metric]) for s, a in scored.items()}
+        scores = {s: float(a.info["val"][self.evaluation.metric]) for s, a in scored.items()}
+        # a model that gives NaN has no finite loss either; that is no matter of the data
+        undefined = {
+            site
+            for site, answer in scored.items()
+            if math.isnan(scores[site]) and math.isfinite(answer.info["val"].get("loss", math.nan))
+        }
+        return scores, undefined
 
-    def _remember_best(self, state: RunState, scores: Mapping[str, float]) -> None:
-        """One best round for all by the mean score; each site's own where sites train alone."""
+    def _remember_best(
+        self, state: RunState, scores: Mapping[str, float], undefined: Collection[str]
+    ) -> None:
+        """One best round for all by the mean score; each site's own where sites train alone.
+
+        Sites where the score is not defined, e.g. AUROC with cases of one class only, have no say.
+        """
         if self.algorithm.trains_alone:
             groups = {site: [site] for site in scores}
         else:
@@ -266,7 +279,8 @@ class Federation:
         for name, members in groups.items():
             if not set(members) <= set(scores):
                 continue  # a mean without its hardest site would look better than it is
-            score = math.fsum(scores[site] for site in members) / len(members)
+            said = [scores[site] for site in members if site not in undefined]
+            score = math.fsum(said) / len(said) if said else math.nan
             known = state.best_scores.get(name)
             # of equal scores the later round wins, or a task that starts at 0 keeps random weights
             if known is None or not self.evaluation.is_better(known, score):

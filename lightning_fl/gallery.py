@@ -1,6 +1,6 @@
 """A few test images of a site with the truth and each model's prediction, for the report."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytorch_lightning as pl
@@ -18,6 +18,7 @@ def draw_gallery(
     loader: DataLoader[Any],
     count: int,
     options: TrainerOptions,
+    shown: Callable[[Tensor], Tensor],
 ) -> dict[str, Tensor]:
     """Pick test images with foreground, spread over the test set, and predict them.
 
@@ -28,6 +29,7 @@ def draw_gallery(
         loader: test batches in a fixed order.
         count: images at most.
         options: of the run's Trainer.
+        shown: what is shown of the images (N, C, H, W) that the models see.
 
     Returns:
         `image` float32 (N, C, H, W), `truth` uint8 (N, H, W) and a uint8 (N, H, W) mask for each
@@ -37,7 +39,7 @@ def draw_gallery(
     if picked is None:
         return {}
     batch = {"image": picked[0], "mask": picked[1]}
-    tensors = {"image": picked[0], "truth": picked[1].to(torch.uint8)}
+    tensors = {"image": shown(picked[0]), "truth": picked[1].to(torch.uint8)}
     for name, module in models.items():
         if type(module).predict_step is pl.LightningModule.predict_step:
             return {}

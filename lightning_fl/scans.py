@@ -88,6 +88,14 @@ class Volume(Scan):
         """
 
     @abstractmethod
+    def axial(self, mask: Mask) -> Mask:
+        """A mask as axial slices (Z, H, W) as they are read: front up, the patient's right left."""
+
+    @abstractmethod
+    def picture(self, level: int) -> Tensor:
+        """Axial slice `level` of the scan in shades from 0 to 1, float32 (1, H, W)."""
+
+    @abstractmethod
     def save(self, mask: Mask, path: Path) -> None:
         """Write a mask as NIfTI (.nii or .nii.gz) in the scan's own space."""
 

@@ -72,6 +72,7 @@ class FinalEvaluation:
         scores = {name: by_model[id(model)] for name, model in models.items()}
         kept = models.get("personal", came)
         self.site.store.save_tensors("personal", dict(kept.state_dict()))
+        self.site.store.save_tensors("global", dict(came.state_dict()))
         self._picture(models)
         found: dict[str, Any] = {"scores": scores, "personalisation": summary}
         if self.is_new and self.site.personalisation.patients:
@@ -97,6 +98,7 @@ class FinalEvaluation:
     def _picture(self, models: dict[str, pl.LightningModule]) -> None:
         shown = {name: models[name] for name in (self.base, "personal") if name in models}
         count = self.site.evaluation.gallery
-        tensors = draw_gallery(shown, self.site.data.loader("test"), count, self.site.trainer)
+        data = self.site.data
+        tensors = draw_gallery(shown, data.loader("test"), count, self.site.trainer, data.pictures)
         if tensors:
             self.site.store.save_tensors("gallery", tensors)

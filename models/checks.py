@@ -21,8 +21,8 @@ def try_net(net: nn.Module, images: Tensor) -> Any:  # a net may return anything
     except (RuntimeError, ValueError, AssertionError) as error:  # AssertionError: timm
         raise ConfigError(
             f"{type(net).__name__} cannot take images of shape {tuple(images.shape)} (batch, "
-            f"channels, height, width): {error} Change the net's input channels, or `channels` or "
-            "`size` in the datamodule."
+            f"channels, then depth in 3-D, height, width): {error} Change the net's dimensions or "
+            "input channels, or `channels` or `size` in the datamodule."
         ) from error
 
 

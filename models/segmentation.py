@@ -3,12 +3,10 @@
 from collections.abc import Callable, Iterable
 from typing import Literal
 
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MetricCollection
 
 from lightning_fl.data import Sample
@@ -18,9 +16,11 @@ from models.evaluation_mode import evaluation_mode
 from models.losses import DiceCrossEntropy
 from models.metrics import segmentation_scores
 from models.output_bias import start_output_bias
+from models.outputs import fine
+from models.task import NetTask
 
 
-class Segmentation(pl.LightningModule):
+class Segmentation(NetTask):
     """Trains and scores a net that maps images (B, C, H, W) to logits (B, classes, H, W).
 
     Batches are dicts of `image`, float32 (B, C, H, W), and `mask`, int64 (B, H, W). It logs
@@ -60,15 +60,9 @@ class Segmentation(pl.LightningModule):
         foreground_prior: float | None = None,
         threshold: float = 0.5,
     ) -> None:
-        super().__init__()
-        _check_settings(classes, foreground_prior, threshold)
-        self.net = net
-        self.classes = classes
-        self.loss = DiceCrossEntropy() if loss is None else loss
-        # With Adam as the default itself, jsonargparse hands Adam's `weight_decay: 0` to an AdamW.
-        self.optimizer = torch.optim.Adam if optimizer is None else optimizer
-        self.lr_scheduler = lr_scheduler
-        self.scheduler_interval = scheduler_interval
+        loss = DiceCrossEntropy() if loss is None else loss
+        super().__init__(net, classes, loss, optimizer, lr_scheduler, scheduler_interval)
+        _check_probabilities(foreground_prior=foreground_prior, threshold=threshold)
         self.threshold = threshold
         self.val_scores = segmentation_scores(max(classes, 2), "val/")
         self.test_scores = segmentation_scores(max(classes, 2), "test/")
@@ -79,14 +73,14 @@ class Segmentation(pl.LightningModule):
         """Logits (B, classes, H, W) of images (B, C, H, W), in float32 or finer."""
         logits = checked_logits(self.net(image), self.classes)
         # Sums of half-precision probabilities over a batch's pixels lose the small classes.
-        return _fine(logits)
+        return fine(logits)
 
     def training_step(self, batch: Sample, batch_idx: int = 0) -> Tensor:
         """The loss of a batch; its values are checked in the first batch of an epoch only."""
         if batch_idx == 0:
             check_mask_values(batch["mask"], self.classes)
         loss, _ = self._loss_and_logits(batch)
-        self._log_loss("train/loss", loss, batch)
+        self.log_loss("train/loss", loss, len(batch["mask"]))
         return loss
 
     def validation_step(self, batch: Sample, batch_idx: int) -> None:
@@ -107,13 +101,6 @@ class Segmentation(pl.LightningModule):
             return (logits[:, 0].sigmoid() > self.threshold).to(torch.uint8)
         return logits.argmax(dim=1).to(torch.uint8)
 
-    def output_maps(self) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
-        """From logits to probabilities and back, both of shape (B, classes, H, W).
-
-        Lets an ensemble average probabilities and still be a net that gives logits.
-        """
-        return (_sigmoid, _logit) if self.classes == 1 else (_softmax, _log)
-
     def check_batch(self, batch: Sample) -> None:
         """Try a batch without training on it; meant for the start of a run.
 
@@ -126,22 +113,6 @@ class Segmentation(pl.LightningModule):
             try_net(self.net, batch["image"])
             self._loss_and_logits(batch)
 
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The optimiser and, where there is one, its scheduler."""
-        optimizer = self.optimizer(self.parameters())
-        if self.lr_scheduler is None:
-            return optimizer
-        scheduler = self.lr_scheduler(optimizer)
-        if isinstance(scheduler, ReduceLROnPlateau):
-            raise ConfigError(
-                "`lr_scheduler` is ReduceLROnPlateau, which needs a validation score inside each "
-                "fit, but validation happens between them. Use CosineAnnealingLR or OneCycleLR."
-            )
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": self.scheduler_interval},
-        }
-
     def _loss_and_logits(self, batch: Sample) -> tuple[Tensor, Tensor]:
         logits = self(batch["image"])
         check_sizes(logits, batch["mask"])
@@ -152,41 +123,12 @@ class Segmentation(pl.LightningModule):
         check_mask_values(batch["mask"], self.classes)
         loss, logits = self._loss_and_logits(batch)
         scores.update(self.predicted_mask(logits), batch["mask"])
-        self._log_loss(loss_name, loss, batch)
+        self.log_loss(loss_name, loss, len(batch["mask"]))
         self.log_dict(scores, on_step=False, on_epoch=True, batch_size=len(batch["mask"]))
 
-    def _log_loss(self, name: str, loss: Tensor, batch: Sample) -> None:
-        if self._trainer is None or self._trainer.state.stage is None:
-            return  # called outside a fit, e.g. by an attack: there is nowhere to log to
-        self.log(name, loss, on_step=False, on_epoch=True, batch_size=len(batch["mask"]))
 
-
-def _fine(logits: Tensor) -> Tensor:
-    """At least single precision; half has no probabilities close to 1."""
-    return logits.float() if logits.itemsize < 4 else logits
-
-
-def _sigmoid(logits: Tensor) -> Tensor:
-    return _fine(logits).sigmoid()
-
-
-def _logit(probabilities: Tensor) -> Tensor:
-    return probabilities.logit(eps=torch.finfo(probabilities.dtype).eps)
-
-
-def _softmax(logits: Tensor) -> Tensor:
-    return _fine(logits).softmax(dim=1)
-
-
-def _log(probabilities: Tensor) -> Tensor:
-    """Logits up to a constant of each pixel, which softmax does not see."""
-    return probabilities.clamp(min=torch.finfo(probabilities.dtype).tiny).log()
-
-
-def _check_settings(classes: int, foreground_prior: float | None, threshold: float) -> None:
-    """Raise a ConfigError for a setting out of its range."""
-    if not 1 <= classes <= 256:
-        raise ConfigError(f"Expected `classes` to be between 1 and 256, but got {classes}.")
-    for name, value in (("foreground_prior", foreground_prior), ("threshold", threshold)):
+def _check_probabilities(**settings: float | None) -> None:
+    """Raise a ConfigError for a setting that is no probability."""
+    for name, value in settings.items():
         if value is not None and not 0 < value < 1:
             raise ConfigError(f"Expected `{name}` to lie between 0 and 1, but got {value}.")

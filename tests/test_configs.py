@@ -7,16 +7,41 @@ import pytest
 import yaml
 
 import train
-from tests.toy import ONE_STEP
+from lightning_fl import make_example
+from tests.toy import ONE_STEP, TINY_EXAMPLE
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
-OVERRIDES = sorted((ROOT / "configs" / "overrides").glob("*.yaml"))
+TINY = {"tiny_covid": "covid_ct", "tiny_rad": "rad_chestct"}
+"""Overrides of one config alone."""
+OVERRIDES = [
+    path
+    for path in sorted((ROOT / "configs" / "overrides").glob("*.yaml"))
+    if path.stem not in TINY
+]
 LIMITS = ["--rounds", "1", "--trainer.local_steps", "1", "--trainer.accelerator", "cpu"]
+
+
+EXAMPLES = {"covid_ct": "covid", "rad_chestct": "rad"}
+"""Configs whose data are made first: what `lightning_fl.make_example` calls them."""
+
+
+def example_data(config: Path, cache: Path) -> list[str]:
+    """Arguments that give a config small data of its own format."""
+    task = EXAMPLES[config.stem]
+    assert make_example.main([task, str(cache / task), *TINY_EXAMPLE]) == 0
+    place = ["--data.init_args.root", str(cache / task), "--data.init_args.cache_dir", str(cache)]
+    if task == "rad":
+        return [*place, "--data.init_args.size", "32", "--data.init_args.batch_size", "4"]
+    coarse = ["--data.init_args.spacing", "[11, 11, 11]", "--data.init_args.shape", "[32, 32, 32]"]
+    small = ["--net.init_args.features", "[4, 4, 8, 8, 8, 4]"]
+    return [*place, *coarse, *small, "--directions", "[axial, coronal]"]
 
 
 def tiny_data(config: Path, cache: Path) -> list[str]:
     """Arguments that make a config's data small."""
+    if config.stem in EXAMPLES:
+        return example_data(config, cache)
     if config.stem == "lgg_mri":
         if not (ROOT.parent / "shared" / "data" / "lgg_mri").is_dir():
             pytest.skip("needs the brain MRI that lgg_mri.yaml names")
@@ -74,6 +99,12 @@ def test_the_net_is_swapped_in_yaml_alone(name: str, tmp_path: Path) -> None:
     exact = [*method, "--algorithm.init_args.order", "exact", "--data.init_args.size", "64"]
     config = ROOT / "configs" / "quickstart.yaml"
     run(config, tmp_path, "--config", str(override), "--validate", extra=exact)
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_tiny_override_runs_on_its_config(name: str, tmp_path: Path) -> None:
+    override = ["--config", str(ROOT / "configs" / "overrides" / f"{name}.yaml"), *ONE_STEP]
+    run(ROOT / "configs" / f"{TINY[name]}.yaml", tmp_path, *override, "--validate")
 
 
 def phases(override: Path) -> list[str]:

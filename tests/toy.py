@@ -84,6 +84,8 @@ ONE_STEP = (
     '[{"class_path": "lightning_fl.personalisation.FineTune", "init_args": {"steps": [1]}}]',
 )
 """Arguments of train.py: the least personalisation there is."""
+TINY_EXAMPLE = ("--patients", "7", "--size", "32", "--slices", "12")
+"""Arguments of make_example: little, but enough for BatchNorm to train on."""
 SITES: Mapping[str, int] = {"A": 9, "B": 6, "C": 5}
 """Patients of the toy hospitals; each has three samples."""
 

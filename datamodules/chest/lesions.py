@@ -85,6 +85,10 @@ class Opacity:
     core: FloatArray
     ground_glass: FloatArray
 
+    def on(self, images: slice) -> "Opacity":
+        """The lesions on some of the images."""
+        return Opacity(self.severity[images], self.core[images], self.ground_glass[images])
+
 
 def draw_lesions(
     rng: np.random.Generator, disease: Disease, habitus: Habitus, reach: tuple[float, float]

@@ -27,6 +27,8 @@ SPACING = 14.0
 """Distance of neighbouring slices in mm, as long as the stack fits into `STACK`."""
 STACK = 112.0
 """Height in mm of the imaged part of the chest, from the aortic arch to the diaphragm."""
+MIDDLE = slice(SUBLEVELS // 2, None, SUBLEVELS)
+"""Of the thin images behind the slices, those at the slices' own levels."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +67,7 @@ def render(patient: Patient) -> npt.NDArray[np.uint8]:
     hu, disease = hounsfield(patient, habitus, sublevels(nominal, scanner.thickness))
     images = scan(hu, scanner, patient.rng("noise"))
     # Readers see the slice's own level, so that the scanner does not change their masks.
-    middle = slice(SUBLEVELS // 2, None, SUBLEVELS)
-    seen = Opacity(disease.severity[middle], disease.core[middle], disease.ground_glass[middle])
-    return np.stack([images, outline(seen, patient.profile.annotation)])
+    return np.stack([images, outline(disease.on(MIDDLE), patient.profile.annotation)])
 
 
 @dataclass(frozen=True)
@@ -92,16 +92,40 @@ class View:
         """Share of each voxel inside a shape."""
         return coverage(distance, FIELD_OF_VIEW / self.patient.size)
 
+    def lung(self) -> FloatArray:
+        """Share of each voxel that is lung, healthy or not."""
+        mediastinum = anatomy.mediastinum(self.at, self.habitus)
+        return self.cover(np.minimum(self.wall, -mediastinum - 1))
 
-def hounsfield(patient: Patient, habitus: Habitus, thin: FloatArray) -> tuple[FloatArray, Opacity]:
-    """True Hounsfield units of the patient at some levels, and the lesions in them."""
-    image = image_space(thin, patient.size)
+
+def look(patient: Patient, habitus: Habitus, at_levels: FloatArray) -> View:
+    """The patient at some levels."""
+    image = image_space(at_levels, patient.size)
     at = _standard_space(image, habitus, patient.rng("asymmetry"))
-    view = View(patient, habitus, image, at, anatomy.cavity(at))
+    return View(patient, habitus, image, at, anatomy.cavity(at))
+
+
+def hounsfield(
+    patient: Patient,
+    habitus: Habitus,
+    thin: FloatArray,
+    reach: tuple[float, float] | None = None,
+) -> tuple[FloatArray, Opacity]:
+    """True Hounsfield units of the patient at some levels, and the lesions in them.
+
+    Args:
+        patient: the patient.
+        habitus: the patient's build.
+        thin: the levels.
+        reach: first and last level of the part that the lesions are drawn for, so that they do not
+            depend on the levels shown; None takes the part that is shown.
+    """
+    view = look(patient, habitus, thin)
+    at = view.at
     hu = _chest_wall(view)
     _fill_mediastinum(hu, view)
-    lung = view.cover(np.minimum(view.wall, -anatomy.mediastinum(at, habitus) - 1))
-    disease = _disease(view, lung)
+    lung = view.lung()
+    disease = _disease(view, lung, reach or _reach(view))
     blend(hu, _parenchyma(view, disease), lung)
     _draw_bones(hu, view)
     for airway in anatomy.airways():
@@ -147,10 +171,14 @@ def _fill_mediastinum(hu: FloatArray, view: View) -> None:
         blend(hu, MUSCLE, view.cover(airway.distance(at) + 1.5))
 
 
-def _disease(view: View, lung: FloatArray) -> Opacity:
+def _reach(view: View) -> tuple[float, float]:
+    """Levels of the first and the last slice."""
+    nominal = view.image.z.ravel()[MIDDLE]
+    return float(nominal[0]), float(nominal[-1])
+
+
+def _disease(view: View, lung: FloatArray, reach: tuple[float, float]) -> Opacity:
     """The patient's lesions."""
-    nominal = view.image.z.ravel()[SUBLEVELS // 2 :: SUBLEVELS]
-    reach = (float(nominal[0]), float(nominal[-1]))
     rng = view.patient.rng("lesions")
     lesions = draw_lesions(rng, view.patient.profile.disease, view.habitus, reach)
     return opacity(view.image, view.at, lesions, lung, view.patient.rng("edges"))

@@ -44,19 +44,24 @@ def sublevels(levels: FloatArray, thickness: float) -> FloatArray:
 
 
 def scan(thin: FloatArray, scanner: Scanner, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """Scan a patient.
+    """Scan a patient: 8-bit images of shape (slices, size, size); arguments as for `measure`."""
+    return export(measure(thin, scanner, rng), scanner)
+
+
+def measure(thin: FloatArray, scanner: Scanner, rng: np.random.Generator) -> FloatArray:
+    """Hounsfield units as the scanner reports them, errors of its calibration included.
 
     Args:
-        thin: Hounsfield units at `sublevels`, of shape (slices * SUBLEVELS, size, size).
+        thin: true Hounsfield units at `sublevels`, of shape (slices * SUBLEVELS, size, size).
         scanner: the scanner.
         rng: gives the dose noise.
 
     Returns:
-        8-bit images of shape (slices, size, size).
+        Array of shape (slices, size, size).
     """
     slabs = thin.reshape(-1, SUBLEVELS, *thin.shape[1:]).mean(axis=1)
     hu = reconstruct(slabs, scanner) + dose_noise(slabs.shape, scanner, rng)
-    return export(scanner.gain * hu + scanner.offset, scanner)
+    return scanner.gain * hu + scanner.offset
 
 
 def reconstruct(hu: FloatArray, scanner: Scanner) -> FloatArray:

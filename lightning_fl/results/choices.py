@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lightning_fl.results import page
-from lightning_fl.results.formats import MISSING, gain_text, metric_name, score_text, unit
+from lightning_fl.results.formats import MISSING, gain_text, in_unit, metric_name, score_text
 from lightning_fl.results.page import Cell
 from lightning_fl.results.run_folder import RunFolder
 from lightning_fl.results.scores import number
@@ -46,7 +46,7 @@ def _candidates(found: Choices, metric: str) -> str:
         [Cell(name), *(_score(choice, name, metric) for choice in found.values())] for name in names
     ]
     caption = (
-        f"Validation {metric_name(metric)}{' in percent' if unit(metric) else ''} of every"
+        f"Validation {metric_name(metric)}{in_unit(metric)} of every"
         " candidate at every site; what the site uses in bold. Chosen by cross-validation, it is"
         " the mean over folds of training patients and the validation patients, by patients."
     )

@@ -2,34 +2,68 @@
 
 import math
 
-LOWER_IS_BETTER = frozenset({"loss"})
-"""Metrics whose worst value is the highest one; all others are fractions, best when high."""
+LOWER_IS_BETTER = frozenset({"loss", "ece", "hd95", "volume_error"})
+"""Metrics whose worst value is the highest one."""
+
+UNITS = {"loss": "", "hd95": "mm", "volume_error": "ml"}
+"""Units of the metrics that are no fractions; all others are shown in percent."""
+
+NAMES = {
+    "dice": "Dice",
+    "iou": "IoU",
+    "auroc": "AUROC",
+    "f1": "F1",
+    "ece": "calibration error",
+    "balanced_accuracy": "balanced accuracy",
+    "hd95": "HD95",
+    "volume_error": "volume error",
+}
 
 MISSING = "–"  # noqa: RUF001  an en dash is the usual mark of an empty cell
 
 
 def score_text(value: float, metric: str) -> str:
-    """Return "61.3" (percent) for a fraction such as Dice, and "0.613" for a loss."""
-    if not math.isfinite(value):
-        return MISSING
-    return f"{value:.3f}" if metric in LOWER_IS_BETTER else f"{100 * value:.1f}"
+    """Return "61.3" for a fraction such as Dice, "0.613" for a loss and "8.2" for mm or ml."""
+    return f"{scale(metric) * value:{_digits(metric)}}" if math.isfinite(value) else MISSING
 
 
 def gain_text(value: float, metric: str) -> str:
     """Return a difference of two scores with its sign, e.g. "+9.8" (percentage points)."""
-    if not math.isfinite(value):
-        return MISSING
-    return f"{value:+.3f}" if metric in LOWER_IS_BETTER else f"{100 * value:+.1f}"
+    return f"{scale(metric) * value:+{_digits(metric)}}" if math.isfinite(value) else MISSING
 
 
 def unit(metric: str) -> str:
-    """Return the unit of `score_text`: " %", or nothing for a loss."""
-    return "" if metric in LOWER_IS_BETTER else " %"
+    """Return the unit of `score_text` with a blank before it: " %", " mm", or "" for a loss."""
+    return f" {found}" if (found := UNITS.get(metric, "%")) else ""
+
+
+def gain_unit(metric: str) -> str:
+    """Return the unit of `gain_text` as `unit` does: a gain of fractions is in points."""
+    return unit(metric).replace("%", "points")
+
+
+def in_unit(metric: str) -> str:
+    """Return the unit for a sentence: " in percent", " in mm", or "" for a loss."""
+    return f" in{found}".replace("%", "percent") if (found := unit(metric)) else ""
+
+
+def scale(metric: str) -> int:
+    """Return what a value is multiplied by to be shown in its unit."""
+    return 1 if metric in UNITS else 100
 
 
 def metric_name(metric: str) -> str:
     """Return a metric's name as it stands in a sentence: "dice" is named after a person."""
-    return {"dice": "Dice", "iou": "IoU", "auroc": "AUROC"}.get(metric, metric)
+    return NAMES.get(metric, metric)
+
+
+def heading(metric: str) -> str:
+    """Return a metric's name and unit for an axis or a column: "Dice, %", "HD95, mm", "loss"."""
+    return f"{metric_name(metric)},{found}" if (found := unit(metric)) else metric_name(metric)
+
+
+def _digits(metric: str) -> str:
+    return ".3f" if metric == "loss" else ".1f"
 
 
 def bytes_text(count: float) -> str:

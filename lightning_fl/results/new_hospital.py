@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from lightning_fl.records import MetricRow
 from lightning_fl.results import page
-from lightning_fl.results.formats import metric_name, score_text, unit
+from lightning_fl.results.formats import in_unit, metric_name, score_text
 from lightning_fl.results.plots import patients_svg
 from lightning_fl.results.run_folder import RunFolder
 from lightning_fl.results.scores import number
@@ -55,13 +55,9 @@ def new_hospital(run: RunFolder) -> str:
     return page.section(
         "A new hospital",
         page.figure(patients_svg(lines, metric=metric), caption),
-        page.table(["site", *map(_patients, counts)], rows, _unit(metric)),
+        page.table(["site", *map(_patients, counts)], rows, f"The same numbers{in_unit(metric)}."),
     )
 
 
 def _patients(count: int) -> str:
     return {0: "as it came", 1: "1 patient"}.get(count, f"{count} patients")
-
-
-def _unit(metric: str) -> str:
-    return f"The same numbers{', in percent' if unit(metric) else ''}."

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from lightning_fl.results.colours import MODEL_COLOURS, SITE_COLOURS
-from lightning_fl.results.formats import metric_name, score_text, unit
+from lightning_fl.results.formats import heading, scale, score_text
 from lightning_fl.results.scores import ScoreTable
 
 _INK = "#010203"  # stands for the page's text colour until `_svg` replaces it
@@ -52,11 +52,10 @@ def curves_svg(
     with mpl.rc_context(_STYLE):
         figure, axes = _canvas(height=3.8)
         many = len(curves) > len(SITE_COLOURS)
-        scale = 100 if unit(metric) else 1
         for number, (site, curve) in enumerate(curves.items()):
             axes.plot(
                 list(curve),
-                [scale * value for value in curve.values()],
+                [scale(metric) * value for value in curve.values()],
                 label=_many_label(number, len(curves)) if many else site,
                 color=SITE_COLOURS[0 if many else number],
                 linewidth=0.8 if many else 1.4,
@@ -64,12 +63,16 @@ def curves_svg(
             )
         mean = mean_curve(curves)
         axes.plot(
-            list(mean), [scale * value for value in mean.values()], label="mean", color=_INK, lw=3
+            list(mean),
+            [scale(metric) * value for value in mean.values()],
+            label="mean",
+            color=_INK,
+            lw=3,
         )
         if best_round is not None:
             axes.axvline(best_round, color=_INK, lw=1, ls=(0, (4, 3)), label="best round")
         axes.set_xlabel("round")
-        axes.set_ylabel(f"validation {metric_name(metric)}{', %' if unit(metric) else ''}")
+        axes.set_ylabel(f"validation {heading(metric)}")
         _from_zero(axes, metric)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
@@ -104,7 +107,7 @@ def bars_svg(table: ScoreTable) -> str:
             values = [table.value(row, model) for row in rows]
             bars = axes.bar(
                 [place + left for place in range(len(rows))],
-                [(100 if unit(table.metric) else 1) * value for value in values],
+                [scale(table.metric) * value for value in values],
                 width=0.92 * width,
                 color=MODEL_COLOURS[model],
                 label=model,
@@ -114,7 +117,7 @@ def bars_svg(table: ScoreTable) -> str:
                 axes.bar_label(bars, labels=labels, padding=2, fontsize=9)
         _from_zero(axes, table.metric)
         _label_groups(axes, [row.name for row in rows])
-        axes.set_ylabel(f"test {metric_name(table.metric)}{', %' if unit(table.metric) else ''}")
+        axes.set_ylabel(f"test {heading(table.metric)}")
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1.02), ncols=len(table.models))
         return _svg(figure, "bars")
 
@@ -131,17 +134,16 @@ def patients_svg(curves: Mapping[str, Mapping[int, float]], *, metric: str) -> s
     """
     with mpl.rc_context(_STYLE):
         figure, axes = _canvas(height=3.2)
-        scale = 100 if unit(metric) else 1
         for number, (site, curve) in enumerate(curves.items()):
             axes.plot(
                 list(curve),
-                [scale * value for value in curve.values()],
+                [scale(metric) * value for value in curve.values()],
                 label=site.replace("$", r"\$"),
                 color=SITE_COLOURS[number % len(SITE_COLOURS)],
                 marker="o",
             )
         axes.set_xlabel("patients of the hospital used to personalise")
-        axes.set_ylabel(f"test {metric_name(metric)}{', %' if unit(metric) else ''}")
+        axes.set_ylabel(f"test {heading(metric)}")
         _from_zero(axes, metric)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
@@ -149,8 +151,8 @@ def patients_svg(curves: Mapping[str, Mapping[int, float]], *, metric: str) -> s
 
 
 def _from_zero(axes: Axes, metric: str) -> None:
-    """Let percent begin at 0, also where all of them are 0."""
-    if unit(metric):
+    """Let all but losses begin at 0, also where all of them are 0."""
+    if metric != "loss":
         axes.set_ylim(bottom=0, top=max(axes.get_ylim()[1], 1))
 
 

@@ -7,6 +7,9 @@ from typing import Any
 
 from lightning_fl.results.formats import LOWER_IS_BETTER
 
+HEADLINES = ("dice", "auroc")
+"""What a task is known by, before all its other metrics."""
+
 MODELS = ("global", "global_bn", "local", "local_bn", "finetuned", "personal")
 """The order in which models are shown: before personalisation, then after it."""
 
@@ -79,18 +82,22 @@ def score_table(results: Mapping[str, Any], metric: str, split: str = "test") ->
 
 
 def metrics_of(results: Mapping[str, Any], split: str = "test") -> list[str]:
-    """Return the metrics of a split: Dice first, losses last, the others in the alphabet."""
+    """Return the metrics of a split: Dice or AUROC first, losses last, else by the alphabet."""
     metrics = {metric for splits in results["mean"].values() for metric in splits.get(split, {})}
-    return sorted(metrics, key=lambda name: (name != "dice", name in LOWER_IS_BETTER, name))
+    return sorted(metrics, key=lambda name: (_place(name), name in LOWER_IS_BETTER, name))
 
 
 def headline_metric(results: Mapping[str, Any]) -> str:
-    """Return the metric to show first: Dice where there is one, a loss only if nothing else.
+    """Return the metric to show first: Dice or AUROC, a loss only if there is nothing else.
 
     A run that was interrupted has validation metrics only.
     """
     metrics = metrics_of(results, "test") or metrics_of(results, "val")
     return metrics[0] if metrics else "dice"
+
+
+def _place(metric: str) -> int:
+    return HEADLINES.index(metric) if metric in HEADLINES else len(HEADLINES)
 
 
 def _row(table: ScoreTable, name: str, scores: Mapping[str, Any], unseen: bool) -> ScoreRow:

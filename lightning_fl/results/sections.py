@@ -9,6 +9,9 @@ from lightning_fl.results.formats import (
     MISSING,
     bytes_text,
     gain_text,
+    gain_unit,
+    heading,
+    in_unit,
     metric_name,
     score_text,
     seconds_text,
@@ -26,6 +29,17 @@ DEFINITIONS = {
     "precision": "Precision is the share of the predicted area that is right.",
     "recall": "Recall is the share of the true area that was found.",
     "accuracy": "Accuracy is the share of right answers.",
+    "balanced_accuracy": "Balanced accuracy is the mean over classes of the share of their cases"
+    " that is recognised.",
+    "f1": "F1 is the harmonic mean of precision and sensitivity.",
+    "sensitivity": "Sensitivity is the share of diseased cases, or of true lesion, that is found.",
+    "specificity": "Specificity is the share of healthy cases that is recognised as such.",
+    "ece": "Calibration error is how far confidence is from the share of right answers, on average;"
+    " lower is better.",
+    "hd95": "HD95 is the 95th percentile of the distances between the surfaces of prediction and"
+    " truth; lower is better.",
+    "volume_error": "Volume error is how far the predicted volume is from the true one; lower is"
+    " better.",
     "auroc": "AUROC is the chance that a diseased case is scored above a healthy one.",
     "loss": "Loss is what training minimises; lower is better.",
 }
@@ -63,7 +77,7 @@ def headline(run: RunFolder) -> str:
     name = f"{word} {metric_name(run.metric)}"
     best_round = run.results["best_round"]
     costs = run.results["costs"]
-    gain = f", {gain_text(mean.gain, run.metric)} points" if scores.has_gain else ""
+    gain = f", {gain_text(mean.gain, run.metric)}{gain_unit(run.metric)}" if scores.has_gain else ""
     before_after = f"{scores.before} → personal" if scores.has_gain else scores.before
     tiles = [
         page.tile(f"Mean {name}", _change(scores, mean), f"{before_after}{gain}"),
@@ -104,9 +118,9 @@ def scores(run: RunFolder) -> str:
     totals = [_score_cells(table, row) for row in table.summary]
     worst = "highest" if run.metric in LOWER_IS_BETTER else "lowest"
     caption = (
-        f"Test {name}{_of(run.metric)}; the best of each row in bold. Mean and worst are over the"
-        f" training sites; worst is the {worst} value in each column, so it need not be the same"
-        " site."
+        f"Test {name}{in_unit(run.metric)}; the best of each row in bold. Mean and worst are over"
+        f" the training sites; worst is the {worst} value in each column, so it need not be the"
+        " same site."
     )
     if table.has_gain:
         caption += f" Gain is personal minus {table.before}."
@@ -170,7 +184,7 @@ def _other_metrics(run: RunFolder, models: Sequence[str]) -> str:
         table = score_table(run.results, metric)
         mean = table.summary[0]
         values = [score_text(table.value(mean, model), metric) for model in models]
-        rows.append([f"{metric_name(metric)}{', %' if unit(metric) else ''}", *values])
+        rows.append([heading(metric), *values])
     words = " ".join(DEFINITIONS.get(metric, "") for metric in others)
     caption = f"The other test metrics, mean over the training sites. {words}"
     return page.table(["metric", *models], rows, caption)
@@ -190,11 +204,6 @@ def _change(table: ScoreTable, row: ScoreRow) -> str:
     models = [table.before, "personal"] if table.has_gain else [table.before]
     texts = [score_text(table.value(row, model), table.metric) for model in models]
     return " → ".join(texts) + unit(table.metric)
-
-
-def _of(metric: str) -> str:
-    """The unit, where there is one."""
-    return " in percent" if unit(metric) else ""
 
 
 def _loss(entry: Mapping[str, object]) -> str:

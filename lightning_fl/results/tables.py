@@ -11,7 +11,7 @@ from rich.text import Text
 
 from lightning_fl.atomic import write_text
 from lightning_fl.records import CostRow, MetricRow, TranscriptRow
-from lightning_fl.results.formats import gain_text, metric_name, score_text, unit
+from lightning_fl.results.formats import gain_text, heading, score_text
 from lightning_fl.results.scores import ScoreRow, ScoreTable, score_table
 
 
@@ -93,7 +93,7 @@ def final_table(results: Mapping[str, Any], metric: str = "dice") -> Table:
         percent, and the gain of the personal model in percentage points.
     """
     scores = score_table(results, metric)
-    table = Table(title=f"Test {metric_name(metric)}{', %' if unit(metric) else ''}")
+    table = Table(title=f"Test {heading(metric)}")
     table.add_column("site")
     for column in [*scores.models, *(["gain"] if scores.has_gain else [])]:
         table.add_column(column, justify="right")

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from lightning_fl.results.colours import MODEL_COLOURS
-from lightning_fl.results.formats import LOWER_IS_BETTER
+from lightning_fl.results.formats import LOWER_IS_BETTER, scale
 from lightning_fl.study.statistics import Interval
 
 WIDTH = 820.0
@@ -30,8 +30,8 @@ def dot_plot(differences: Mapping[str, Interval], metric: str) -> str:
     shown = {name: d for name, d in differences.items() if math.isfinite(d.mean)}
     if not shown:
         return ""
-    scale = 1 if metric in LOWER_IS_BETTER else 100
-    ends = [0.0, *(scale * v for d in shown.values() for v in _ends(d))]
+    factor = scale(metric)
+    ends = [0.0, *(factor * v for d in shown.values() for v in _ends(d))]
     ticks = ticks_for(min(ends), max(ends))
     bottom = ROW * len(shown) + 12
     left = max(LEFT, 20 + LETTER * max(map(len, shown)))
@@ -46,12 +46,12 @@ def dot_plot(differences: Mapping[str, Interval], metric: str) -> str:
         parts.append(
             f'<text x="{left - 12}" y="{y + 4:.1f}" text-anchor="end">{escape(name)}</text>'
         )
-        low, high = (place(scale * end) for end in _ends(interval))
+        low, high = (place(factor * end) for end in _ends(interval))
         colour = colour_of(interval, metric)
         parts.append(
             f'<g stroke="{colour}" fill="{colour}">'
             f'<line x1="{low:.1f}" x2="{high:.1f}" y1="{y}" y2="{y}" stroke-width="2"/>'
-            f'<circle cx="{place(scale * interval.mean):.1f}" cy="{y}" r="4.5"/></g>'
+            f'<circle cx="{place(factor * interval.mean):.1f}" cy="{y}" r="4.5"/></g>'
         )
     return (
         f'<svg viewBox="0 0 {width:.0f} {bottom + 26:.0f}" role="img" font-size="13"'

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lightning_fl.atomic import write_text
 from lightning_fl.results import page
-from lightning_fl.results.formats import LOWER_IS_BETTER, MISSING, gain_text, metric_name
+from lightning_fl.results.formats import LOWER_IS_BETTER, MISSING, gain_text, gain_unit, metric_name
 from lightning_fl.study.dot_plot import BETTER, WORSE, dot_plot
 from lightning_fl.study.plan import Condition
 from lightning_fl.study.records import Missing, Records
@@ -155,7 +155,7 @@ def _section(study: Study, summary: ConditionSummary) -> str:
         ),
         ("worst site", dot_plot({m.name: m.worst_difference for m in others}, study.metric)),
     )
-    points = "" if study.metric in LOWER_IS_BETTER else " in points"
+    points = f" in{found}" if (found := gain_unit(study.metric)) else ""
     figures = [
         page.figure(
             svg,

@@ -8,10 +8,10 @@ from lightning_fl.results.formats import (
     MISSING,
     bytes_text,
     gain_text,
+    heading,
     metric_name,
     score_text,
     seconds_text,
-    unit,
 )
 from lightning_fl.study.statistics import Interval, mean, sd
 from lightning_fl.study.study_file import Study
@@ -48,7 +48,7 @@ def method_table(study: Study, summary: ConditionSummary) -> TextTable:
     metric = study.metric
     header = [
         "method",
-        f"mean {_named(metric)}",
+        f"mean {heading(metric)}",
         "worst site",
         f"mean minus {study.reference} [95 %]",
         "worst site minus its [95 %]",
@@ -117,7 +117,7 @@ def site_table(study: Study, summary: ConditionSummary) -> TextTable:
         values = [list(method.sites.get(site, {}).values()) for site in summary.sites]
         rows.append([method.name, *(spread_text(mean(v), sd(v), study.metric) for v in values)])
     caption = (
-        f"Test {_named(study.metric)}, of each site: mean ± standard deviation over the seeds."
+        f"Test {heading(study.metric)}, of each site: mean ± standard deviation over the seeds."
     )
     return TextTable(["method", *summary.sites], rows, caption)
 
@@ -162,7 +162,3 @@ def interval_text(interval: Interval, metric: str) -> str:
         ends = (gain_text(end, metric) for end in (interval.low, interval.high))
         text += f" [{', '.join(ends)}]"
     return f"{text} n={interval.n}"
-
-
-def _named(metric: str) -> str:
-    return f"{metric_name(metric)}{', %' if unit(metric) else ''}"

@@ -35,6 +35,26 @@ def test_too_few_patients_name_the_site_and_the_remedy() -> None:
         ToyHospitals({"A": 8}, val=4, test=4).for_site("A", 0).split("A")
 
 
+def test_every_patient_is_tested_in_one_fold() -> None:
+    folds = [ToyHospitals({"A": 11}, folds=5, fold=k).for_site("A", 0).split("A") for k in range(5)]
+    tested = [patient for split in folds for patient in split.test]
+    assert sorted(tested) == sorted(ToyHospitals({"A": 11}).patients("A"))
+    for split in folds:
+        assert len(split.train) + len(split.val) + len(split.test) == 11
+        assert not set(split.test) & {*split.train, *split.val}
+
+
+@pytest.mark.parametrize(("folds", "fold"), [(1, 0), (5, 5), (5, -1)])
+def test_a_fold_that_is_not_there_is_refused(folds: int, fold: int) -> None:
+    with pytest.raises(ConfigError, match=f"`fold` between 0 and .*, but got {folds} and {fold}"):
+        ToyHospitals({"A": 11}, folds=folds, fold=fold)
+
+
+def test_fewer_patients_than_folds_are_refused() -> None:
+    with pytest.raises(DataError, match="'A' has 4 patients, which cannot be cut into `folds`: 5"):
+        ToyHospitals({"A": 4}, folds=5).for_site("A", 0).split("A")
+
+
 def test_an_unseen_hospital_of_two_patients_is_only_tested() -> None:
     split = ToyHospitals({"A": 9, "B": 6, "C": 2}, unseen=["C"]).for_site("C", 0).split("C")
     assert (split.train, split.val, split.test) == ((), (), ("C0", "C1"))

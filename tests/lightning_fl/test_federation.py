@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -367,6 +368,31 @@ def test_a_site_with_nan_is_left_out_and_the_round_goes_on(tmp_path: Path) -> No
     assert [site for _, site, _ in listener.lost] == ["H", "H"]
     assert all(torch.isfinite(v).all() for v in global_weights(tmp_path).values())
     assert "sites/H/private" not in str([p for p in tmp_path.rglob("private-*")])
+
+
+class Undefined(ToyModule):
+    """Logs a score that training lowers, and that is not defined at site H."""
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        loss = self.loss(batch)
+        self.log("val/loss", loss)
+        self.log("val/score", loss * torch.nan if float(batch[1].mean()) > 8 else loss)
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        self.log_dict({"test/loss": self.loss(batch), "test/score": self.loss(batch)})
+
+
+def test_a_site_whose_score_is_not_defined_has_no_say_in_the_best_round(tmp_path: Path) -> None:
+    experiment = toy_experiment(
+        module=Undefined(),
+        data=ToyHospitals({"A": 9, "B": 6, "H": 7}),
+        evaluation=Evaluation("score"),
+        personalisation=Personalisation([]),
+    )
+    results = toy_run(tmp_path, experiment).start()
+    scores = [r.value for r in read_metrics(tmp_path / "metrics.csv") if r.metric == "score"]
+    assert any(math.isnan(score) for score in scores)
+    assert results["best_round"] == 0  # where A and B have the highest score
 
 
 def test_too_few_updates_stop_the_run_saved(tmp_path: Path) -> None:

@@ -2,7 +2,18 @@ import math
 
 import pytest
 
-from lightning_fl.results.formats import bytes_text, gain_text, score_text, seconds_text
+from lightning_fl.results.formats import (
+    LOWER_IS_BETTER,
+    bytes_text,
+    gain_text,
+    gain_unit,
+    heading,
+    in_unit,
+    score_text,
+    seconds_text,
+)
+from lightning_fl.results.scores import metrics_of
+from lightning_fl.results.summary import worst
 
 
 @pytest.mark.parametrize(
@@ -32,3 +43,34 @@ def test_scores_are_percent_and_losses_are_not() -> None:
     assert (score_text(0.613, "dice"), score_text(0.613, "loss")) == ("61.3", "0.613")
     assert (gain_text(0.098, "dice"), gain_text(-0.5, "loss")) == ("+9.8", "-0.500")
     assert score_text(math.nan, "dice") == "–"  # noqa: RUF001  an en dash
+
+
+@pytest.mark.parametrize(
+    ("metric", "score", "gain", "title", "words"),
+    [
+        ("auroc", "61.3", "+61.3 points", "AUROC, %", " in percent"),
+        ("ece", "61.3", "+61.3 points", "calibration error, %", " in percent"),
+        ("hd95", "0.6", "+0.6 mm", "HD95, mm", " in mm"),
+        ("volume_error", "0.6", "+0.6 ml", "volume error, ml", " in ml"),
+        ("loss", "0.613", "+0.613", "loss", ""),
+    ],
+)
+def test_metrics_have_their_units(
+    metric: str, score: str, gain: str, title: str, words: str
+) -> None:
+    assert score_text(0.613, metric) == score
+    assert gain_text(0.613, metric) + gain_unit(metric) == gain
+    assert heading(metric) == title
+    assert in_unit(metric) == words
+
+
+def test_errors_and_distances_are_worst_when_high() -> None:
+    assert {"loss", "ece", "hd95", "volume_error"} == LOWER_IS_BETTER
+    assert worst([0.1, 0.4], "ece") == 0.4
+    assert worst([0.1, 0.4], "auroc") == 0.1
+
+
+def test_auroc_stands_first_and_losses_last() -> None:
+    names = ("accuracy", "auroc", "ece", "loss", "f1")
+    results = {"mean": {"global": {"test": dict.fromkeys(names, 0.5)}}}
+    assert metrics_of(results) == ["auroc", "accuracy", "f1", "ece", "loss"]

@@ -1,0 +1,190 @@
+"""DICOM series: a folder of slices as one volume."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from datamodules.ct.dicom_slice import DicomSlice, read_hu, read_image_header, to_slice
+from datamodules.ct.space import Affine, check_affine
+from lightning_fl.errors import DataError
+
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+ROUNDING = 0.06
+"""Deviation in mm that is no error: positions are often rounded to a tenth of a mm."""
+
+
+@dataclass(frozen=True)
+class DicomSeries:
+    """A CT series on disk, its own array ordered (columns, rows, slices along their normal).
+
+    Attributes:
+        source: its folder.
+        slices: its images, in order.
+        affine: of its array, RAS+ as everywhere here, not DICOM's LPS.
+    """
+
+    source: Path
+    slices: tuple[DicomSlice, ...]
+    affine: Affine
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Columns, rows and slices."""
+        return (*self.slices[0].shape, len(self.slices))
+
+    def slabs(self) -> Iterator[tuple[slice, npt.NDArray[Any]]]:
+        """The rescaled voxels, one slice at a time: where it belongs and (columns, rows, 1)."""
+        for number, placed in enumerate(self.slices):
+            yield slice(number, number + 1), read_hu(placed)[:, :, None]
+
+
+def open_series(folder: Path) -> DicomSeries:
+    """Read the headers of the one series in a folder, or in its sub folders if it has no image.
+
+    Files that are no images (text, DICOMDIR, reports, segmentations) are passed over.
+
+    Raises:
+        DataError: there is no image or more than one series; slices are missing, doubled or unlike
+            each other; the gantry was tilted; names the files.
+    """
+    slices = _slices(sorted(folder.iterdir())) or _slices(sorted(folder.glob("*/*")))
+    if not slices:
+        raise DataError(f"{folder} holds no DICOM image; expected the files of one CT series.")
+    _check_one_series(slices, folder)
+    for other in slices[1:]:
+        _check_alike(slices[0], other)
+    ordered = in_order(slices)
+    affine = series_affine(ordered)
+    check_affine(affine, folder)
+    return DicomSeries(folder, ordered, affine)
+
+
+def tolerance(spacing: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """How far in mm a slice may lie from its place: rounding, but 1 to 10 % of the spacing."""
+    edge = np.asarray(spacing, dtype=np.float64)
+    return np.asarray(np.clip(ROUNDING, 0.01 * edge, 0.1 * edge))
+
+
+def nearly(one: Sequence[float], other: Sequence[float]) -> bool:
+    """Whether spacings or directions agree up to their rounding, which may differ."""
+    return len(one) == len(other) and bool(np.allclose(one, other, rtol=1e-3, atol=1e-3))
+
+
+def in_order(slices: Sequence[DicomSlice]) -> tuple[DicomSlice, ...]:
+    """Sort slices along their normal.
+
+    Raises:
+        DataError: two lie at the same place, some are missing, or they are shifted sideways.
+    """
+    height = {placed: float(np.dot(placed.position, _normal(placed))) for placed in slices}
+    ordered = sorted(slices, key=lambda placed: (height[placed], placed.path))
+    heights = np.array([height[placed] for placed in ordered])
+    gaps = np.diff(heights)
+    if gaps.size:
+        _check_gaps(ordered, heights, gaps)
+        _check_upright(ordered, float(gaps.mean()))
+    return tuple(ordered)
+
+
+def series_affine(ordered: Sequence[DicomSlice]) -> Affine:
+    """Affine of the array (columns, rows, slices), in RAS+ mm; equation C.7.6.2.1-1 of DICOM."""
+    first, last = ordered[0], ordered[-1]
+    normal = _normal(first)
+    spacing = first.thickness
+    if len(ordered) > 1:
+        spacing = float(np.dot(np.subtract(last.position, first.position), normal))
+        spacing /= len(ordered) - 1
+    affine = plane_affine(first.orientation, first.spacing, first.position)
+    affine[:3, 2] = LPS_TO_RAS[:3, :3] @ normal * spacing
+    return affine
+
+
+def plane_affine(
+    orientation: Sequence[float], spacing: Sequence[float], position: Sequence[float]
+) -> Affine:
+    """Affine of one image (columns, rows), in RAS+ mm; its third column is 0.
+
+    Args:
+        orientation: ImageOrientationPatient.
+        spacing: mm between columns and between rows; PixelSpacing has them the other way round.
+        position: ImagePositionPatient.
+    """
+    affine = np.eye(4)
+    affine[:3, 0] = np.multiply(orientation[:3], spacing[0])
+    affine[:3, 1] = np.multiply(orientation[3:], spacing[1])
+    affine[:3, 2] = 0
+    affine[:3, 3] = position
+    return np.asarray(LPS_TO_RAS @ affine)
+
+
+def _slices(paths: Sequence[Path]) -> list[DicomSlice]:
+    files = (path for path in paths if path.is_file())
+    headers = ((read_image_header(path), path) for path in files)
+    return [to_slice(header, path) for header, path in headers if header is not None]
+
+
+def _normal(placed: DicomSlice) -> npt.NDArray[np.float64]:
+    return np.cross(placed.orientation[:3], placed.orientation[3:])
+
+
+def _check_one_series(slices: Sequence[DicomSlice], folder: Path) -> None:
+    counts = Counter(placed.series for placed in slices)
+    if len(counts) > 1:
+        found = ", ".join(f"{uid} ({count} images)" for uid, count in counts.items())
+        raise DataError(
+            f"{folder} mixes {len(counts)} series: {found}. Leave one of them in the folder."
+        )
+
+
+def _check_alike(first: DicomSlice, other: DicomSlice) -> None:
+    """Raise DataError if two slices cannot belong to one volume."""
+    for name in ("shape", "spacing", "orientation", "frame_of_reference"):
+        one, two = getattr(first, name), getattr(other, name)
+        if one != two and not (name in ("spacing", "orientation") and nearly(one, two)):
+            raise DataError(
+                f"{first.path} and {other.path} differ in {name.replace('_', ' ')}: {one} and "
+                f"{two}. A localiser may have been stored with the series; take it out."
+            )
+
+
+def _check_gaps(
+    ordered: Sequence[DicomSlice],
+    heights: npt.NDArray[np.float64],
+    gaps: npt.NDArray[np.float64],
+) -> None:
+    usual = float(np.median(gaps))
+    closest = int(gaps.argmin())
+    if gaps[closest] <= max(0.1 * usual, 1e-3):
+        raise DataError(
+            f"{ordered[closest].path} and {ordered[closest + 1].path} lie at the same position, "
+            f"{heights[closest]:.3f} mm along the series; remove the doubled slice."
+        )
+    even = np.linspace(heights[0], heights[-1], len(heights))
+    if np.abs(heights - even).max() > tolerance(usual):
+        worst = int(np.abs(gaps - usual).argmax())
+        raise DataError(
+            f"{ordered[worst].path} and {ordered[worst + 1].path} are {gaps[worst]:.3f} mm apart "
+            f"(from {heights[worst]:.3f} to {heights[worst + 1]:.3f} mm along the series), but "
+            f"its slices usually {usual:.3f} mm. Slices are missing or the spacing is uneven; "
+            "complete the series or resample it."
+        )
+
+
+def _check_upright(ordered: Sequence[DicomSlice], gap: float) -> None:
+    """Raise DataError if slices do not lie straight above each other."""
+    normal = _normal(ordered[0])
+    moved = np.subtract([placed.position for placed in ordered], ordered[0].position)
+    sideways = np.linalg.norm(moved - np.outer(moved @ normal, normal), axis=1)
+    worst = int(sideways.argmax())
+    if sideways[worst] > max(float(tolerance(gap)), 0.5 * min(ordered[0].spacing)):
+        raise DataError(
+            f"{ordered[worst].path} lies {sideways[worst]:.3f} mm beside "
+            f"{ordered[0].path}, not straight above it, as a tilted gantry gives; resample the "
+            "series to an upright grid first."
+        )

@@ -1,0 +1,106 @@
+"""2.5-D: a volume as slices, each with its neighbours as channels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from lightning_fl.errors import ConfigError
+
+T = TypeVar("T", bound=np.generic)
+
+AXES = {"axial": 2, "coronal": 1, "sagittal": 0}
+"""Which axis of (X, Y, Z) the slices of a direction follow each other along."""
+ROWS_AND_COLUMNS = {"axial": (1, 0), "coronal": (2, 0), "sagittal": (2, 1)}
+"""Which axes run down and across an image; both are turned round, see `Slicing`."""
+
+
+@dataclass(frozen=True)
+class Slicing:
+    """How a grid of HU becomes images, and images become a grid again.
+
+    Images lie as they are read: axial from the front down, coronal and sagittal from the head down;
+    across, from the patient's right to the left, sagittal from the front to the back. So the last
+    axis of axial and coronal images is the one that a body is roughly symmetric along.
+
+    Attributes:
+        direction: "axial", "coronal" or "sagittal".
+        neighbours: slices that are the channels of an image, odd: as many below as above the one
+            it is about. At the ends of the grid its last slice stands for what is missing.
+        level: middle of the window in HU, which becomes 0.5.
+        width: of the window in HU; values outside become 0 or 1.
+
+    Raises:
+        ConfigError: an unknown direction, an even number or an empty window.
+    """
+
+    direction: str = "axial"
+    neighbours: int = 3
+    level: float = -600.0
+    width: float = 1500.0
+
+    def __post_init__(self) -> None:
+        if self.direction not in AXES:
+            raise ConfigError(
+                f"Unknown `direction` {self.direction!r}; expected one of "
+                f"{', '.join(map(repr, AXES))}."
+            )
+        if self.neighbours < 1 or self.neighbours % 2 == 0:
+            raise ConfigError(
+                "Expected `neighbours` to be an odd number of slices, the one that is predicted "
+                f"included, but got {self.neighbours}."
+            )
+        if not self.width > 0:
+            raise ConfigError(f"Expected `width` to be positive, but got {self.width}.")
+
+    @property
+    def axis(self) -> int:
+        """The axis of (X, Y, Z) that is cut."""
+        return AXES[self.direction]
+
+    def image(self, grid: npt.NDArray[np.int16], index: int) -> Tensor:
+        """One slice and its neighbours, float32 (neighbours, H, W) in [0, 1].
+
+        Args:
+            grid: HU (X, Y, Z).
+            index: of the slice.
+        """
+        planes = self._planes(grid)
+        half = self.neighbours // 2
+        chosen = np.clip(np.arange(index - half, index + half + 1), 0, len(planes) - 1)
+        return self.windowed(planes[chosen])
+
+    def mask(self, grid: npt.NDArray[np.uint8], index: int) -> Tensor:
+        """The classes of one slice, int64 (H, W)."""
+        return torch.from_numpy(self._planes(grid)[index].astype(np.int64))
+
+    def foreground(self, grid: npt.NDArray[np.uint8]) -> npt.NDArray[np.intp]:
+        """The numbers of the slices that are not background only."""
+        others = tuple(axis for axis in range(3) if axis != self.axis)
+        return np.flatnonzero(grid.any(axis=others))
+
+    def assemble(self, batches: Sequence[Tensor]) -> Tensor:
+        """Put slices together again.
+
+        Args:
+            batches: (N, classes, H, W) each, all slices of a volume in order.
+
+        Returns:
+            (classes, X, Y, Z), float32.
+        """
+        slices = torch.cat(list(batches)).float().flip(-1, -2)
+        rows, columns = ROWS_AND_COLUMNS[self.direction]
+        return slices.movedim((1, 0, 2, 3), (0, self.axis + 1, rows + 1, columns + 1))
+
+    def _planes(self, grid: npt.NDArray[T]) -> npt.NDArray[T]:
+        """A grid (X, Y, Z) as slices (N, H, W); a view."""
+        return grid.transpose(self.axis, *ROWS_AND_COLUMNS[self.direction])[:, ::-1, ::-1]
+
+    def windowed(self, hu: npt.NDArray[np.int16]) -> Tensor:
+        """HU as shades from 0 to 1, float32."""
+        shades = torch.from_numpy(hu.astype(np.float32))
+        return shades.sub_(self.level - self.width / 2).div_(self.width).clamp_(0, 1)

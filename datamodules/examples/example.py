@@ -1,0 +1,59 @@
+"""What makers of example data have in common."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from lightning_fl.errors import ConfigError
+
+LEAST = {"sites": 1, "patients": 3, "size": 32, "slices": 12}
+"""Three patients can be split into training, validation and test; lesions vanish in less than 32
+pixels, and between fewer than 12 slices."""
+MOST_SITES = 26
+"""Sites are named by one letter."""
+
+
+@dataclass(frozen=True)
+class Amount:
+    """How much is made.
+
+    Attributes:
+        sites: number of hospitals.
+        patients: patients of each hospital.
+        size: width and height of a slice in pixels.
+        slices: slices of a volume.
+        seed: seed of the patients; the same seed makes the same files.
+
+    Raises:
+        ConfigError: one of them is too small, or there are too many hospitals.
+    """
+
+    sites: int
+    patients: int
+    size: int
+    slices: int
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in LEAST.items():
+            value = getattr(self, name)
+            if value < least:
+                raise ConfigError(f"Expected `{name}` to be at least {least}, but got {value}.")
+        if self.sites > MOST_SITES:
+            raise ConfigError(f"Expected `sites` to be at most {MOST_SITES}, but got {self.sites}.")
+
+
+@dataclass(frozen=True)
+class Example:
+    """The example data of one task.
+
+    Attributes:
+        configs: what trains on them: the task's config, and the override for small data.
+        amount: what is made unless more is asked for.
+        make: writes them into an empty folder; yields each patient's name once it is written,
+            `sites * patients` times.
+    """
+
+    configs: tuple[str, ...]
+    amount: Amount
+    make: Callable[[Path, Amount], Iterator[str]]

@@ -1,0 +1,91 @@
+"""Labelled volumes as samples, read from the cache when asked for."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from datamodules.ct.hounsfield import report, reported
+from datamodules.rad_chest.preprocessing import RadPreprocessing
+from datamodules.rad_chest.table import LabelledVolume
+from datamodules.rad_chest.volume_file import Volume, read_volume
+from datamodules.volume_cache import cached, cached_text, stamps
+from lightning_fl.data import LabelledSample
+from lightning_fl.errors import ConfigError
+
+VERSION = 1
+"""Raise it with every change that moves a voxel: older files are then no longer found."""
+
+
+def cached_cube(path: Path, prepare: RadPreprocessing, folder: Path) -> Volume:
+    """HU of a volume as a cube, mapped from disk; scaled first if it is not there.
+
+    It depends on the file and on the cube's size alone, so another window or thickness finds it.
+
+    Args:
+        path: of the .npz file.
+        prepare: scales it.
+        folder: the cache.
+    """
+    key = ("rad_chest", VERSION, stamps(path), prepare.size)
+    return cached(folder, key, lambda: prepare.cube(path), (prepare.size,) * 3, np.int16)
+
+
+def warn_of(path: Path, folder: Path) -> None:
+    """Warn of numbers that are no HU, also where the volume came from the cache."""
+
+    def oddities() -> str:
+        if reported(path) is None:
+            read_volume(path)
+        return reported(path) or ""
+
+    report(path, cached_text(folder, ("rad_chest", VERSION, stamps(path), "oddities"), oddities))
+
+
+class VolumeSamples(Dataset[LabelledSample]):
+    """Samples of some volumes, in their order.
+
+    Args:
+        volumes: files and labels.
+        prepare: of their hospital.
+        folder: the cache.
+        transform: augmentation of an image (1, size, size, size), or None.
+    """
+
+    def __init__(
+        self,
+        volumes: Sequence[LabelledVolume],
+        prepare: RadPreprocessing,
+        folder: Path,
+        transform: Callable[[Any], Any] | None = None,
+    ) -> None:
+        self.volumes = volumes
+        self.prepare = prepare
+        self.folder = folder
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.volumes)
+
+    def __getitem__(self, index: int) -> LabelledSample:
+        volume = self.volumes[index]
+        image = self.prepare.image(cached_cube(volume.path, self.prepare, self.folder))
+        if self.transform is not None:
+            image = _augmented(image, self.transform)
+        return {"image": image, "label": torch.tensor(volume.label)}
+
+
+def _augmented(image: Tensor, transform: Callable[[Any], Any]) -> Tensor:
+    result = transform(image)
+    if not isinstance(result, Tensor) or result.shape != image.shape:
+        found = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
+        raise ConfigError(
+            f"Expected `augment` to return a volume of shape {tuple(image.shape)}, but {transform} "
+            f"returned {found}. It is called with a volume alone, its last two axes being an "
+            "axial slice; RandomHorizontalFlip of torchvision.transforms.v2 is one that fits."
+        )
+    return result.as_subclass(Tensor).to(torch.float32)

@@ -1,0 +1,114 @@
+"""Makes small example data: `python -m lightning_fl.make_example rad|covid OUT`."""
+
+import argparse
+import importlib
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import track
+
+from lightning_fl.errors import ConfigError
+
+AMOUNTS = {
+    "sites": "hospitals",
+    "patients": "patients of each hospital",
+    "size": "width and height of a slice in pixels",
+    "slices": "slices of a volume",
+    "seed": "another seed makes other patients",
+}
+"""The options, with their help."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Make the data, and say how to train on them.
+
+    Args:
+        arguments: the command line without the program's name; None takes that of the process.
+
+    Returns:
+        The exit status: 0 for success, 2 for settings that cannot work or a folder in use.
+    """
+    try:
+        examples: dict[str, Any] = load_examples().EXAMPLES
+        options = _parser(examples).parse_args(arguments)
+        example = examples[options.task]
+        asked = {k: v for k in AMOUNTS if (v := getattr(options, k)) is not None}
+        amount = replace(example.amount, **asked)
+        claim(options.out)
+        total = amount.sites * amount.patients
+        patients = example.make(options.out, amount)
+        for _ in track(patients, options.task, total, console=Console(stderr=True)):
+            pass
+    except (ConfigError, OSError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    sys.stdout.write(summary(options.out, total, example.configs))
+    return 0
+
+
+def load_examples() -> ModuleType:
+    """The makers, which lightning_fl must not import, since they belong to the data modules.
+
+    Raises:
+        ConfigError: Python does not find them.
+    """
+    try:
+        return importlib.import_module("datamodules.examples")
+    except ModuleNotFoundError as error:
+        if error.name not in ("datamodules", "datamodules.examples"):
+            raise
+        raise ConfigError(
+            f"There is no datamodules/examples in {Path.cwd()}; start this in the repository's "
+            "root."
+        ) from error
+
+
+def claim(folder: Path) -> None:
+    """Make the folder, or take an empty one.
+
+    Raises:
+        ConfigError: there is something in it, or it is a file.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder} is a file; name a folder that is new or empty.")
+    if folder.is_dir() and any(folder.iterdir()):
+        raise ConfigError(
+            f"{folder} is not empty, and nothing in it is replaced; name a folder that is new or "
+            "empty."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def summary(folder: Path, patients: int, configs: Sequence[str]) -> str:
+    """What was made, and the command that trains on it."""
+    sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
+    named = [part for config in configs for part in ("--config", config)]
+    command = ["python", "train.py", *named, "--data.init_args.root", str(folder)]
+    return (
+        f"Made {patients} patients in {len(sizes)} files ({sum(sizes) / 1e6:.1f} MB) in {folder}.\n"
+        f"Train on them with\n{shlex.join(command)}\n"
+    )
+
+
+def _parser(examples: dict[str, Any]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m lightning_fl.make_example",
+        description="Make small data, synthetic and repeatable, in the formats of a task.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("task", choices=list(examples), help="whose formats")
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder to write, new or empty")
+    for name, help_text in AMOUNTS.items():
+        usual = ", ".join(f"{task} {getattr(e.amount, name)}" for task, e in examples.items())
+        parser.add_argument(f"--{name}", type=int, help=f"{help_text} ({usual})")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

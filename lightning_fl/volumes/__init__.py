@@ -1,0 +1,1 @@
+"""Whole scans in three dimensions: segmented by every model and direction, and scored."""

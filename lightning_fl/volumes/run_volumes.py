@@ -1,0 +1,59 @@
+"""The end of a run whose data are whole scans: volumes.csv, masks, their means in results.json."""
+
+import shutil
+import time
+from collections.abc import Sequence
+
+from lightning_fl.data import FederatedDataModule
+from lightning_fl.evaluation import Evaluation
+from lightning_fl.finished_run import FinishedRun
+from lightning_fl.monitor import Monitor
+from lightning_fl.volumes.evaluation import evaluate_site
+from lightning_fl.volumes.records import MASKS, VOLUMES, VolumeRow, write_volumes
+
+OPERATION = "segment whole scans"
+
+
+def evaluate_volumes(
+    run: FinishedRun,
+    data: FederatedDataModule,
+    *,
+    sites: Sequence[str],
+    unseen: Sequence[str],
+    evaluation: Evaluation,
+    seed: int,
+    round_: int,
+    monitor: Monitor,
+) -> list[VolumeRow]:
+    """Score every site's whole test scans and write down what came of it.
+
+    Leaves masks/ and volumes.csv in the run's folder.
+
+    Args:
+        run: finished, with its models on disk.
+        data: of the run, bound to no site.
+        sites: the training sites.
+        unseen: those that only got the finished model.
+        evaluation: of the run.
+        seed: of the run; decides the split.
+        round_: the run's last, for the monitor.
+        monitor: hears of each scan.
+
+    Returns:
+        The rows of volumes.csv; none where the data hold no whole scans.
+    """
+    bound = {site: data.for_site(site, seed) for site in (*sites, *unseen)}
+    scans = [one.scans(site, one.split(site).test) for site, one in bound.items()]
+    if not any(scans):
+        return []
+    shutil.rmtree(run.folder / MASKS, ignore_errors=True)  # of a run that is resumed
+    monitor.on_operation(round_=round_, operation=OPERATION, sites=sum(map(len, scans)))
+    rows: list[VolumeRow] = []
+    for site, one in bound.items():
+        start = time.perf_counter()
+        for found in evaluate_site(run, one, site, evaluation.gallery):
+            rows += found
+            seconds, start = time.perf_counter() - start, time.perf_counter()
+            monitor.on_site_done(site=site, operation=OPERATION, seconds=seconds)
+    write_volumes(run.folder / VOLUMES, rows)
+    return rows

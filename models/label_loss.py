@@ -1,0 +1,54 @@
+"""Cross-entropy of classes, with a weight for each class."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lightning_fl.errors import ConfigError
+
+
+class LabelCrossEntropy(nn.Module):
+    """Cross-entropy of logits (B, classes); one channel of logits is a binary task.
+
+    With weights the mean over a batch is `sum_i w(y_i) l_i / sum_i w(y_i)`.
+
+    Args:
+        class_weights: one for each class (two for a binary task), or None for equal ones.
+        classes: channels of the logits.
+
+    Raises:
+        ConfigError: there are not as many weights as classes, or one is not positive.
+    """
+
+    weight: Tensor | None
+
+    def __init__(self, classes: int, class_weights: Sequence[float] | None = None) -> None:
+        super().__init__()
+        weight = None
+        if class_weights is not None:
+            weight = torch.tensor(_checked(class_weights, max(classes, 2)))
+        # Not in the state: a federation would average it with the weights of the net.
+        self.register_buffer("weight", weight, persistent=False)
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The loss of a batch, a scalar.
+
+        Args:
+            logits: (B, classes).
+            labels: int64 (B,) with class numbers.
+        """
+        if logits.shape[1] == 1:  # the softmax of (0, z) is the sigmoid of z
+            logits = F.pad(logits, (1, 0))
+        weight = None if self.weight is None else self.weight.to(logits)
+        return F.cross_entropy(logits, labels, weight)
+
+
+def _checked(weights: Sequence[float], count: int) -> list[float]:
+    if len(weights) != count or not all(weight > 0 for weight in weights):
+        raise ConfigError(
+            f"Expected `class_weights` to be {count} positive numbers, one for each class, but got "
+            f"{list(weights)}."
+        )
+    return [float(weight) for weight in weights]

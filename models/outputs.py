@@ -1,0 +1,35 @@
+"""Logits to probabilities and back; one channel is binary (sigmoid), more are classes (softmax)."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+OutputMap = Callable[[Tensor], Tensor]
+
+
+def fine(logits: Tensor) -> Tensor:
+    """At least single precision; half has no probabilities close to 1."""
+    return logits.float() if logits.itemsize < 4 else logits
+
+
+def output_maps(classes: int) -> tuple[OutputMap, OutputMap]:
+    """From logits to probabilities and back, both of shape (B, classes, ...)."""
+    return (_sigmoid, _logit) if classes == 1 else (_softmax, _log)
+
+
+def _sigmoid(logits: Tensor) -> Tensor:
+    return fine(logits).sigmoid()
+
+
+def _logit(probabilities: Tensor) -> Tensor:
+    return probabilities.logit(eps=torch.finfo(probabilities.dtype).eps)
+
+
+def _softmax(logits: Tensor) -> Tensor:
+    return fine(logits).softmax(dim=1)
+
+
+def _log(probabilities: Tensor) -> Tensor:
+    """Logits up to a constant over the classes, which softmax does not see."""
+    return probabilities.clamp(min=torch.finfo(probabilities.dtype).tiny).log()
