@@ -33,6 +33,7 @@ from lightning_fl.messages import COORDINATOR, Message
 from lightning_fl.monitor import Monitor
 from lightning_fl.parameters import Layout, from_vector, to_vector
 from lightning_fl.personalisation import Personalisation
+from lightning_fl.privacy.audit import Audit, PreparedAudit
 from lightning_fl.results.recorder import Recorder
 from lightning_fl.results.report import REPORT, write_report
 from lightning_fl.results.summary import write_results
@@ -64,6 +65,7 @@ class Experiment:
         evaluation: how models are scored.
         personalisation: how each site makes the finished model its own.
         privacy: from `lightning_fl.differential_privacy`, of sites or of samples; null for none.
+        audit: attacks on what every party sees of single images, after training; null for none.
         callbacks: Lightning callbacks of your own for the sites' training.
         loggers: Lightning loggers that get each round's metrics.
         seed: decides everything random; two runs with equal settings give equal numbers on a CPU.
@@ -85,6 +87,7 @@ class Experiment:
     evaluation: Evaluation = field(default_factory=Evaluation)
     personalisation: Personalisation = field(default_factory=Personalisation)
     privacy: DifferentialPrivacy | None = None
+    audit: Audit | None = None
     callbacks: Sequence[pl.Callback] = ()
     loggers: Sequence[Logger] = ()
     seed: int = 0
@@ -184,12 +187,15 @@ class Run:
         checkpoints = Checkpoints(self.folder / "checkpoints")
         (self.folder / REPORT).unlink(missing_ok=True)  # it is there once the run is whole
         self.run_id = state.run
+        audit = self.prepared_audit()  # refuses what it cannot attack before anything is trained
         self._tell_loggers()
         self._keep_preprocessing()
         results = self._with_federation(checkpoints, state, lambda f: self._federate(f, state))
         self._keep_models(state)
         if self.experiment.evaluation.volumes:
             results = self._with_volumes(results, state.round)
+        if audit is not None:
+            audit.run(self.folder, self.monitor, state.round)
         write_report(self.folder)
         self.monitor.on_run_end(results=results, run=str(self.folder))
         return results
@@ -220,10 +226,28 @@ class Run:
         Returns:
             What each site says about itself.
         """
+        self.prepared_audit()
         with TemporaryDirectory() as folder:
             self.folder = Path(folder)
             checkpoints = Checkpoints(self.folder / "checkpoints")
             return self._with_federation(checkpoints, self._fresh(), lambda f: f.check())
+
+    def prepared_audit(self) -> PreparedAudit | None:
+        """The audit, if there is one, with everything checked that can be.
+
+        Raises:
+            ConfigError: it cannot attack this task or these data.
+        """
+        experiment = self.experiment
+        if experiment.audit is None:
+            return None
+        return experiment.audit.prepare(
+            self.template,
+            experiment.data,
+            experiment.aggregator,
+            self.callback,
+            experiment.seed,
+        )
 
     def _federate(self, federation: Federation, state: RunState) -> dict[str, Any]:
         federation.check()

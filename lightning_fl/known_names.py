@@ -16,6 +16,8 @@ KINDS: dict[str, type] = {
     "candidates": Candidate,
 }
 """Settings whose classes are the project's own, with what they derive from."""
+AUDIT = "lightning_fl.privacy."
+"""Rings of an audit can be looked into; they are no choice for a run."""
 
 _KEY = re.compile(r'Parser key "(\w+)":')
 _UNKNOWN = re.compile(
@@ -31,6 +33,7 @@ def known_names(kind: type) -> list[str]:
     while todo:
         todo += (known := todo.pop()).__subclasses__()
         own = known.__module__.startswith("lightning_fl.") and known is not kind
+        own = own and not known.__module__.startswith(AUDIT)
         if own and not isabstract(known):
             found.add(known.__name__)
     return sorted(found)

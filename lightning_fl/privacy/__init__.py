@@ -1,5 +1,6 @@
 """Attacks on what the parties of a federation see, and what they bring to light."""
 
+from lightning_fl.privacy.audit import Audit as Audit
 from lightning_fl.privacy.dlg import dlg as dlg
 from lightning_fl.privacy.gradients import TaskGradient as TaskGradient
 from lightning_fl.privacy.gradients import mean_gradient as mean_gradient

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lightning_fl.atomic import write_text
 from lightning_fl.results import page, sections
+from lightning_fl.results.audit import audit
 from lightning_fl.results.choices import choices
 from lightning_fl.results.costs import costs
 from lightning_fl.results.differential_privacy import differential_privacy
@@ -25,7 +26,7 @@ def write_report(run: Path) -> Path:
 
     Args:
         run: folder with config.yaml, metrics.csv, costs.csv and results.json, and where there are
-            any transcript.csv and checkpoints/sites/<site>/gallery.safetensors.
+            any transcript.csv, audit.json and checkpoints/sites/<site>/gallery.safetensors.
 
     Returns:
         The path of the page.
@@ -47,6 +48,7 @@ def write_report(run: Path) -> Path:
         new_hospital(record),
         costs(record),
         secure_aggregation(record),
+        audit(record),
         differential_privacy(record),
         sections.reproduction(record),
     )

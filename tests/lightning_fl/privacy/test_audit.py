@@ -1,0 +1,175 @@
+import csv
+import gc
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from callbacks import FederatedCallback
+from datamodules import ChestPhantoms, LabelledPhantoms
+from lightning_fl.aggregation import CyclicCKKS, Plain, ckks
+from lightning_fl.data import FederatedDataModule
+from lightning_fl.errors import ConfigError
+from lightning_fl.monitor import Monitor
+from lightning_fl.privacy.audit import Audit, PreparedAudit
+from lightning_fl.privacy.views import VIEWS
+from models import Classification
+from models.lenet import LeNet
+from tests.lightning_fl.aggregation.test_ring_privacy import SpyGenerator, SpySeal
+from tests.lightning_fl.privacy.rounds import RATE, sgd
+from tests.toy import ToyHospitals, toy_experiment, toy_run
+
+
+def phantoms(cache: Path, **settings: Any) -> LabelledPhantoms:
+    usual = {"sites": 3, "patients": [3], "slices": 6, "size": 32, "cache_dir": str(cache)}
+    return LabelledPhantoms(**(usual | settings))
+
+
+def task(net: nn.Module | None = None, optimizer: Any = None) -> Classification:
+    torch.manual_seed(1)
+    return Classification(net or LeNet(1, 2, 32), classes=2, optimizer=optimizer or sgd())
+
+
+def prepared(
+    audit: Audit, data: FederatedDataModule, template: Classification | None = None
+) -> PreparedAudit:
+    aggregator = CyclicCKKS(bits=22)
+    return audit.prepare(template or task(), data, aggregator, FederatedCallback, 0)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run's folder after an audit of one trial."""
+    path = tmp_path_factory.mktemp("run")
+    audit = Audit(trials=1, iterations=80, candidates=12, distinguishing=0, pictures=1)
+    prepared(audit, phantoms(tmp_path_factory.mktemp("cache"))).run(path, Monitor(), 1)
+    return path
+
+
+@pytest.fixture
+def views(folder: Path) -> dict[str, dict[str, Any]]:
+    found = json.loads((folder / "audit.json").read_text())["views"]
+    return {view["view"]: view for view in found}
+
+
+def test_every_view_has_its_place(folder: Path, views: dict[str, Any]) -> None:
+    assert list(views) == list(VIEWS)
+    rows = list(csv.DictReader((folder / "audit.csv").open()))
+    assert len(rows) == len(VIEWS)
+    assert [row["view"] for row in rows] == list(VIEWS)
+
+
+@pytest.mark.parametrize(
+    "view", ["plain", "plain_steps", "initiator_none", "initiator_initiator", "other_of_two"]
+)
+def test_what_is_not_hidden_comes_back(views: dict[str, Any], view: str) -> None:
+    assert views[view]["psnr"] >= 20
+    assert views[view]["identified"] == 1
+    assert views[view]["label_right"] == 1
+    assert views[view]["verdict"] == "comes back"
+
+
+@pytest.mark.parametrize(
+    "view", ["initiator_pairwise", "coordinator", "neighbour", "neighbours", "noise"]
+)
+def test_what_is_hidden_is_at_the_floor(views: dict[str, Any], view: str) -> None:
+    assert views[view]["psnr"] <= views[view]["guess_psnr"]
+    assert abs(views[view]["ssim"]) < 0.1
+    assert views[view]["protected"]
+
+
+def test_the_mean_of_more_sites_gives_less_away(views: dict[str, Any]) -> None:
+    assert views["mean_2"]["psnr"] > views["mean_8"]["psnr"]
+    assert views["mean_8"]["images"] == 8
+    assert views["mean_8"]["label_right"] is None
+
+
+def test_a_run_has_its_audit_in_the_report_and_no_secret_key_in_any_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ckks, "sealapi", SpySeal())
+    monkeypatch.setattr(SpyGenerator, "windows", ())
+    monkeypatch.setattr(SpyGenerator, "alive", ())
+    audit = Audit(trials=1, iterations=2, candidates=8, distinguishing=0)
+    data = phantoms(tmp_path / "cache", batch_size=4)
+    experiment = toy_experiment(module=task(), data=data, audit=audit, rounds=1)
+    toy_run(tmp_path / "run", experiment).start()
+    assert "<h2>Privacy audit</h2>" in (tmp_path / "run" / "report.html").read_text()
+    assert len(SpyGenerator.windows) > 500
+    for file in (tmp_path / "run").rglob("*"):
+        content = file.read_bytes() if file.is_file() else b""
+        assert not any(window in content for window in SpyGenerator.windows), file
+    gc.collect()
+    assert all(holder() is None for holder in SpyGenerator.alive)  # gone from memory, too
+
+
+def test_settings_are_written_down(folder: Path) -> None:
+    settings = json.loads((folder / "audit.json").read_text())["settings"]
+    assert (settings["trials"], settings["candidates"], settings["lr"]) == (1, 12, RATE)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"sites": 2}, r"`audit\.sites` to be at least 3, but got 2: with two"),
+        ({"trials": 0}, r"`audit\.trials` to be at least 1, but got 0"),
+        ({"local_steps": 1}, r"`audit\.local_steps` to be at least 2, but got 1"),
+        ({"iterations": 0}, r"`audit\.iterations` to be at least 1, but got 0"),
+        ({"candidates": 7}, r"`audit\.candidates` to be at least 8, but got 7"),
+        ({"pictures": -1}, r"`audit\.pictures` to be at least 0, but got -1"),
+        ({"distinguishing": 999}, r"`audit\.distinguishing` to be 0 or at least 1000, but got 999"),
+    ],
+)
+def test_settings_out_of_range_are_refused(settings: dict[str, int], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Audit(**settings)
+
+
+def test_a_task_without_labels_is_refused(tmp_path: Path) -> None:
+    data = ChestPhantoms(sites=3, patients=[3], slices=6, size=32, cache_dir=str(tmp_path))
+    with pytest.raises(
+        ConfigError, match=r"ChestPhantoms is \['image', 'mask'\], without image and label"
+    ):
+        prepared(Audit(), data)
+
+
+def test_too_few_images_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"needs 8 training images .* together have 6"):
+        prepared(Audit(), phantoms(tmp_path, slices=2))
+
+
+def adam(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    return torch.optim.Adam(parameters)
+
+
+def with_momentum(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    return torch.optim.SGD(parameters, lr=0.1, momentum=0.9)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "message"),
+    [(adam, "the task's optimiser is Adam"), (with_momentum, "`momentum` is 0.9")],
+)
+def test_optimisers_that_hide_the_gradient_are_refused(
+    tmp_path: Path, optimizer: Any, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        prepared(Audit(), phantoms(tmp_path), task(optimizer=optimizer))
+
+
+def test_a_net_whose_last_layer_shows_no_label_is_refused(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(1024, 8), nn.Tanh(), nn.Linear(8, 2, bias=False))
+    with pytest.raises(ConfigError, match="has no bias, and its weight's gradient shows no sign"):
+        prepared(Audit(), phantoms(tmp_path), task(net))
+
+
+def test_a_run_refuses_an_audit_that_cannot_be_before_it_trains(tmp_path: Path) -> None:
+    run = toy_run(tmp_path, toy_experiment(audit=Audit(), data=ToyHospitals(), aggregator=Plain()))
+    with pytest.raises(ConfigError, match="a sample of ToyHospitals is tuple, without image"):
+        run.start()
+    assert not list(tmp_path.glob("checkpoints/round-*"))
