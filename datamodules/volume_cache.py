@@ -48,13 +48,13 @@ def cached(
         DataError: the folder cannot be written.
     """
     path = cache_path(folder, key)
-    found = _read(path, shape, dtype)
+    found = stored(path, shape, dtype)
     if found is not None:
         return found
     made = make()
-    _write(path, made)
+    keep(path, made)
     made.setflags(write=False)
-    again = _read(path, shape, dtype)  # so that many scans in use need no memory of their own
+    again = stored(path, shape, dtype)  # so that many scans in use need no memory of their own
     return made if again is None else again
 
 
@@ -97,7 +97,7 @@ def _stamp(path: Path) -> FileStamp:
     return str(path.absolute()), facts.st_size, facts.st_mtime_ns
 
 
-def _read(path: Path, shape: tuple[int, ...], dtype: type[T]) -> npt.NDArray[T] | None:
+def stored(path: Path, shape: tuple[int, ...], dtype: type[T]) -> npt.NDArray[T] | None:
     """The stored array, or None if there is none or the file is cut off or something else."""
     try:
         found = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -108,7 +108,12 @@ def _read(path: Path, shape: tuple[int, ...], dtype: type[T]) -> npt.NDArray[T] 
     return found
 
 
-def _write(path: Path, array: npt.NDArray[T]) -> None:
+def keep(path: Path, array: npt.NDArray[T]) -> None:
+    """Write an array in one step: two processes may write the same one.
+
+    Raises:
+        DataError: the folder cannot be written.
+    """
     file = io.BytesIO()
     np.save(file, array)
     try:
@@ -116,6 +121,6 @@ def _write(path: Path, array: npt.NDArray[T]) -> None:
         write_bytes(path, file.getvalue())
     except OSError as error:
         raise DataError(
-            f"Cannot keep a prepared scan in {path.parent} ({error}). "
+            f"Cannot keep a prepared patient in {path.parent} ({error}). "
             "Set `cache_dir` to a folder that is writable and has space."
         ) from error
