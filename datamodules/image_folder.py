@@ -18,7 +18,7 @@ from datamodules.normalisation import (
     standardise_image,
     unchanged,
 )
-from lightning_fl.data import POOLED, FederatedDataModule, Sample
+from lightning_fl.data import FederatedDataModule, Sample
 from lightning_fl.errors import ConfigError
 
 
@@ -95,8 +95,7 @@ class ImageFolder(FederatedDataModule):
         Raises:
             DataError: the first file that training would stumble over, or too few patients.
         """
-        everyone = self.site is None or self.site == POOLED
-        for site in self.site_names() if everyone else (str(self.site),):
+        for site in self.sites_to_check():
             self.split(site)
             check_pairs(self._index[site], self._read)
 

@@ -234,6 +234,11 @@ class FederatedDataModule(pl.LightningDataModule, ABC):
             for part in ("train", "val", "test")
         }
 
+    def sites_to_check(self) -> tuple[str, ...]:
+        """Those whose files `check` reads: this one, or all if pooled or bound to none."""
+        everyone = self.site is None or self.site == POOLED
+        return self.site_names() if everyone else (str(self.site),)
+
     def check(self) -> None:
         """Read every file of this hospital once and raise DataError for what would fail later.
 

@@ -14,7 +14,7 @@ from datamodules.ct.fold_file import read_folds
 from datamodules.ct.index import index_patients
 from datamodules.ct.preprocessing import CTPreprocessing
 from datamodules.ct.samples import Choose, CTSlices, slices_of_scan, slices_with_lesion
-from lightning_fl.data import POOLED, FederatedDataModule, Sample
+from lightning_fl.data import FederatedDataModule, Sample
 from lightning_fl.errors import ConfigError, DataError
 from lightning_fl.scans import ScanFiles
 
@@ -144,8 +144,7 @@ class CTFolder(FederatedDataModule):
         Raises:
             DataError: the first file that training would stumble over, or too few patients.
         """
-        everyone = self.site is None or self.site == POOLED
-        for site in self.site_names() if everyone else (str(self.site),):
+        for site in self.sites_to_check():
             self.split(site)
             for patient in self.patients(site):
                 self._warn_of_lost_lesions(site, patient)

@@ -10,7 +10,7 @@ from datamodules.rad_chest.preprocessing import RadPreprocessing
 from datamodules.rad_chest.samples import VolumeSamples, cached_cube, warn_of
 from datamodules.rad_chest.site_rule import SiteRule
 from datamodules.rad_chest.table import TableRule, read_table
-from lightning_fl.data import POOLED, FederatedDataModule, LabelledSample
+from lightning_fl.data import FederatedDataModule, LabelledSample
 from lightning_fl.errors import ConfigError
 
 
@@ -111,8 +111,7 @@ class RadChestCT(FederatedDataModule):
         Raises:
             DataError: the first file that training would stumble over, or too few patients.
         """
-        everyone = self.site is None or self.site == POOLED
-        for site in self.site_names() if everyone else (str(self.site),):
+        for site in self.sites_to_check():
             self.split(site)
             for volume in self._index[site]:
                 cached_cube(volume.path, self._prepare[site], self.cache_dir)
