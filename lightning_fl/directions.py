@@ -22,12 +22,7 @@ from lightning_fl.results.tables import read_costs
 from lightning_fl.results.volumes import write_volume_report
 from lightning_fl.site import CallbackFactory
 from lightning_fl.site_store import SiteStore
-from lightning_fl.volumes.records import (
-    VolumeRow,
-    final_direction,
-    mean_over_sites,
-    means_by_site,
-)
+from lightning_fl.volumes.records import VolumeRow, final_direction, summary
 from lightning_fl.volumes.run_volumes import evaluate_volumes
 
 
@@ -137,11 +132,11 @@ class DirectionRuns:
     def _results(self, plan: Plan, rows: Sequence[VolumeRow]) -> dict[str, Any]:
         """Scores of the mean of all directions, as one federation's results.json has its own."""
         members = [self.settings.folder / direction for direction in self.directions]
-        by_site = means_by_site(rows)
+        volumes = summary(rows, plan.evaluating)
         found = summarise(
             final=[
                 MetricRow(plan.rounds, site, model, "test", metric, value)
-                for site, models in by_site.items()
+                for site, models in volumes["sites"].items()
                 for model, directions in models.items()
                 for metric, value in directions[final_direction(directions)].items()
             ],
@@ -155,8 +150,6 @@ class DirectionRuns:
             dropped=[loss for m in members for loss in read_results(m / "results.json")["dropped"]],
             versions=package_versions(),
         )
-        mean = mean_over_sites(by_site, plan.evaluating)
-        volumes = {"sites": by_site, "mean": mean}
         return found | {"directions": list(self.directions), "volumes": volumes}
 
     def _run(self, member: Settings, monitor: Monitor) -> Run:

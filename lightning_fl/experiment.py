@@ -42,7 +42,7 @@ from lightning_fl.run_privacy import RunPrivacy
 from lightning_fl.seeds import derive_seed, seed_all
 from lightning_fl.site import CallbackFactory, Site
 from lightning_fl.transport import Transport
-from lightning_fl.volumes.records import mean_over_sites, means_by_site
+from lightning_fl.volumes.records import summary
 from lightning_fl.volumes.run_volumes import evaluate_volumes
 
 T = TypeVar("T")
@@ -397,9 +397,7 @@ class Run:
         )
         if not rows:
             return results
-        by_site = means_by_site(rows)
-        mean = mean_over_sites(by_site, self.plan.evaluating)
-        whole = results | {"volumes": {"sites": by_site, "mean": mean}}
+        whole = results | {"volumes": summary(rows, self.plan.evaluating)}
         write_results(self.folder / "results.json", whole)
         return whole
 

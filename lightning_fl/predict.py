@@ -5,8 +5,6 @@ segments one scan, or every scan of a folder into a folder; a run that classifie
 instead. Scans are prepared as in training, by what the run has stored in preprocessing.yaml.
 """
 
-import csv
-import io
 import logging
 import sys
 import warnings
@@ -20,7 +18,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 from rich.progress import track
 
-from lightning_fl.atomic import write_text
+from lightning_fl.csv_files import write_csv
 from lightning_fl.errors import ConfigError, DataError
 from lightning_fl.finished_run import GLOBAL, PERSONAL, FinishedRun
 from lightning_fl.scans import Volume
@@ -97,9 +95,7 @@ class Job:
             if rows:
                 header = ["scan", "class"]
                 header += [f"probability_{n}" for n in range(len(rows[0]) - 2)]
-                buffer = io.StringIO(newline="")
-                csv.writer(buffer, lineterminator="\n").writerows([header, *rows])
-                write_text(self.output, buffer.getvalue())
+                write_csv(self.output, header, rows)
         return self.output
 
     def _classes(self, path: Path) -> list[object]:

@@ -15,6 +15,7 @@ from torch import Tensor
 from lightning_fl.aggregation import Aggregator, CyclicCKKS
 from lightning_fl.algorithms import Algorithm
 from lightning_fl.atomic import write_bytes, write_text
+from lightning_fl.csv_files import write_csv
 from lightning_fl.data import FederatedDataModule
 from lightning_fl.errors import ConfigError
 from lightning_fl.monitor import Monitor
@@ -163,7 +164,7 @@ class PreparedAudit:
             seconds = sum(row.seconds for row in found)
             name = f"trial {number + 1}"
             monitor.on_site_done(site=name, operation="audit", seconds=seconds)
-        write_text(folder / AUDIT_CSV, _csv(rows))
+        write_csv(folder / AUDIT_CSV, TrialRow._fields, rows)
         if self.settings.pictures:
             pictures_of = _pictures(shown[: self.settings.pictures])
             write_bytes(folder / AUDIT_PICTURES, safetensors.torch.save(pictures_of))
@@ -231,8 +232,3 @@ def _pictures(shown: list[Mapping[str, Shown]]) -> dict[str, Tensor]:
         found[f"{view}/truth"] = torch.stack([pictures[view].truth for pictures in shown])
         found[f"{view}/found"] = torch.stack([pictures[view].found for pictures in shown]).float()
     return found
-
-
-def _csv(rows: list[TrialRow]) -> str:
-    lines = [",".join(TrialRow._fields)]
-    return "\n".join([*lines, *(",".join(map(str, row)) for row in rows)]) + "\n"

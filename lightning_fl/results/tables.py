@@ -1,15 +1,13 @@
 """metrics.csv, costs.csv, transcript.csv, and the table that ends a run on the terminal."""
 
-import csv
-import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
-from lightning_fl.atomic import write_text
+from lightning_fl.csv_files import read_csv, write_csv
 from lightning_fl.records import CostRow, MetricRow, TranscriptRow
 from lightning_fl.results.formats import gain_text, heading, score_text
 from lightning_fl.results.scores import ScoreRow, ScoreTable, score_table
@@ -17,7 +15,7 @@ from lightning_fl.results.scores import ScoreRow, ScoreTable, score_table
 
 def write_metrics(path: Path, rows: Iterable[MetricRow]) -> None:
     """Write metrics.csv; a value keeps all its digits, so that reading it gives the same float."""
-    _write(path, MetricRow._fields, ((*row[:5], repr(float(row.value))) for row in rows))
+    write_csv(path, MetricRow._fields, ((*row[:5], repr(float(row.value))) for row in rows))
 
 
 def read_metrics(path: Path) -> list[MetricRow]:
@@ -28,13 +26,13 @@ def read_metrics(path: Path) -> list[MetricRow]:
     """
     return [
         MetricRow(int(round_), site, model, split, metric, float(value))
-        for round_, site, model, split, metric, value in _read(path, MetricRow._fields)
+        for round_, site, model, split, metric, value in read_csv(path, MetricRow._fields)
     ]
 
 
 def write_costs(path: Path, rows: Iterable[CostRow]) -> None:
     """Write costs.csv; seconds keep all their digits."""
-    _write(path, CostRow._fields, ((*row[:5], repr(float(row.seconds))) for row in rows))
+    write_csv(path, CostRow._fields, ((*row[:5], repr(float(row.seconds))) for row in rows))
 
 
 def read_costs(path: Path) -> list[CostRow]:
@@ -45,13 +43,13 @@ def read_costs(path: Path) -> list[CostRow]:
     """
     return [
         CostRow(int(round_), site, operation, int(up), int(down), float(seconds))
-        for round_, site, operation, up, down, seconds in _read(path, CostRow._fields)
+        for round_, site, operation, up, down, seconds in read_csv(path, CostRow._fields)
     ]
 
 
 def write_transcript(path: Path, rows: Iterable[TranscriptRow]) -> None:
     """Write transcript.csv; seconds keep all their digits."""
-    _write(path, TranscriptRow._fields, ((*row[:-1], repr(float(row.seconds))) for row in rows))
+    write_csv(path, TranscriptRow._fields, ((*row[:-1], repr(float(row.seconds))) for row in rows))
 
 
 def read_transcript(path: Path) -> list[TranscriptRow]:
@@ -76,7 +74,7 @@ def read_transcript(path: Path) -> list[TranscriptRow]:
         )
         for row in (
             dict(zip(TranscriptRow._fields, cells, strict=True))
-            for cells in _read(path, TranscriptRow._fields)
+            for cells in read_csv(path, TranscriptRow._fields)
         )
     ]
 
@@ -112,21 +110,3 @@ def _cells(table: ScoreTable, row: ScoreRow) -> list[Text]:
     if table.has_gain:
         cells.append(gain_text(row.gain, table.metric))
     return [Text(cell) for cell in cells]
-
-
-def _write(path: Path, header: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
-    """Write a CSV file in one step."""
-    buffer = io.StringIO(newline="")
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    write_text(path, buffer.getvalue())
-
-
-def _read(path: Path, header: Sequence[str]) -> list[list[str]]:
-    """Read the rows of a CSV file that must have these columns."""
-    with path.open(newline="", encoding="utf-8") as file:
-        found, *rows = list(csv.reader(file)) or [[]]
-    if found != list(header):
-        raise ValueError(f"Expected the columns {list(header)} in {path}, but got {found}.")
-    return rows

@@ -1,12 +1,11 @@
 """scores.csv, costs.csv and missing.csv: all that the tables of a study are made of."""
 
 import csv
-import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from lightning_fl.atomic import write_text
+from lightning_fl.csv_files import write_csv
 from lightning_fl.errors import ConfigError
 
 
@@ -91,7 +90,7 @@ def write_records(folder: Path, records: Records) -> None:
         ("costs.csv", Cost._fields, records.costs),
         ("missing.csv", Missing._fields, records.missing),
     ):
-        _write(folder / name, columns, rows)
+        write_csv(folder / name, columns, rows)  # csv writes floats by repr, which reads the same
 
 
 def read_records(folder: Path) -> Records:
@@ -131,14 +130,6 @@ def read_records(folder: Path) -> Records:
 
 def _count(text: str) -> int | None:
     return int(text) if text else None
-
-
-def _write(path: Path, columns: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> None:
-    buffer = io.StringIO(newline="")
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)  # csv writes floats by repr, which gives the same float back
-    write_text(path, buffer.getvalue())
 
 
 def _read(path: Path, columns: Sequence[str], newest: str = "") -> list[list[str]]:

@@ -1,14 +1,12 @@
 """volumes.csv: every number about a whole test scan, and their means."""
 
-import csv
-import io
 import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from lightning_fl.atomic import write_text
+from lightning_fl.csv_files import read_csv, write_csv
 
 VOLUMES = "volumes.csv"
 MASKS = "masks"
@@ -43,11 +41,8 @@ class VolumeRow(NamedTuple):
 
 def write_volumes(path: Path, rows: Iterable[VolumeRow]) -> None:
     """Write volumes.csv in one step; values keep all their digits."""
-    buffer = io.StringIO(newline="")
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(VolumeRow._fields)
-    writer.writerows((*row[:-1], repr(float(row.value))) for row in rows)
-    write_text(path, buffer.getvalue())
+    values = ((*row[:-1], repr(float(row.value))) for row in rows)
+    write_csv(path, VolumeRow._fields, values)
 
 
 def read_volumes(path: Path) -> list[VolumeRow]:
@@ -56,13 +51,9 @@ def read_volumes(path: Path) -> list[VolumeRow]:
     Raises:
         ValueError: the columns are others.
     """
-    with path.open(newline="", encoding="utf-8") as file:
-        header, *rows = csv.reader(file)
-    if tuple(header) != VolumeRow._fields:
-        raise ValueError(f"Expected the columns {VolumeRow._fields} in {path}, but got {header}.")
     return [
         VolumeRow(site, patient, model, direction, metric, float(value))
-        for site, patient, model, direction, metric, value in rows
+        for site, patient, model, direction, metric, value in read_csv(path, VolumeRow._fields)
     ]
 
 
@@ -70,6 +61,12 @@ def means_by_site(rows: Sequence[VolumeRow]) -> dict[str, Means]:
     """Mean over the patients of each site, sites in the order of the rows."""
     sites = dict.fromkeys(row.site for row in rows)
     return {site: means([row for row in rows if row.site == site]) for site in sites}
+
+
+def summary(rows: Sequence[VolumeRow], sites: Collection[str]) -> dict[str, Any]:
+    """What results.json says of whole scans: means by site, and their mean over some sites."""
+    by_site = means_by_site(rows)
+    return {"sites": by_site, "mean": mean_over_sites(by_site, sites)}
 
 
 def mean_over_sites(by_site: Mapping[str, Means], sites: Collection[str]) -> Means:
