@@ -2,7 +2,7 @@
 
 import copy
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -14,7 +14,7 @@ from torchmetrics import Metric
 from lightning_fl.algorithms import Algorithm, LocalFit
 from lightning_fl.batch_norm import freeze_batch_norm
 from lightning_fl.batches import contents, cut, replace
-from lightning_fl.errors import ConfigError
+from lightning_fl.step_loss import step_loss
 
 
 class FederatedCallback(pl.Callback):
@@ -136,13 +136,7 @@ class _ExtraPass:
         with torch.enable_grad(), context, _silent(self.module), _buffers_kept(self.module):
             index = (self.trainer.fit_loop.batch_idx,) if self._takes_index else ()
             output = self.module.training_step(batch, *index)
-        loss = output["loss"] if isinstance(output, Mapping) else output
-        if not isinstance(loss, Tensor):
-            raise ConfigError(
-                f"{type(self.module).__name__}.training_step gave {type(output).__name__} instead "
-                "of a loss; algorithms with extra passes need a loss for every batch."
-            )
-        return loss
+        return step_loss(self.module, output, "algorithms with extra passes need")
 
 
 @contextmanager

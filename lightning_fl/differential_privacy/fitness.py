@@ -2,7 +2,6 @@
 
 import copy
 import warnings
-from collections.abc import Mapping
 from typing import Any
 
 import pytorch_lightning as pl
@@ -14,6 +13,7 @@ from lightning_fl.batch_norm import batch_norm_modules
 from lightning_fl.batches import batch_length, cut
 from lightning_fl.errors import ConfigError
 from lightning_fl.fitting import TrainerOptions
+from lightning_fl.step_loss import step_loss
 
 NAMED = 3
 """Layers of a kind that an error names."""
@@ -122,11 +122,4 @@ def check_loss(module: pl.LightningModule, batch: Any) -> None:
 
 
 def _loss(module: pl.LightningModule, batch: Any) -> Tensor:
-    output = module.training_step(batch, 0)
-    loss = output["loss"] if isinstance(output, Mapping) else output
-    if not isinstance(loss, Tensor):
-        raise ConfigError(
-            f"{type(module).__name__}.training_step gave {type(output).__name__} instead of a "
-            "loss; SampleLevelDP needs a loss for every batch."
-        )
-    return loss
+    return step_loss(module, module.training_step(batch, 0), "SampleLevelDP needs")

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from lightning_fl.errors import ConfigError
+from lightning_fl.step_loss import loss_in
 
 Gradient = dict[str, Tensor]
 """A tensor for each parameter, by its name in the module."""
@@ -107,8 +108,7 @@ class _TrainingStep(nn.Module):
     def forward(self, batch: dict[str, Tensor]) -> Any:  # a training step may return anything
         """The loss; batch 1, since tasks check class numbers in batch 0 and guesses are soft."""
         index = (1,) if self._takes_index else ()
-        output = self.module.training_step(batch, *index)
-        return output["loss"] if isinstance(output, Mapping) else output
+        return loss_in(self.module.training_step(batch, *index))
 
 
 def mean_gradient(update: Gradient, *, lr: float, steps: int) -> Gradient:

@@ -2,7 +2,7 @@
 
 import copy
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from lightning_fl.data import FederatedDataModule
 from lightning_fl.errors import DataError
 from lightning_fl.privacy.membership import Floats
+from lightning_fl.step_loss import loss_in
 
 
 def sample_losses(module: pl.LightningModule, dataset: Dataset[Any]) -> Floats:
@@ -38,7 +39,7 @@ def sample_losses(module: pl.LightningModule, dataset: Dataset[Any]) -> Floats:
         for index, batch in enumerate(DataLoader(dataset, batch_size=1)):
             here = spare.transfer_batch_to_device(batch, spare.device, 0)
             output = spare.training_step(here, index)
-            loss = output["loss"] if isinstance(output, Mapping) else output
+            loss = loss_in(output)
             if not isinstance(loss, Tensor):
                 raise DataError(
                     f"{type(module).__name__}.training_step gave {type(output).__name__} instead "
