@@ -81,13 +81,18 @@ def check_mask_values(mask: Tensor, classes: int) -> None:
     Raises:
         DataError: it holds other values, which are named.
     """
-    largest = max(classes, 2) - 1
     if mask.is_floating_point():
         raise DataError(f"Expected masks of class numbers (int64), but got {mask.dtype}.")
-    wrong = torch.unique(mask[(mask < 0) | (mask > largest)]).tolist()
+    check_class_numbers(mask, classes, "A mask holds")
+
+
+def check_class_numbers(numbers: Tensor, classes: int, holder: str) -> None:
+    """Raise a DataError for numbers that are no class; `holder` says who holds them."""
+    largest = max(classes, 2) - 1
+    wrong = torch.unique(numbers[(numbers < 0) | (numbers > largest)]).tolist()
     if wrong:
         raise DataError(
-            f"A mask holds the values {wrong[:10]}, but `task.classes` is {classes}, which allows "
+            f"{holder} the values {wrong[:10]}, but `task.classes` is {classes}, which allows "
             f"0 to {largest}. Set `task.classes` to the number of classes (1 for a binary task), "
             "or let the datamodule turn the values into class numbers."
         )

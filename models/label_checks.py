@@ -2,10 +2,10 @@
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from lightning_fl.errors import ConfigError, DataError
+from models.checks import check_class_numbers
 
 
 def checked_class_logits(output: Any, classes: int) -> Tensor:  # a net may return anything
@@ -53,11 +53,4 @@ def check_labels(labels: Tensor, images: Tensor, classes: int) -> None:
         )
     if labels.is_floating_point():
         raise DataError(f"Expected labels to be class numbers (int64), but got {labels.dtype}.")
-    largest = max(classes, 2) - 1
-    wrong = torch.unique(labels[(labels < 0) | (labels > largest)]).tolist()
-    if wrong:
-        raise DataError(
-            f"Labels hold the values {wrong[:10]}, but `task.classes` is {classes}, which allows "
-            f"0 to {largest}. Set `task.classes` to the number of classes (1 for a binary task), "
-            "or let the datamodule turn the values into class numbers."
-        )
+    check_class_numbers(labels, classes, "Labels hold")

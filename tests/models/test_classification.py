@@ -17,6 +17,8 @@ from lightning_fl.errors import ConfigError, DataError
 from lightning_fl.personalisation.ensemble import average_outputs
 from lightning_fl.personalisation.mirror import mirrored
 from models import Classification
+from tests.models.answer import Answer
+from tests.toy import quiet_trainer
 
 METRICS = (
     *("loss", "auroc", "accuracy", "f1", "balanced_accuracy"),
@@ -80,32 +82,10 @@ def loader(whole: LabelledSample) -> DataLoader[LabelledSample]:
     return DataLoader(rows, batch_size=2)
 
 
-def trainer(**settings: Any) -> pl.Trainer:
-    return pl.Trainer(
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        **settings,
-    )
-
-
-class Answer(nn.Module):
-    """A net that makes of its image whatever a test wants."""
-
-    def __init__(self, answer: Callable[[Tensor], object]) -> None:
-        super().__init__()
-        self.answer = answer
-
-    def forward(self, image: Tensor) -> object:
-        return self.answer(image)
-
-
 def evaluate(logits: Tensor, labels: Tensor, classes: int) -> Mapping[str, float]:
     """What a test run logs for a net that answers with the given logits."""
     task = Classification(Answer(lambda image: image), classes=classes)
-    return trainer().test(task, loader({"image": logits, "label": labels}), verbose=False)[0]
+    return quiet_trainer().test(task, loader({"image": logits, "label": labels}), verbose=False)[0]
 
 
 @pytest.mark.parametrize("classes", [1, 3])
@@ -168,7 +148,7 @@ def test_class_weights_weigh_the_loss() -> None:
 def test_plain_trainer_fits_and_logs() -> None:
     task = Classification(tiny(), class_weights=[1, 2])
     before = copy.deepcopy(task.state_dict())
-    fit = trainer(max_epochs=1)
+    fit = quiet_trainer(max_epochs=1)
     fit.fit(task, loader(batch()), loader(batch()))
     assert set(fit.callback_metrics) == {"train/loss"} | {f"val/{name}" for name in METRICS}
     assert not torch.equal(task.state_dict()["net.2.bias"], before["net.2.bias"])

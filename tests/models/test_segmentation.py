@@ -16,6 +16,8 @@ from lightning_fl.data import Sample
 from lightning_fl.errors import ConfigError, DataError
 from models import DiceCrossEntropy, Segmentation
 from models.output_bias import find_output_bias, prior_logits
+from tests.models.answer import Answer
+from tests.toy import quiet_trainer
 
 Net = Callable[[int], nn.Module]
 
@@ -70,28 +72,6 @@ def samples(classes: int = 1, count: int = 4) -> DataLoader[Sample]:
         for image, mask in zip(whole["image"], whole["mask"], strict=True)
     ]
     return DataLoader(rows, batch_size=2)
-
-
-def trainer(**settings: Any) -> pl.Trainer:
-    return pl.Trainer(
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        **settings,
-    )
-
-
-class Answer(nn.Module):
-    """A net that makes of its image whatever a test wants."""
-
-    def __init__(self, answer: Callable[[Tensor], object]) -> None:
-        super().__init__()
-        self.answer = answer
-
-    def forward(self, image: Tensor) -> object:
-        return self.answer(image)
 
 
 @pytest.mark.parametrize("classes", [1, 3])
@@ -178,7 +158,7 @@ def evaluate(logits: Tensor, mask: Tensor, classes: int = 1) -> dict[str, float]
     task = Segmentation(Answer(lambda image: image), classes=classes)
     rows: Any = [{"image": x, "mask": m} for x, m in zip(logits, mask, strict=True)]
     loader: DataLoader[Sample] = DataLoader(rows, batch_size=1)
-    return dict(trainer().test(task, loader, verbose=False)[0])
+    return dict(quiet_trainer().test(task, loader, verbose=False)[0])
 
 
 def test_logged_scores_by_hand() -> None:
@@ -215,7 +195,7 @@ def test_threshold_decides_the_mask() -> None:
 def test_plain_trainer_fits_and_logs(classes: int) -> None:
     task = Segmentation(tiny(classes), classes=classes)
     before = copy.deepcopy(task.state_dict())
-    fit = trainer(max_epochs=1)
+    fit = quiet_trainer(max_epochs=1)
     fit.fit(task, samples(classes), samples(classes))
     scores = {f"val/{name}" for name in ("loss", "dice", "iou", "precision", "recall")}
     assert set(fit.callback_metrics) == {"train/loss"} | scores
@@ -225,7 +205,7 @@ def test_plain_trainer_fits_and_logs(classes: int) -> None:
 
 def test_bf16_autocast_keeps_the_loss_in_float32() -> None:
     task = Segmentation(NETS["Unet-lcnet"](1))
-    fit = trainer(max_steps=1, precision="bf16-mixed", num_sanity_val_steps=0)
+    fit = quiet_trainer(max_steps=1, precision="bf16-mixed", num_sanity_val_steps=0)
     fit.fit(task, samples())
     assert fit.callback_metrics["train/loss"].isfinite()
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -269,7 +249,7 @@ def test_scheduler_steps_as_often_as_it_is_told() -> None:
         optimizer=lambda parameters: torch.optim.SGD(parameters, lr=1.0),
         lr_scheduler=lambda optimizer: torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5),
     )
-    fit = trainer(max_steps=2)
+    fit = quiet_trainer(max_steps=2)
     fit.fit(task, samples())
     assert fit.optimizers[0].param_groups[0]["lr"] == 0.25
 
