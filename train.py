@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from lightning_fl.config import read_settings
     from lightning_fl.directions import DirectionRuns
     from lightning_fl.errors import ConfigError, DataError, SiteError, TooFewSitesError
-    from lightning_fl.experiment import Run
+    from lightning_fl.run import Run
 
     _quiet_libraries()
     folder: Path | None = None

@@ -31,10 +31,11 @@ from datamodules import ChestPhantoms
 from lightning_fl.aggregation import Plain
 from lightning_fl.algorithms import Algorithm, FedAvg, PerFedAvg
 from lightning_fl.engines import Local
-from lightning_fl.experiment import Experiment, Run
+from lightning_fl.experiment import Experiment
 from lightning_fl.fitting import TrainerOptions
 from lightning_fl.monitor import Monitor
 from lightning_fl.personalisation import FineTune, Personalisation
+from lightning_fl.run import Run
 from models import Segmentation
 
 ROOT = Path(__file__).resolve().parents[1]

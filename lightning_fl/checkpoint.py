@@ -14,6 +14,10 @@ from torch import Tensor
 from lightning_fl.atomic import write_bytes
 from lightning_fl.errors import ConfigError
 
+CHECKPOINTS = "checkpoints"
+"""Folder of a run."""
+SITES = Path(CHECKPOINTS) / "sites"
+"""Where the folders of the sites lie in a run's, with the Local engine."""
 KEPT = 2
 """How many of the last rounds' checkpoints stay on disk."""
 TENSORS = ("weights", "best_weights", "server")

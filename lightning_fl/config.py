@@ -19,10 +19,10 @@ from jsonargparse import (  # type: ignore[attr-defined]  # ActionConfigFile is 
 from lightning_fl.atomic import write_text
 from lightning_fl.errors import ConfigError
 from lightning_fl.experiment import Experiment
+from lightning_fl.finished_run import CONFIG
 from lightning_fl.known_names import explain
 from lightning_fl.seeds import derive_seed, seed_all
 
-CONFIG = "config.yaml"
 MAY_CHANGE = frozenset(
     {"rounds", "min_sites", "engine", "trainer.accelerator", "trainer.device", "loggers", "output"}
 )

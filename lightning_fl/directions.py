@@ -8,9 +8,9 @@ from typing import Any
 
 import yaml
 
+from lightning_fl.checkpoint import SITES
 from lightning_fl.config import MAY_CHANGE, Settings, read_settings
 from lightning_fl.errors import ConfigError
-from lightning_fl.experiment import SITES, Run
 from lightning_fl.federation import Plan
 from lightning_fl.finished_run import FinishedRun
 from lightning_fl.messages import Message
@@ -20,6 +20,7 @@ from lightning_fl.results.report import REPORT
 from lightning_fl.results.summary import package_versions, read_results, summarise, write_results
 from lightning_fl.results.tables import read_costs
 from lightning_fl.results.volumes import write_volume_report
+from lightning_fl.run import Run
 from lightning_fl.site import CallbackFactory
 from lightning_fl.site_store import SiteStore
 from lightning_fl.volumes.records import VolumeRow, final_direction, summary

@@ -22,6 +22,7 @@ from lightning_fl.scans import Preprocessing, from_settings
 from lightning_fl.seeds import derive_seed, seed_all
 
 CONFIG = "config.yaml"
+MODELS = "models"
 PREPROCESSING = "preprocessing.yaml"
 LOCAL = "local"
 """Key of models/global.safetensors under which stand the entries that never left the sites."""
@@ -53,7 +54,7 @@ class FinishedRun:
         settings: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
         return settings
 
-    @property
+    @cached_property
     def members(self) -> tuple["FinishedRun", ...]:
         """The run of each direction, or this one alone."""
         directions = self.config.get("directions") or ()
@@ -72,7 +73,7 @@ class FinishedRun:
     @cached_property
     def sites(self) -> tuple[str, ...]:
         """Hospitals that have a model of their own here."""
-        files = sorted((self.folder / "models").glob("*.safetensors"))
+        files = sorted((self.folder / MODELS).glob("*.safetensors"))
         names = [file.name.removesuffix(".safetensors") for file in files]
         return tuple(n for n in names if n != GLOBAL and not n.endswith(f".{GLOBAL}"))
 
@@ -127,7 +128,7 @@ class FinishedRun:
 
     def _weights(self, site: str | None, kind: str) -> Path | None:
         """File of a model, or None."""
-        models = self.folder / "models"
+        models = self.folder / MODELS
         if site is not None and site not in self.sites:
             return None
         if kind == PERSONAL:

@@ -15,10 +15,11 @@ from lightning_fl.algorithms import Algorithm, FedAvg
 from lightning_fl.data import FederatedDataModule
 from lightning_fl.engines import Local
 from lightning_fl.evaluation import Evaluation
-from lightning_fl.experiment import Experiment, Run
+from lightning_fl.experiment import Experiment
 from lightning_fl.fitting import TrainerOptions
 from lightning_fl.monitor import Monitor
 from lightning_fl.personalisation import FineTune, Personalisation
+from lightning_fl.run import Run
 
 
 class ToyModule(pl.LightningModule):

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from html import escape
 
+from lightning_fl.checkpoint import SITES
 from lightning_fl.results import page
 from lightning_fl.results.colours import MODEL_COLOURS, TRUTH
 from lightning_fl.results.formats import score_text
@@ -19,7 +20,7 @@ def gallery(run: RunFolder) -> str:
     parts: list[str] = []
     models: set[str] = set()
     for site in run.results["sites"]:
-        file = run.path / "checkpoints" / "sites" / site / "gallery.safetensors"
+        file = run.path / SITES / site / "gallery.safetensors"
         if len(parts) == GALLERY_SITES or not file.is_file():
             continue
         slices = list(read_slices(file, GALLERY_SLICES))

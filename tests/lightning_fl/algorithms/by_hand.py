@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from lightning_fl.algorithms import Algorithm
-from lightning_fl.experiment import Run
 from lightning_fl.parameters import from_vector
+from lightning_fl.run import Run
 from tests.toy import ToyHospitals, ToyModule, toy_experiment, toy_run
 
 States = dict[str, dict[str, Tensor]]

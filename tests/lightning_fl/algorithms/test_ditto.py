@@ -9,9 +9,9 @@ import torch
 
 from lightning_fl.algorithms import Ditto, FedAvg, Local
 from lightning_fl.errors import ConfigError
-from lightning_fl.experiment import Run
 from lightning_fl.personalisation import FineTune, Personalisation
 from lightning_fl.results.summary import read_results
+from lightning_fl.run import Run
 from tests.lightning_fl.algorithms.by_hand import (
     States,
     assert_close,

@@ -17,8 +17,8 @@ from lightning_fl.algorithms import FedAvg, GlobalRound, Scaffold, ServerMomentu
 from lightning_fl.algorithms.base import LocalFit
 from lightning_fl.algorithms.scaffold import CONTROL
 from lightning_fl.errors import ConfigError
-from lightning_fl.experiment import Run
 from lightning_fl.parameters import State, from_vector
+from lightning_fl.run import Run
 from tests.lightning_fl.algorithms.by_hand import (
     InOrder,
     assert_close,

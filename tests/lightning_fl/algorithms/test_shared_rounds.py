@@ -14,9 +14,9 @@ from lightning_fl.algorithms import Algorithm, FedAvg, FedPer, FedProx, FedRep, 
 from lightning_fl.algorithms.base import LocalFit
 from lightning_fl.channel import Channel
 from lightning_fl.errors import ConfigError
-from lightning_fl.experiment import Run
 from lightning_fl.messages import Message
 from lightning_fl.parameters import from_vector
+from lightning_fl.run import Run
 from tests.lightning_fl.algorithms.by_hand import (
     States,
     assert_close,

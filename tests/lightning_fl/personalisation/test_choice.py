@@ -16,13 +16,13 @@ from torch.utils.data import Dataset
 from lightning_fl.algorithms import FedAvg
 from lightning_fl.errors import ConfigError
 from lightning_fl.evaluation import Evaluation
-from lightning_fl.experiment import Run
 from lightning_fl.fitting import Progress, fit
 from lightning_fl.parameters import from_vector
 from lightning_fl.personalisation import FineTune, LocalModel, Personalisation
 from lightning_fl.personalisation.choice import Choice, personalise, split_folds
 from lightning_fl.personalisation.new_hospital import patients_curve
 from lightning_fl.results.tables import read_metrics
+from lightning_fl.run import Run
 from lightning_fl.site import Site
 from tests.lightning_fl.personalisation.benches import assert_same, toy_module, toy_site
 from tests.toy import ToyHospitals, ToyModule, toy_experiment, toy_run
@@ -162,7 +162,7 @@ class OwnModel(Site):
 def test_the_final_evaluation_starts_from_the_sites_own_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lightning_fl.experiment.Site", OwnModel)
+    monkeypatch.setattr("lightning_fl.run.Site", OwnModel)
     results = toy_run(tmp_path, toy_experiment()).start()
     found = {s: [*c["candidates"]] for s, c in results["personalisation"].items()}
     assert found["A"] == ["none", "own", "finetune@2", "finetune@4"]
