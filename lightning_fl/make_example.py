@@ -1,7 +1,6 @@
 """Makes small example data: `python -m lightning_fl.make_example rad|covid OUT`."""
 
 import argparse
-import importlib
 import shlex
 import sys
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import track
 
+from lightning_fl.by_name import load_by_name
 from lightning_fl.errors import ConfigError
 
 AMOUNTS = {
@@ -58,15 +58,7 @@ def load_examples() -> ModuleType:
     Raises:
         ConfigError: Python does not find them.
     """
-    try:
-        return importlib.import_module("datamodules.examples")
-    except ModuleNotFoundError as error:
-        if error.name not in ("datamodules", "datamodules.examples"):
-            raise
-        raise ConfigError(
-            f"There is no datamodules/examples in {Path.cwd()}; start this in the repository's "
-            "root."
-        ) from error
+    return load_by_name("datamodules.examples", file="datamodules/examples", user="this")
 
 
 def claim(folder: Path) -> None:

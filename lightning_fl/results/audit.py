@@ -7,12 +7,12 @@ from typing import Any
 
 from safetensors.numpy import load_file
 
+from lightning_fl.privacy.audit import AUDIT_JSON, AUDIT_PICTURES
 from lightning_fl.results import page
 from lightning_fl.results.formats import MISSING
 from lightning_fl.results.gallery import data_uri, png
 from lightning_fl.results.run_folder import RunFolder
 
-FILE, PICTURES = "audit.json", "audit.safetensors"
 PLUS_MINUS = "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}"
 ABOUT = (
     "In each trial sites with one image each made a round of training from the run's first weights,"
@@ -25,7 +25,7 @@ ABOUT = (
 
 def audit(run: RunFolder) -> str:
     """Verdicts, pictures and the distinguishing test; "" where there was no audit."""
-    file = run.path / FILE
+    file = run.path / AUDIT_JSON
     if not file.is_file():
         return ""
     found = json.loads(file.read_text(encoding="utf-8"))
@@ -108,7 +108,7 @@ def coins_table(outcomes: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _pictures(run: RunFolder, views: Sequence[Mapping[str, Any]]) -> str:
-    file = run.path / PICTURES
+    file = run.path / AUDIT_PICTURES
     if not file.is_file():
         return ""
     tensors = load_file(file)

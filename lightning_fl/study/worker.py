@@ -1,6 +1,5 @@
 """A process that does one run of train.py after another; this file imports no torch."""
 
-import importlib
 import os
 import signal
 import sys
@@ -14,7 +13,7 @@ from pathlib import Path
 from threading import Thread
 from types import ModuleType
 
-from lightning_fl.errors import ConfigError
+from lightning_fl.by_name import load_by_name
 
 
 @dataclass(frozen=True)
@@ -38,14 +37,7 @@ def load_train() -> ModuleType:
     Raises:
         ConfigError: Python does not find it.
     """
-    try:
-        return importlib.import_module("train")
-    except ModuleNotFoundError as error:
-        if error.name != "train":
-            raise
-        raise ConfigError(
-            f"There is no train.py in {Path.cwd()}; start the study in the repository's root."
-        ) from error
+    return load_by_name("train", file="train.py", user="the study")
 
 
 def serve(connection: Connection) -> None:
