@@ -26,8 +26,9 @@ def choices(run: RunFolder) -> str:
         " here is on the data that the choice was made on, so it flatters; the gain on test data is"
         " further up."
     )
-    rows = [_chosen(site, choice, run.metric) for site, choice in found.items()]
-    parts = [page.table(HEADER, rows, caption), _candidates(found, run.metric), _ensembles(found)]
+    rows = [_chosen(site, choice, run.deciding_metric) for site, choice in found.items()]
+    candidates = _candidates(found, run.deciding_metric)
+    parts = [page.table(HEADER, rows, caption), candidates, _ensembles(found)]
     return page.section("Choices of each site", *(part for part in parts if part))
 
 

@@ -47,6 +47,14 @@ class RunFolder:
         return headline_metric(self.results)
 
     @property
+    def deciding_metric(self) -> str:
+        """The metric that the best round and the personal models were chosen by."""
+        config = yaml.safe_load(self.config_text)
+        evaluation = config.get("evaluation") if isinstance(config, dict) else None
+        chosen = evaluation.get("metric") if isinstance(evaluation, dict) else None
+        return str(chosen or self.metric)
+
+    @property
     def finished(self) -> bool:
         """Whether the final evaluation was made: only it looks at the test split."""
         return bool(metrics_of(self.results, "test"))
@@ -64,11 +72,12 @@ class RunFolder:
         return str(name or "").rsplit(".", 1)[-1]
 
     def validation(self) -> dict[str, Curve]:
-        """Validation scores of the model under training, by site and round.
+        """Validation scores of the model under training by `deciding_metric`, by site and round.
 
         Where a round is there twice, the last row counts.
         """
-        rows = [row for row in self.metrics if row.split == "val" and row.metric == self.metric]
+        metric = self.deciding_metric
+        rows = [row for row in self.metrics if row.split == "val" and row.metric == metric]
         models = {row.model for row in rows}
         model = "global" if "global" in models else "local"
         curves: dict[str, Curve] = {site: {} for site in self.trained}

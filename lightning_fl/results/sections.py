@@ -141,7 +141,8 @@ def training(run: RunFolder) -> str:
     if not curves:
         return ""
     best_round = run.results["best_round"]
-    name = metric_name(run.metric)
+    metric = run.deciding_metric
+    name = metric_name(metric)
     caption = (
         f"Validation {name} of the model under training after each round, a thin line for each"
         " site, their mean in bold."
@@ -153,7 +154,7 @@ def training(run: RunFolder) -> str:
         )
     return page.section(
         "Training",
-        page.figure(curves_svg(curves, metric=run.metric, best_round=best_round), caption),
+        page.figure(curves_svg(curves, metric=metric, best_round=best_round), caption),
     )
 
 

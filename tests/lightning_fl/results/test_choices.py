@@ -30,6 +30,18 @@ def test_every_candidates_score_is_there_and_what_is_used_is_bold(
     assert "<td>10</td><td>+2.0</td><td>40</td><td>validation</td><td>" in html
 
 
+def test_scores_of_candidates_are_called_by_the_metric_that_decided(
+    make_run: Callable[..., Path],
+) -> None:
+    run = make_run(gallery=False)
+    assert "Validation Dice in percent of every candidate" in choices(read_run(run))
+    config = run / "config.yaml"
+    config.write_text(config.read_text() + "evaluation: {metric: iou}\n")
+    assert "Validation IoU in percent of every candidate" in choices(read_run(run))
+    assert {row.metric for row in read_run(run).metrics} >= {"dice"}
+    assert read_run(run).metric == "dice"
+
+
 def test_sites_without_a_candidate_of_others_have_a_dash(make_run: Callable[..., Path]) -> None:
     def add(results: dict[str, Any]) -> None:
         results["personalisation"]["Boston"]["candidates"]["own"] = 0.25
