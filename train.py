@@ -60,7 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 runs.start()
             return 0
         with closing(progress_monitor()) as monitor:
-            run = Run(settings.experiment, settings.folder, FederatedCallback, monitor)
+            experiment, folder = settings.experiment, settings.folder
+            run = Run(experiment, folder, FederatedCallback, monitor, text=settings.text)
             if settings.validate:
                 _say_what_was_found(run.validate())
             else:

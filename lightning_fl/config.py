@@ -27,6 +27,8 @@ MAY_CHANGE = frozenset(
     {"rounds", "min_sites", "engine", "trainer.accelerator", "trainer.device", "loggers", "output"}
 )
 """Settings that a resumed run may have otherwise than the run it goes on with."""
+ELSEWHERE = "lightning_fl.data_elsewhere.DataElsewhere"
+"""The data module of a coordinator that has no data."""
 COMMANDS = ("config", "resume", "validate")
 """Arguments that say what to do, and are no setting of the run."""
 
@@ -149,6 +151,20 @@ def resolve(arguments: Sequence[str]) -> dict[str, Any]:
     return settings
 
 
+def experiment_of(text: str) -> Experiment:
+    """Build what the text of a config.yaml names.
+
+    Raises:
+        ConfigError: an unknown key, a wrong type, or a class that is not there.
+    """
+    parser = make_parser()
+    parser.exit_on_error = False
+    try:
+        return _build(parser, parser.parse_args(["--config", text]))
+    except argparse.ArgumentError as error:
+        raise ConfigError(explain(str(error))) from error
+
+
 def _early_parser() -> argparse.ArgumentParser:
     """Finds --resume and --validate before jsonargparse needs a complete configuration."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -159,6 +175,21 @@ def _early_parser() -> argparse.ArgumentParser:
 
 
 def _build(parser: Parser, cfg: Namespace) -> Experiment:
+    sites = (cfg.engine.get("init_args") or {}).get("sites")
+    if sites:  # the data are at the hospitals, and what is said of them is for their eyes
+        unseen = list((cfg.data.get("init_args") or {}).get("unseen") or ())
+        cfg = cfg.clone()
+        cfg.update(
+            parser.parse_object(
+                {
+                    "data": {
+                        "class_path": ELSEWHERE,
+                        "init_args": {"sites": sites, "unseen": unseen},
+                    }
+                },
+                cfg_base=cfg,
+            )
+        )
     seed_all(derive_seed(cfg.seed, "net"))
     values = parser.instantiate(cfg)
     return Experiment(**{k: v for k, v in values.items(branches=True) if k in _fields()})

@@ -154,7 +154,8 @@ class DirectionRuns:
         return found | {"directions": list(self.directions), "volumes": volumes}
 
     def _run(self, member: Settings, monitor: Monitor) -> Run:
-        return Run(member.experiment, member.folder, self.callback, monitor)
+        experiment, folder = member.experiment, member.folder
+        return Run(experiment, folder, self.callback, monitor, text=member.text)
 
     def _member(self, direction: str) -> Settings:
         """The settings of one direction, which goes on where it stopped."""

@@ -68,32 +68,34 @@ class Experiment:
     directions: Sequence[str] = ()
     output: str | None = None
 
-    def plan(self) -> Plan:
+    def plan(self, sites: Sequence[str] = ()) -> Plan:
         """Who does what.
+
+        Args:
+            sites: all hospitals, where the data here are not those of all; () lists them there.
 
         Raises:
             ConfigError: numbers that cannot work together.
         """
-        sites = self.data.training_sites()
-        if len(sites) < 2:
+        everyone = tuple(sites) or (*self.data.training_sites(), *self.data.unseen)
+        training = tuple(site for site in everyone if site not in self.data.unseen)
+        if len(training) < 2:
             raise ConfigError(
-                f"A federation needs at least two training sites, but there is {len(sites)}: "
-                f"{list(sites)}. For one hospital use Lightning's Trainer alone."
+                f"A federation needs at least two training sites, but there is {len(training)}: "
+                f"{list(training)}. For one hospital use Lightning's Trainer alone."
             )
-        reserved = {POOLED, COORDINATOR, "global", "mean", "worst"} & {*self.data.site_names()}
+        reserved = {POOLED, COORDINATOR, "global", "mean", "worst"} & {*everyone}
         if reserved:
             raise ConfigError(f"A hospital cannot be called {sorted(reserved)}; rename its folder.")
         if self.rounds < 1:
             raise ConfigError(f"Expected `rounds` to be at least 1, but got {self.rounds}.")
         self.algorithm.plan_rounds(self.rounds)
         pooled = self.algorithm.pools_data
-        training = (POOLED,) if pooled else sites
-        per_round = (
-            len(training) if self.sites_per_round is None or pooled else self.sites_per_round
-        )
-        if not 1 <= per_round <= len(training):
+        trained = (POOLED,) if pooled else training
+        per_round = len(trained) if self.sites_per_round is None or pooled else self.sites_per_round
+        if not 1 <= per_round <= len(trained):
             raise ConfigError(
-                f"Expected `sites_per_round` to be between 1 and {len(training)}, the number of "
+                f"Expected `sites_per_round` to be between 1 and {len(trained)}, the number of "
                 f"training sites, but got {per_round}."
             )
         minimum = 1 if pooled else self.min_sites
@@ -103,4 +105,4 @@ class Experiment:
                 f"got {minimum}."
             )
         unseen = () if self.algorithm.trains_alone else tuple(self.data.unseen)
-        return Plan(training, sites, unseen, self.rounds, per_round, minimum, self.seed)
+        return Plan(trained, training, unseen, self.rounds, per_round, minimum, self.seed)

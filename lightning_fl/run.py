@@ -1,11 +1,12 @@
 """A run: an experiment in a folder, from the first byte to the report."""
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
+import torch
 import yaml
 
 from lightning_fl.channel import Channel
@@ -27,6 +28,7 @@ from lightning_fl.results.wandb_logger import FederationWandbLogger
 from lightning_fl.run_privacy import RunPrivacy
 from lightning_fl.seeds import derive_seed, seed_all
 from lightning_fl.site import CallbackFactory, Site
+from lightning_fl.site_maker import SiteMaker
 from lightning_fl.transport import Transport
 from lightning_fl.volumes.records import summary
 from lightning_fl.volumes.run_volumes import evaluate_volumes
@@ -42,10 +44,20 @@ class Run:
         folder: of the run; config.yaml is there already.
         callback: makes the Lightning callback that performs an algorithm's steps.
         monitor: hears of the progress.
+        text: the settings as in config.yaml, from which another process can build sites; None
+            where there is no other process.
+        sites: all hospitals, where the data here are not those of all; () lists them there.
     """
 
     def __init__(
-        self, experiment: Experiment, folder: Path, callback: CallbackFactory, monitor: Monitor
+        self,
+        experiment: Experiment,
+        folder: Path,
+        callback: CallbackFactory,
+        monitor: Monitor,
+        *,
+        text: str | None = None,
+        sites: Sequence[str] = (),
     ) -> None:
         experiment.trainer.check()
         if experiment.trainer.local_steps is not None:
@@ -55,7 +67,8 @@ class Run:
         self.folder = folder
         self.callback = callback
         self.monitor = monitor
-        self.plan = experiment.plan()
+        self.text = text
+        self.plan = experiment.plan(sites)
         seed_all(derive_seed(experiment.seed, "task"))
         self.template = experiment.task(experiment.net)
         experiment.personalisation.check(self.template)
@@ -185,11 +198,29 @@ class Run:
         names = sorted({*self.plan.training, *self.plan.evaluating, *self.plan.unseen})
         status = "failed"
         try:
-            outcome = experiment.engine.run(coordinate, self.make_site, names)
+            outcome = experiment.engine.run(coordinate, self.site_maker(), names)
             status = "success"
         finally:
             recorder.close(status)
         return outcome
+
+    def site_maker(self) -> Callable[[str], Site]:
+        """What builds sites where the engine has them live.
+
+        Raises:
+            ConfigError: they live in other processes, and this run has no text to travel there.
+        """
+        engine = self.experiment.engine
+        if engine.in_process:
+            return self.make_site
+        if self.text is None:
+            raise ConfigError(
+                f"{type(engine).__name__} builds sites in other processes from the text of the "
+                "settings, but this run has none. Start it by train.py, or use the Local engine."
+            )
+        return SiteMaker(
+            self.text, str(self.folder.resolve()), self.run_id, threads=torch.get_num_threads()
+        )
 
     def make_site(self, name: str) -> Site:
         """Build one site; its folder is inside the run's."""

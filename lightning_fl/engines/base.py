@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 from lightning_fl.errors import ConfigError
 from lightning_fl.transport import Answering, Transport
@@ -15,7 +15,16 @@ class Engine(ABC):
 
     Args:
         timeout: seconds after which a site that has not answered is dropped from the round.
+
+    Attributes:
+        in_process: whether sites live in the coordinator's process; else `make_site` travels to
+            them, and a run gives one that is text alone.
+        sites: the hospitals, where the coordinator has none of their data to list them from; ()
+            where it has.
     """
+
+    in_process: ClassVar[bool] = False
+    sites: tuple[str, ...] = ()
 
     def __init__(self, *, timeout: float = 3600.0) -> None:
         if not timeout > 0:

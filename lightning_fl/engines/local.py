@@ -1,19 +1,16 @@
 """The default engine: all sites in this process, one after the other."""
 
 import gc
-import logging
-import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
+from lightning_fl.engines.asking import ask
 from lightning_fl.engines.base import Engine
-from lightning_fl.errors import NonFiniteError, SiteError, SiteErrorKind
+from lightning_fl.errors import SiteError
 from lightning_fl.transport import Answering, OnReply, Reply, Transport
 
 T = TypeVar("T")
-_log = logging.getLogger(__name__)
 
 
 class LocalTransport(Transport):
@@ -42,33 +39,15 @@ class LocalTransport(Transport):
         """Ask the sites one after the other, in the order of `payloads`."""
         replies: dict[str, Reply | SiteError] = {}
         for site, payload in payloads.items():
-            replies[site] = self._call(site, op, payload)
+            replies[site] = ask(site, self._sites[site], op, payload)
             gc.collect()
             if on_reply is not None:
                 on_reply(site, replies[site])
         return replies
 
-    def _call(self, site: str, op: str, payload: bytes) -> Reply | SiteError:
-        start = time.perf_counter()
-        try:
-            answer = self._sites[site].handle(op, payload)
-        except Exception as error:  # the boundary of a site: whatever it raises is its failure
-            kind: SiteErrorKind = "non_finite" if isinstance(error, NonFiniteError) else "failed"
-            failure = SiteError(site, op, kind, f"{type(error).__name__}: {error}")
-            failure.__cause__ = error
-            _log.debug("site %s failed in %s", site, op, exc_info=error)
-            if error.__traceback__ is not None:  # its frames hold the site's model and batches
-                traceback.clear_frames(error.__traceback__)
-            return failure
-        except SystemExit as stopped:
-            if isinstance(stopped.__context__, KeyboardInterrupt):  # Lightning hides Ctrl-C so
-                raise KeyboardInterrupt from stopped
-            raise
-        return Reply(answer, time.perf_counter() - start)
-
 
 @contextmanager
-def _short_lived_models() -> Iterator[None]:
+def short_lived_models() -> Iterator[None]:
     """Keep garbage collection cheap, so that each operation's models can be freed at its end.
 
     Trainers, modules and optimisers hold each other in cycles, which Python frees only when it
@@ -89,6 +68,8 @@ class Local(Engine):
         timeout: has no effect here; a call in the same thread cannot be interrupted.
     """
 
+    in_process = True
+
     def run(
         self,
         coordinate: Callable[[Transport], T],
@@ -96,5 +77,5 @@ class Local(Engine):
         names: Sequence[str],
     ) -> T:
         """Build the sites and run the coordinator."""
-        with _short_lived_models():
+        with short_lived_models():
             return coordinate(LocalTransport({name: make_site(name) for name in names}))

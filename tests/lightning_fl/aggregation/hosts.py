@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lightning_fl.aggregation import Aggregate, Aggregator, Updates
 from lightning_fl.channel import Channel
+from lightning_fl.engines.asking import ask
 from lightning_fl.engines.local import LocalTransport
 from lightning_fl.errors import SiteError
 from lightning_fl.messages import COORDINATOR, HEAD, MAGIC, Message, MessageError
@@ -213,7 +214,7 @@ class RecordingTransport(LocalTransport):
         return Reply(answer, first.seconds)
 
     def _recorded(self, op: str, site: str, request: bytes) -> Reply | SiteError:
-        reply = self._call(site, op, request)
+        reply = ask(site, self._sites[site], op, request)
         answer, error = (None, reply) if isinstance(reply, SiteError) else (reply.payload, None)
         self.exchanges.append(Exchange(op, site, request, answer, error))
         return reply
