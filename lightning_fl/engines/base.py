@@ -2,12 +2,33 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import ClassVar, TypeVar
+from typing import ClassVar, Protocol, TypeVar, runtime_checkable
 
 from lightning_fl.errors import ConfigError
 from lightning_fl.transport import Answering, Transport
 
 T = TypeVar("T")
+
+
+@runtime_checkable
+class PortableSites(Protocol):
+    """A `make_site` that is text alone, so that it can build sites anywhere.
+
+    Attributes:
+        settings: the text of config.yaml.
+        folder: of the run; a site's own lies inside.
+        run: identifier of the run.
+        threads: of torch in the coordinator's process.
+    """
+
+    settings: str
+    folder: str
+    run: str
+    threads: int | None
+
+    def __call__(self, name: str) -> Answering:
+        """Build one site."""
+        ...
 
 
 class Engine(ABC):

@@ -1,0 +1,77 @@
+"""What a coordinator says to a process that shall host a site, before the site is there."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from lightning_fl.errors import ConfigError
+from lightning_fl.results.summary import package_versions
+
+HOST = "host"
+"""The operation; its payload is an `Invitation`, its answer says the process, as JSON."""
+SAME = ("lightning-fl", "torch", "tenseal", "segmentation-models-pytorch", "monai")
+"""Packages that have to be of one version everywhere, or networks and rings could differ."""
+
+
+@dataclass(frozen=True)
+class Invitation:
+    """Asks a process to host a site.
+
+    Attributes:
+        site: name of the hospital.
+        settings: the text of config.yaml.
+        run: identifier of the run.
+        sites: all hospitals.
+        folder: of the run, where the process is on the coordinator's machine; "" elsewhere.
+        threads: of torch, where the process is on the coordinator's machine; else 0.
+        versions: of the coordinator's packages.
+    """
+
+    site: str
+    settings: str
+    run: str
+    sites: tuple[str, ...]
+    folder: str = ""
+    threads: int = 0
+    versions: Mapping[str, str] = field(default_factory=lambda: package_versions(SAME))
+
+    def encode(self) -> bytes:
+        """As JSON."""
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def decode(cls, payload: bytes) -> "Invitation":
+        """Back from `encode`.
+
+        Raises:
+            ConfigError: these bytes are no invitation.
+        """
+        try:
+            values: dict[str, Any] = json.loads(payload)
+            return cls(**(values | {"sites": tuple(values["sites"])}))
+        except (ValueError, TypeError, KeyError) as error:
+            raise ConfigError(f"An invitation cannot be read: {error!r}.") from error
+
+    def check_versions(self, own: Mapping[str, str]) -> None:
+        """Refuse to work with other versions than the coordinator's.
+
+        Args:
+            own: versions of this process's packages.
+
+        Raises:
+            ConfigError: names both versions of the first package that differs.
+        """
+        for package in SAME:
+            here, there = own.get(package), self.versions.get(package)
+            if _public(here) != _public(there):
+                raise ConfigError(
+                    f"Site {self.site!r} has {package} {here or 'not at all'}, but the coordinator "
+                    f"has {there or 'none'}. Install the same version on both."
+                )
+
+
+def _public(version: str | None) -> str | None:
+    """A version without its build, e.g. 2.15.0 of 2.15.0+cpu."""
+    return None if version is None else re.split(r"\+", version)[0]

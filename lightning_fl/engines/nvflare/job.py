@@ -1,0 +1,143 @@
+"""The NVFlare job: what runs in the server's process, and what in each site's.
+
+The job holds no code: it names the two classes of this file, which each side has installed and
+has to allow by name.
+"""
+
+import logging
+import time
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from nvflare.collab import CollabCallError, CollabRecipe, collab
+
+from lightning_fl.by_name import load_by_name
+from lightning_fl.engines.asking import ask
+from lightning_fl.engines.relay import call_in, serve
+from lightning_fl.errors import SiteError, SiteErrorKind
+from lightning_fl.transport import Answering, Reply
+
+JOB = "lightning_fl"
+"""Name of the job."""
+BUSY = 2.0
+"""Seconds that an operation waits for the one before it, which the coordinator has given up."""
+PUBLISH_TIMEOUT = 600
+"""Seconds for the sites' processes to start and meet."""
+_log = logging.getLogger(__name__)
+
+
+class CoordinatorSide:
+    """Runs in the server's process and makes the calls that the coordinator asks for.
+
+    Args:
+        post: folder of the coordinator's `Post`.
+        clients: NVFlare's name of each site.
+    """
+
+    def __init__(self, post: str, clients: dict[str, str]) -> None:
+        self.post = post
+        self.clients = clients
+
+    @collab.main  # type: ignore[untyped-decorator]
+    def relay(self) -> None:
+        """Call in, and serve until the coordinator hangs up."""
+        there = {proxy.name: proxy for proxy in collab.clients}
+        sites = {site: there[name] for site, name in self.clients.items() if name in there}
+
+        def call(site: str, op: str, payload: bytes, timeout: float) -> Reply | SiteError:
+            if site not in sites:
+                return SiteError(site, op, "lost", "it takes no part in the job")
+            _log.info("to %s %s: %d bytes", site, op, len(payload))
+            return _call(sites[site], site, op, payload, timeout)
+
+        serve(call_in(self.post), call, threads=2 * len(self.clients))
+
+
+def _call(proxy: Any, site: str, op: str, payload: bytes, timeout: float) -> Reply | SiteError:
+    start = time.perf_counter()
+    try:
+        said = proxy(timeout=timeout).answer(op=op, payload=payload)
+    except CollabCallError as error:
+        late = isinstance(error.cause, TimeoutError)
+        return SiteError(site, op, "timeout" if late else "lost", str(error))
+    if said["kind"]:
+        return SiteError(site, op, said["kind"], said["detail"])
+    return Reply(said["payload"], time.perf_counter() - start)
+
+
+class SiteSide:
+    """Runs in a site's process and hosts the site.
+
+    Args:
+        simulated: whether the process is on the coordinator's machine, in a simulation; else it
+            is at a hospital, which has its file lightning_fl.yaml in the folder `local` of its
+            startup kit.
+    """
+
+    def __init__(self, simulated: bool = False) -> None:
+        self.simulated = simulated
+        self._hospital: Answering | None = None
+        self._one_at_a_time = Lock()
+
+    @collab.publish  # type: ignore[untyped-decorator]
+    def answer(self, op: str, payload: bytes) -> dict[str, Any]:
+        """Answer one operation; a failure is told and not raised.
+
+        Returns:
+            `payload`, and `kind` and `detail` of a SiteError, empty where there is none.
+        """
+        name = collab.site_name
+        if not self._one_at_a_time.acquire(timeout=BUSY):
+            return _told("timeout", "it is still busy with what it was asked before")
+        try:
+            if self._hospital is None:
+                self._hospital = self._open()
+            reply = ask(name, self._hospital, op, payload)
+        finally:
+            self._one_at_a_time.release()
+        if isinstance(reply, SiteError):
+            _log.warning("%s failed: %s", op, reply.detail)
+            return _told(reply.kind, reply.detail)
+        return {"kind": "", "detail": "", "payload": reply.payload}
+
+    def _open(self) -> Answering:
+        # by name, for a transport knows no sites, and the server's process needs no torch
+        hospital = load_by_name("lightning_fl.hospital", file="lightning_fl/", user="a site")
+        own = None if self.simulated else Path(collab.workspace.get_site_config_dir())
+        answering: Answering = hospital.Hospital.of(own)
+        return answering
+
+
+def _told(kind: SiteErrorKind, detail: str) -> dict[str, Any]:
+    return {"kind": kind, "detail": detail, "payload": b""}
+
+
+class Recipe(CollabRecipe):  # type: ignore[misc]  # NVFlare has no types
+    """The job's recipe, for a simulation as for a deployment.
+
+    Args:
+        post: folder of the coordinator's `Post`.
+        clients: NVFlare's name of each site.
+        simulated: see `SiteSide`.
+        least: sites without which the job does not start.
+    """
+
+    def __init__(self, post: str, clients: dict[str, str], *, simulated: bool, least: int) -> None:
+        super().__init__(
+            job_name=JOB,
+            server=CoordinatorSide(post, clients),
+            client=SiteSide(simulated),
+            min_clients=least,
+            sync_task_timeout=PUBLISH_TIMEOUT,
+        )
+
+    @staticmethod
+    def _user_source_entries(objs: Any) -> list[tuple[str, str | None]]:
+        """No code travels with the job."""
+        del objs
+        return []
+
+
+ALLOWED = tuple(f"{kind.__module__}.{kind.__qualname__}" for kind in (CoordinatorSide, SiteSide))
+"""What a server and its sites have to allow in `class_allow_list`."""

@@ -1,0 +1,39 @@
+"""A process that simulates the job on this machine, for `SimulatedJob`."""
+
+import json
+import sys
+from pathlib import Path
+
+from nvflare.recipe import SimEnv
+
+from lightning_fl.engines.nvflare.job import ALLOWED, JOB, Recipe
+
+
+def main(post: str, workspace: str, names: str, gpus: str = "") -> None:
+    """Run the job to its end.
+
+    Args:
+        post: folder of the coordinator's `Post`.
+        workspace: folder for what NVFlare writes.
+        names: NVFlare's name of each site, as JSON.
+        gpus: of the sites, in NVFlare's words; "" for all the same.
+    """
+    clients: dict[str, str] = json.loads(names)
+    allow(Path(workspace) / JOB / "local")
+    recipe = Recipe(post, clients, simulated=True, least=len(clients))
+    sites = list(clients.values())
+    recipe.execute(SimEnv(clients=sites, gpu_config=gpus or None, workspace_root=workspace))
+
+
+def allow(local: Path) -> None:
+    """Let the simulated server and sites build the classes of the job, and only these."""
+    from nvflare.app_common.default_component_policy import DEFAULT_CLASS_ALLOW_LIST
+
+    local.mkdir(parents=True, exist_ok=True)
+    listed = [*DEFAULT_CLASS_ALLOW_LIST, *ALLOWED]
+    resources = {"format_version": 2, "class_allow_list": listed}
+    (local / "resources.json").write_text(json.dumps(resources))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
