@@ -179,17 +179,8 @@ def _build(parser: Parser, cfg: Namespace) -> Experiment:
     if sites:  # the data are at the hospitals, and what is said of them is for their eyes
         unseen = list((cfg.data.get("init_args") or {}).get("unseen") or ())
         cfg = cfg.clone()
-        cfg.update(
-            parser.parse_object(
-                {
-                    "data": {
-                        "class_path": ELSEWHERE,
-                        "init_args": {"sites": sites, "unseen": unseen},
-                    }
-                },
-                cfg_base=cfg,
-            )
-        )
+        names = Namespace(sites=sites, unseen=unseen)  # type: ignore[no-untyped-call]
+        cfg.data = Namespace(class_path=ELSEWHERE, init_args=names)  # type: ignore[no-untyped-call]
     seed_all(derive_seed(cfg.seed, "net"))
     values = parser.instantiate(cfg)
     return Experiment(**{k: v for k, v in values.items(branches=True) if k in _fields()})

@@ -14,6 +14,36 @@ from lightning_fl.site_maker import NOT_OF_SITES
 
 NAME = "lightning_fl.yaml"
 """Of the file."""
+TEMPLATE = """\
+# What this hospital says for itself. No coordinator can change it.
+
+# Where runs leave this hospital's private state and its models, a folder for each run; relative
+# to this file.
+folder: ../runs
+
+# Laid over the settings of a run. The data's place and batch size and the device are said here
+# alone; what a coordinator says of them is dropped.
+settings:
+  data:
+    init_args:
+      ROOT
+      batch_size: 8
+  trainer:
+    accelerator: auto
+
+# Classes and functions that the settings of a run may name. A run that names another is refused.
+allow:
+  - lightning_fl.algorithms.*
+  - lightning_fl.aggregation.*
+  - lightning_fl.differential_privacy.*
+  - lightning_fl.personalisation.*
+  - models.*
+  - datamodules.*
+  - segmentation_models_pytorch.*
+  - monai.networks.nets.*
+  - torch.optim.*
+  - torchvision.transforms.v2.*
+"""
 KEYS = {"folder", "settings", "allow"}
 OWN = (
     ("data", "init_args", "root"),

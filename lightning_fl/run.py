@@ -104,7 +104,7 @@ class Run:
         keep_preprocessing(self.folder, self.experiment.data, self._sites)
         results = self._with_federation(checkpoints, state, lambda f: self._federate(f, state))
         self._keep_models(state)
-        if self.experiment.evaluation.volumes:
+        if self.experiment.evaluation.volumes and not self.experiment.engine.sites:
             results = self._with_volumes(results, state.round)
         if audit is not None:
             audit.run(self.folder, self.monitor, state.round)

@@ -1,6 +1,7 @@
 """The engine of hospitals: NVFlare carries the bytes, simulated or with mutual TLS."""
 
 import importlib.util
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -78,6 +79,7 @@ class NVFlare(Engine):
 
         if not isinstance(make_site, PortableSites):
             raise ConfigError("NVFlare hosts the sites of a run that train.py has started.")
+        logging.getLogger("nvflare").setLevel(logging.WARNING)
         invitations = {name: self._invitation(make_site, name, names).encode() for name in names}
         transport = NVFlareTransport(
             self._job(names, Path(make_site.folder)), invitations, self.start_timeout

@@ -186,6 +186,7 @@ class DeployedJob(Job):
             self._session = self._log_in()
         self._await(least)
         self._job = submit(self._session, post, self.clients, least)
+        self._ended = False
         self._looked = time.monotonic()
 
     def check(self) -> None:
@@ -197,8 +198,9 @@ class DeployedJob(Job):
         if time.monotonic() - self._looked < 5 * POLL:
             return
         self._looked = time.monotonic()
-        status = str(self._session.get_job_status(self._job))
+        status = self._status()
         if status.startswith(("FINISHED", "FAILED")):
+            self._ended = True
             raise ConfigError(
                 f"NVFlare's job {self._job} ended as {status} before the run did. The logs of the "
                 "server and the sites say why; often a class is not in `class_allow_list` of "
@@ -206,15 +208,26 @@ class DeployedJob(Job):
             )
 
     def stop(self) -> None:
-        """Abort the job where it has not ended by itself, and log out."""
-        with suppress(Exception):  # it may have ended, or the server be gone
-            self._session.abort_job(self._job)
+        """Wait a little for the job to end by itself, then abort it."""
+        end = time.monotonic() + END
+        with suppress(Exception):  # the server may be gone
+            while not self._ended and time.monotonic() < end:
+                time.sleep(POLL)
+                self._ended = self._status().startswith("FINISHED")
+            if not self._ended:
+                self._session.abort_job(self._job)
+        with suppress(Exception):
+            self._session.close()  # its threads would keep this process from ending
+        self._session = None
 
     def has(self, sites: Sequence[str]) -> bool:
-        """Whether one of them is connected again."""
+        """Whether one of them is connected and could take part again."""
         with suppress(Exception):  # a server that is gone has nobody
             return not self._connected().isdisjoint(sites)
         return False
+
+    def _status(self) -> str:
+        return str(self._session.get_job_status(self._job))
 
     def _log_in(self) -> Any:
         from nvflare.fuel.flare_api.flare_api import new_secure_session

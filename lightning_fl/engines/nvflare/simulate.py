@@ -6,7 +6,8 @@ from pathlib import Path
 
 from nvflare.recipe import SimEnv
 
-from lightning_fl.engines.nvflare.job import ALLOWED, JOB, Recipe
+from lightning_fl.engines.nvflare.job import JOB, Recipe
+from lightning_fl.engines.nvflare.names import SERVER_CLASSES, SITE_CLASSES
 
 
 def main(post: str, workspace: str, names: str, gpus: str = "") -> None:
@@ -30,7 +31,7 @@ def allow(local: Path) -> None:
     from nvflare.app_common.default_component_policy import DEFAULT_CLASS_ALLOW_LIST
 
     local.mkdir(parents=True, exist_ok=True)
-    listed = [*DEFAULT_CLASS_ALLOW_LIST, *ALLOWED]
+    listed = [*DEFAULT_CLASS_ALLOW_LIST, *SERVER_CLASSES, *SITE_CLASSES]
     resources = {"format_version": 2, "class_allow_list": listed}
     (local / "resources.json").write_text(json.dumps(resources))
 

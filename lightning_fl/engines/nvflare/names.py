@@ -1,0 +1,11 @@
+"""Import paths of what the job builds, which a server and a site have to allow by name."""
+
+JOB_MODULE = "lightning_fl.engines.nvflare.job"
+SERVER_CLASSES = (
+    f"{JOB_MODULE}.CoordinatorSide",
+    "nvflare.collab.runtime.controller.CollabController",
+)
+SITE_CLASSES = (
+    f"{JOB_MODULE}.SiteSide",
+    "nvflare.collab.runtime.executor.CollabExecutor",
+)
