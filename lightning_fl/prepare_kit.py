@@ -1,7 +1,8 @@
-"""Makes an NVFlare startup kit ready for runs: python -m lightning_fl.prepare_kit KIT [--data ROOT].
+"""Makes an NVFlare startup kit ready for runs.
 
-Run once by whoever holds the kit, on the machine it is for. What it writes lies in the kit's folder
-`local`, which belongs to the holder and not to the coordinator.
+python -m lightning_fl.prepare_kit KIT [--data ROOT], once, by whoever holds the kit, on the machine
+it is for. What it writes lies in the kit's folder `local`, which belongs to the holder and not to
+the coordinator.
 """
 
 import argparse
@@ -18,6 +19,8 @@ from lightning_fl.hospital_file import NAME, TEMPLATE
 
 HEARTBEAT = 30
 """Seconds without a sign of life after which the server takes a site for gone; NVFlare's is 600."""
+MAX_JOBS = 1000
+"""Jobs at a time; a run has one for each site."""
 ROLES = ("project_admin", "org_admin", "lead", "member")
 
 
@@ -68,6 +71,8 @@ def _resources(kit: Path, allowed: Sequence[str], *, server: bool = False) -> Pa
         for component in values["components"]:
             if component["id"] == "job_manager":
                 component["args"]["uri_root"] = f"{storage}/jobs"
+            if component["id"] == "job_scheduler":
+                component["args"]["max_jobs"] = MAX_JOBS
     target = local / "resources.json"
     write_text(target, json.dumps(values, indent=2) + "\n")
     return target

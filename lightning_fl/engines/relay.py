@@ -10,13 +10,14 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from multiprocessing import AuthenticationError
-from multiprocessing.connection import Client, Connection, Listener
+from multiprocessing.connection import Client, Connection, Listener, wait
 from pathlib import Path
 from threading import Lock
-from typing import Any, Self
+from typing import Any
 
 from lightning_fl.errors import SiteError
 from lightning_fl.transport import OnReply, Reply, Transport
@@ -71,15 +72,13 @@ class Post:
         (self.folder / "key").write_bytes(self._key)
         self._listener = Listener(str(self.folder / "line"), "AF_UNIX", authkey=self._key)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *stopped: object) -> None:
+    def close(self) -> None:
+        """Nobody can call in any more."""
         self._listener.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def wait(self, seconds: float, check: Callable[[], None]) -> Line:
-        """The line, once the far end has called.
+    def answer(self, seconds: float, check: Callable[[], None]) -> Line:
+        """The line of the next far end that calls in.
 
         Args:
             seconds: to wait.
@@ -102,14 +101,16 @@ class Post:
         raise TimeoutError
 
 
-def call_in(folder: str) -> Line:
-    """The far end's line to the post in a folder.
+def call_in(folder: str, sites: Sequence[str]) -> Line:
+    """The far end's line to the post in a folder, on which it has said which sites it reaches.
 
     Raises:
         OSError: there is no post any more.
     """
     key = (Path(folder) / "key").read_bytes()
-    return Line(Client(str(Path(folder) / "line"), "AF_UNIX", authkey=key))
+    line = Line(Client(str(Path(folder) / "line"), "AF_UNIX", authkey=key))
+    line.send({"sites": list(sites)})
+    return line
 
 
 def serve(line: Line, call: Call, threads: int) -> None:
@@ -137,23 +138,19 @@ def serve(line: Line, call: Call, threads: int) -> None:
 
 
 class RelayTransport(Transport):
-    """The coordinator's end: a transport whose calls are made at the far end.
+    """The coordinator's end: a transport whose calls are made at the far ends of its lines.
 
     Args:
-        line: to the far end.
         names: of the sites.
         alive: says which of some sites are still there, as far as this process can tell.
     """
 
     def __init__(
-        self,
-        line: Line,
-        names: Sequence[str],
-        alive: Callable[[str], bool] = lambda site: True,
+        self, names: Sequence[str], alive: Callable[[str], bool] = lambda site: True
     ) -> None:
-        self._line = line
         self._names = tuple(names)
         self._alive = alive
+        self._lines: dict[str, Line] = {}
         self._asked = 0
 
     @property
@@ -161,9 +158,25 @@ class RelayTransport(Transport):
         """Names of the sites."""
         return self._names
 
-    def close(self) -> None:
-        """Hang up; the far end then stops."""
-        self._line.connection.close()
+    def connect(self, line: Line) -> tuple[str, ...]:
+        """Reach the sites that a far end says it reaches, from now on by this line.
+
+        Returns:
+            Their names.
+        """
+        header, _ = line.receive()
+        reached = tuple(header["sites"])
+        self._lines |= dict.fromkeys(reached, line)
+        return reached
+
+    def hang_up(self, sites: Sequence[str]) -> None:
+        """Close the lines to some sites; their far ends then stop."""
+        for line in {id(s): s for s in map(self._lines.get, sites) if s is not None}.values():
+            self._forget(line)
+
+    def _forget(self, line: Line) -> None:
+        line.connection.close()
+        self._lines = {site: other for site, other in self._lines.items() if other is not line}
 
     def map(
         self,
@@ -184,21 +197,16 @@ class RelayTransport(Transport):
         waiting = self._send(op, payloads, timeout)
         end = time.monotonic() + timeout + GRACE
         while waiting and time.monotonic() < end:
-            try:
-                arrived = self._line.connection.poll(TICK)
-                header, payload = self._line.receive() if arrived else ({}, b"")
-            except (EOFError, OSError):
-                break
-            site = waiting.pop(header.get("id", -1), None)
-            if site is not None:  # else nothing came, or what nobody waits for any more
-                settle(site, _reply(site, op, header, payload))
-            for number in [n for n, s in waiting.items() if not self._alive(s)]:
-                gone = waiting.pop(number)
-                settle(gone, SiteError(gone, op, "lost", "its process is gone"))
-        kind = "timeout" if time.monotonic() >= end else "lost"
-        why = {"timeout": f"no answer in {timeout:g} seconds", "lost": "the engine is gone"}[kind]
+            for header, payload in self._arrived(waiting.values()):
+                site = waiting.pop(header["id"], None)
+                if site is not None:  # else nobody waits for it any more
+                    settle(site, _reply(site, op, header, payload))
+            for number, site in list(waiting.items()):
+                if site not in self._lines or not self._alive(site):
+                    del waiting[number]
+                    settle(site, SiteError(site, op, "lost", "its process is gone"))
         for site in waiting.values():
-            settle(site, SiteError(site, op, "timeout" if kind == "timeout" else "lost", why))
+            settle(site, SiteError(site, op, "timeout", f"no answer in {timeout:g} seconds"))
         return {site: replies[site] for site in payloads}
 
     def _send(self, op: str, payloads: Mapping[str, bytes], timeout: float) -> dict[int, str]:
@@ -208,11 +216,23 @@ class RelayTransport(Transport):
             self._asked += 1
             waiting[self._asked] = site
             header = {"id": self._asked, "site": site, "op": op, "timeout": timeout}
-            try:
-                self._line.send(header, payload)
-            except OSError:
-                continue  # the loop that waits for answers finds out
+            line = self._lines.get(site)
+            if line is not None:
+                with suppress(OSError):  # whoever waits for answers finds out
+                    line.send(header, payload)
         return waiting
+
+    def _arrived(self, sites: Iterable[str]) -> Iterator[tuple[dict[str, Any], bytes]]:
+        """Frames that are there, after a short wait; lines that have broken are forgotten."""
+        by_connection = {
+            line.connection: line for site in sites if (line := self._lines.get(site)) is not None
+        }
+        for connection in wait(list(by_connection), TICK):
+            line = by_connection[connection]  # type: ignore[index]
+            try:
+                yield line.receive()
+            except (EOFError, OSError):
+                self._forget(line)
 
 
 def _reply(site: str, op: str, header: Mapping[str, Any], payload: bytes) -> Reply | SiteError:

@@ -12,7 +12,7 @@ from lightning_fl.errors import ConfigError
 from lightning_fl.transport import Answering, Transport
 
 if TYPE_CHECKING:
-    from lightning_fl.engines.nvflare.jobs import Job
+    from lightning_fl.engines.nvflare.jobs import Jobs
 
 T = TypeVar("T")
 LOG = "nvflare.log"
@@ -81,9 +81,8 @@ class NVFlare(Engine):
             raise ConfigError("NVFlare hosts the sites of a run that train.py has started.")
         logging.getLogger("nvflare").setLevel(logging.WARNING)
         invitations = {name: self._invitation(make_site, name, names).encode() for name in names}
-        transport = NVFlareTransport(
-            self._job(names, Path(make_site.folder)), invitations, self.start_timeout
-        )
+        jobs = self._jobs(names, Path(make_site.folder))
+        transport = NVFlareTransport(jobs, invitations, self.start_timeout)
         try:
             transport.open()
             return coordinate(transport)
@@ -96,9 +95,11 @@ class NVFlare(Engine):
         threads = maker.threads or 0
         return Invitation(site, maker.settings, maker.run, (), maker.folder, threads)
 
-    def _job(self, names: Sequence[str], folder: Path) -> "Job":
-        from lightning_fl.engines.nvflare.jobs import DeployedJob, SimulatedJob
-
+    def _jobs(self, names: Sequence[str], folder: Path) -> "Jobs":
         if self.kit is not None:
-            return DeployedJob(names, self.kit, self.start_timeout)
-        return SimulatedJob(names, folder / LOG, self.gpus)
+            from lightning_fl.engines.nvflare.deployment import Deployment
+
+            return Deployment(self.kit, self.start_timeout)
+        from lightning_fl.engines.nvflare.simulation import Simulation
+
+        return Simulation(names, folder / LOG, self.gpus)

@@ -51,7 +51,7 @@ class CoordinatorSide:
             _log.info("to %s %s: %d bytes", site, op, len(payload))
             return _call(sites[site], site, op, payload, timeout)
 
-        serve(call_in(self.post), call, threads=2 * len(self.clients))
+        serve(call_in(self.post, tuple(sites)), call, threads=2 * len(sites))
 
 
 def _call(proxy: Any, site: str, op: str, payload: bytes, timeout: float) -> Reply | SiteError:
@@ -59,11 +59,18 @@ def _call(proxy: Any, site: str, op: str, payload: bytes, timeout: float) -> Rep
     try:
         said = proxy(timeout=timeout).answer(op=op, payload=payload)
     except CollabCallError as error:
-        late = isinstance(error.cause, TimeoutError)
-        return SiteError(site, op, "timeout" if late else "lost", str(error))
+        if time.perf_counter() - start >= timeout:
+            return SiteError(site, op, "timeout", f"no answer in {timeout:g} seconds")
+        # NVFlare says that a call timed out, too, when the site or the whole job is gone
+        why = "NVFlare cannot reach it any more"
+        return SiteError(site, op, "lost", why if _timed_out(error) else f"{why}: {error.cause}")
     if said["kind"]:
         return SiteError(site, op, said["kind"], said["detail"])
     return Reply(said["payload"], time.perf_counter() - start)
+
+
+def _timed_out(error: CollabCallError) -> bool:
+    return isinstance(error.cause, TimeoutError)
 
 
 class SiteSide:
@@ -120,17 +127,18 @@ class Recipe(CollabRecipe):  # type: ignore[misc]  # NVFlare has no types
         post: folder of the coordinator's `Post`.
         clients: NVFlare's name of each site.
         simulated: see `SiteSide`.
-        least: sites without which the job does not start.
     """
 
-    def __init__(self, post: str, clients: dict[str, str], *, simulated: bool, least: int) -> None:
+    def __init__(self, post: str, clients: dict[str, str], *, simulated: bool) -> None:
         super().__init__(
             job_name=JOB,
             server=CoordinatorSide(post, clients),
             client=SiteSide(simulated),
-            min_clients=least,
+            min_clients=len(clients),
             sync_task_timeout=PUBLISH_TIMEOUT,
         )
+        if not simulated:  # the job is sent to these sites alone
+            self.set_per_site_config({client: {} for client in clients.values()})
         self._job.job.set_app_packages([__name__.partition(".")[0]])  # no code travels with it
 
     @staticmethod

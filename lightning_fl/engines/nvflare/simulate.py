@@ -21,7 +21,7 @@ def main(post: str, workspace: str, names: str, gpus: str = "") -> None:
     """
     clients: dict[str, str] = json.loads(names)
     allow(Path(workspace) / JOB / "local")
-    recipe = Recipe(post, clients, simulated=True, least=len(clients))
+    recipe = Recipe(post, clients, simulated=True)
     sites = list(clients.values())
     recipe.execute(SimEnv(clients=sites, gpu_config=gpus or None, workspace_root=workspace))
 

@@ -1,4 +1,4 @@
-"""A relay to NVFlare's job, which is started again for sites that were lost."""
+"""The transport of the NVFlare engine; it starts the processes of lost sites again."""
 
 import json
 import logging
@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from lightning_fl.engines.hosting import HOST
-from lightning_fl.engines.nvflare.jobs import Job
+from lightning_fl.engines.nvflare.jobs import Jobs
 from lightning_fl.engines.relay import Post, RelayTransport
 from lightning_fl.errors import ConfigError, SiteError
 from lightning_fl.transport import OnReply, Reply, Transport
@@ -15,62 +15,46 @@ _log = logging.getLogger(__name__)
 
 
 class NVFlareTransport(Transport):
-    """Carries bytes through the job.
+    """Carries bytes through NVFlare's jobs.
 
-    A site that is lost stays so while the job runs. When it is asked again and could be there
-    again, the job is started anew: every site then comes back from its folder.
+    A site whose process is gone is lost for the operation. When it is asked again and could be
+    there again, its process is started anew, and the site comes back from its folder.
 
     Args:
-        job: not started yet.
+        jobs: nothing is started yet.
         invitations: of each site.
-        wait: seconds for the job to start.
+        wait: seconds for processes to start.
     """
 
-    def __init__(self, job: Job, invitations: Mapping[str, bytes], wait: float) -> None:
-        self._job = job
+    def __init__(self, jobs: Jobs, invitations: Mapping[str, bytes], wait: float) -> None:
+        self._jobs = jobs
         self._invitations = dict(invitations)
         self._wait = wait
         self._lost: set[str] = set()
+        self._post = Post()
+        self._relay = RelayTransport(self.sites, jobs.is_alive)
 
     @property
     def sites(self) -> Sequence[str]:
         """Names of the sites."""
         return tuple(self._invitations)
 
-    def open(self, least: int | None = None) -> None:
-        """Start the job and let its processes host the sites.
-
-        Args:
-            least: sites without which it does not start; None for all.
+    def open(self) -> None:
+        """Start all sites.
 
         Raises:
-            ConfigError: the job does not start.
-            SiteError: with `least` None, a site cannot be hosted.
+            ConfigError: they do not start.
+            SiteError: one cannot be hosted.
         """
-        self._post = Post()
-        self._job.start(self._post.folder, len(self.sites) if least is None else least)
-        try:
-            line = self._post.wait(self._wait, self._job.check)
-        except TimeoutError as error:
-            raise ConfigError(
-                f"NVFlare's job has not started in {self._wait:g} seconds. Raise "
-                "`engine.start_timeout`, or see NVFlare's logs."
-            ) from error
-        self._relay = RelayTransport(line, self.sites, self._job.is_alive)
-        replies = self._relay.map(HOST, self._invitations, timeout=self._wait)
-        failed = {site: r for site, r in replies.items() if isinstance(r, SiteError)}
-        if failed and least is None:
-            raise next(iter(failed.values()))
-        self._lost = set(failed)
-        there = {site: r for site, r in replies.items() if isinstance(r, Reply)}
-        self._job.welcome({site: json.loads(r.payload)["process"] for site, r in there.items()})
+        for failure in self._host(self.sites).values():
+            raise failure
 
     def close(self) -> None:
-        """Hang up and stop the job."""
-        if hasattr(self, "_relay"):
-            self._relay.close()
-        self._job.stop()
-        self._post.__exit__()
+        """Hang up and stop everything."""
+        self._relay.hang_up(self.sites)
+        self._jobs.stop(self.sites)
+        self._jobs.close()
+        self._post.close()
 
     def map(
         self,
@@ -82,29 +66,54 @@ class NVFlareTransport(Transport):
     ) -> dict[str, Reply | SiteError]:
         """Ask all sites at once; those that were lost if they can be there again."""
         lost = [site for site in payloads if site in self._lost]
-        if lost and self._job.has(lost):
-            self._start_again(lost)
-        replies: dict[str, Reply | SiteError] = {
-            site: SiteError(site, op, "lost", "its process is gone")
-            for site in payloads
-            if site in self._lost
-        }
-        there = {site: payload for site, payload in payloads.items() if site not in replies}
-        replies |= self._relay.map(op, there, timeout=timeout, on_reply=on_reply)
+        if lost and (returning := self._jobs.returning(lost)):
+            self._start_again(returning)
+        there = {site: payload for site, payload in payloads.items() if site not in self._lost}
+        replies = self._relay.map(op, there, timeout=timeout, on_reply=on_reply)
         for site, reply in replies.items():
             self._mark(site, reply)
+        for site in payloads.keys() - there.keys():
+            replies[site] = SiteError(site, op, "lost", "its process is gone")
+            if on_reply is not None:
+                on_reply(site, replies[site])
         return {site: replies[site] for site in payloads}
 
     def _mark(self, site: str, reply: Reply | SiteError) -> None:
         """Remember who is lost; a process that hangs is ended where that can be done."""
         if not isinstance(reply, SiteError):
             return
-        if reply.kind == "lost" or (reply.kind == "timeout" and self._job.end(site)):
+        if reply.kind == "lost" or (reply.kind == "timeout" and self._jobs.kill(site)):
             self._lost.add(site)
 
-    def _start_again(self, lost: Sequence[str]) -> None:
+    def _start_again(self, sites: Sequence[str]) -> None:
         start = time.monotonic()
-        self.close()
-        self.open(least=1)
-        took = time.monotonic() - start
-        _log.info("started again in %.0f s for %s", took, ", ".join(sorted(lost)))
+        self._relay.hang_up(sites)
+        self._jobs.stop(sites)
+        try:
+            failed = self._host(sites)
+        except ConfigError as error:
+            _log.warning("%s could not be started again: %s", ", ".join(sites), error)
+            self._lost |= set(sites)
+            return
+        self._lost = (self._lost - set(sites)) | set(failed)
+        back = ", ".join(site for site in sites if site not in failed) or "nobody"
+        _log.info("started again in %.0f s: %s", time.monotonic() - start, back)
+
+    def _host(self, sites: Sequence[str]) -> dict[str, SiteError]:
+        """Start processes and let them host their sites; says which cannot."""
+        self._jobs.start(self._post.folder, sites)
+        missing, end = set(sites), time.monotonic() + self._wait
+        while missing:
+            try:
+                line = self._post.answer(end - time.monotonic(), self._jobs.check)
+            except TimeoutError as error:
+                raise ConfigError(
+                    f"NVFlare has not started {', '.join(sorted(missing))} in {self._wait:g} "
+                    "seconds. Raise `engine.start_timeout`, or see NVFlare's logs."
+                ) from error
+            missing -= set(self._relay.connect(line))
+        asked = {site: self._invitations[site] for site in sites}
+        replies = self._relay.map(HOST, asked, timeout=self._wait)
+        there = {site: r for site, r in replies.items() if isinstance(r, Reply)}
+        self._jobs.welcome({site: json.loads(r.payload)["process"] for site, r in there.items()})
+        return {site: r for site, r in replies.items() if isinstance(r, SiteError)}

@@ -1,0 +1,102 @@
+"""Sites simulated on this machine by NVFlare, each in a process of its own."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import psutil
+
+from lightning_fl.engines.nvflare.jobs import END, Jobs
+from lightning_fl.errors import ConfigError
+
+SIMULATOR = "lightning_fl.engines.nvflare.simulate"
+
+
+class Simulation(Jobs):
+    """One job of NVFlare's simulator for all sites, without certificates.
+
+    Args:
+        sites: all of them.
+        log: file for what NVFlare says.
+        gpus: of the sites, in the words of NVFlare's simulator; "" for all the same.
+    """
+
+    def __init__(self, sites: Sequence[str], log: Path, gpus: str = "") -> None:
+        self.sites = tuple(sites)
+        self.log = log
+        self.gpus = gpus
+        self._processes: dict[str, psutil.Process] = {}
+
+    def start(self, post: Path, sites: Sequence[str]) -> None:
+        """Start the simulator; it always hosts all sites."""
+        del sites
+        self._workspace = TemporaryDirectory(prefix="lightning-fl-nvflare-")
+        # NVFlare allows fewer letters in names than hospitals have
+        clients = {site: f"site-{number + 1}" for number, site in enumerate(self.sites)}
+        arguments = [str(post), self._workspace.name, json.dumps(clients), self.gpus]
+        with self.log.open("ab") as log:
+            self._simulator = subprocess.Popen(
+                [sys.executable, "-m", SIMULATOR, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C is the coordinator's to hear
+            )
+
+    def check(self) -> None:
+        """See whether the simulator still runs.
+
+        Raises:
+            ConfigError: it does not; the log says why.
+        """
+        if self._simulator.poll() is not None:
+            raise ConfigError(
+                f"NVFlare's simulator ended with status {self._simulator.returncode}; see the end "
+                f"of {self.log}."
+            )
+
+    def stop(self, sites: Sequence[str]) -> None:
+        """Wait a little, then end the processes that are left."""
+        del sites
+        with suppress(psutil.NoSuchProcess):
+            family = psutil.Process(self._simulator.pid).children(recursive=True)
+            # a site that was orphaned is no child any more
+            family += [psutil.Process(self._simulator.pid), *self._processes.values()]
+            _, left = psutil.wait_procs(family, timeout=END)
+            for process in left:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+        self._simulator.wait()
+        self._processes = {}
+        self._workspace.cleanup()
+
+    def returning(self, lost: Sequence[str]) -> tuple[str, ...]:
+        """All sites: a simulation is started as a whole."""
+        return self.sites if lost else ()
+
+    def welcome(self, processes: Mapping[str, int]) -> None:
+        """Remember the sites' processes."""
+        for site, number in processes.items():
+            with suppress(psutil.NoSuchProcess):
+                self._processes[site] = psutil.Process(number)
+
+    def is_alive(self, site: str) -> bool:
+        """Whether its process runs."""
+        process = self._processes.get(site)
+        if process is None:
+            return True  # it has not told its number yet
+        try:
+            return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+        except psutil.NoSuchProcess:
+            return False
+
+    def kill(self, site: str) -> bool:
+        """Kill its process."""
+        with suppress(psutil.NoSuchProcess, KeyError):
+            self._processes[site].kill()
+            return True
+        return False
