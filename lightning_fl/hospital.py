@@ -83,7 +83,7 @@ class Hospital:
 
     def _simulated(self, asked: Invitation) -> SiteMaker:
         return SiteMaker(
-            asked.settings, asked.folder, asked.run, asked.sites, threads=asked.threads
+            asked.settings, asked.folder, asked.run, asked.sites, threads=asked.threads or None
         )
 
     def _own(self, asked: Invitation) -> SiteMaker:
