@@ -2,6 +2,8 @@
 
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -18,12 +20,25 @@ def write_bytes(path: Path, data: bytes) -> None:
     Raises:
         OSError: the file could not be written; `path` is as it was.
     """
+    with replacing(path) as unfinished:
+        unfinished.write_bytes(data)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Replace a file in one step by one that the caller writes, for content too large to hold.
+
+    Args:
+        path: file to replace; its folder must exist.
+
+    Yields:
+        Where to write; it takes the place of `path` when the block ends without an error.
+    """
     # Not tempfile.mkstemp: its files are readable by their owner only, whatever the umask says.
     unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with unfinished.open("xb") as file:
-            file.write(data)
-            file.flush()
+        yield unfinished
+        with unfinished.open("rb") as file:
             os.fsync(file.fileno())
         unfinished.replace(path)
     except BaseException:

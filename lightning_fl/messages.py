@@ -13,7 +13,7 @@ MAGIC = b"LightFL\x01"
 """First bytes of each message; the last of them is the version of the format."""
 HEAD = len(MAGIC) + 8 + 32
 """Bytes before the body: magic, length of the body (little-endian), SHA-256 of the body."""
-BLOCK_BYTES = 48 * 2**20
+BLOCK_BYTES = 16 * 2**20
 """Tensors travel in blocks of this many bytes; below every engine's limit for a message."""
 COORDINATOR = "coordinator"
 """Name under which the coordinator sends and receives; no site may have it."""

@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from lightning_fl.atomic import write_bytes
+from lightning_fl.atomic import replacing, write_bytes
 from lightning_fl.errors import DataError
 from lightning_fl.fitting import Progress
 from lightning_fl.parameters import State
@@ -54,11 +54,19 @@ class SiteStore:
 
     def join_blocks(self, count: int) -> Tensor:
         """The weights whose blocks 0 to `count` - 1 are here; the blocks are deleted."""
-        names = [f"block-{step:05d}" for step in range(count)]
-        weights = torch.cat([self._load(name)["vector"] for name in names])
-        for name in names:
-            self._path(name).unlink()
+        files = [self._path(f"block-{step:05d}") for step in range(count)]
+        weights = torch.empty(sum(self._length(file) for file in files))
+        start = 0
+        for file in files:  # one at a time, for together they are as large as the weights
+            block = safetensors.torch.load_file(file)["vector"]
+            weights[start : start + len(block)] = block
+            start += len(block)
+            file.unlink()
         return weights
+
+    def _length(self, file: Path) -> int:
+        with safe_open(file, "pt") as stored:
+            return int(stored.get_slice("vector").get_shape()[0])
 
     def check_split(self, split: dict[str, tuple[str, ...]]) -> None:
         """Remember which patients train, validate and test, and refuse another split later.
@@ -152,7 +160,8 @@ class SiteStore:
         whole = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
         if len(whole) > 1:  # entries that share memory (tied weights) are refused by safetensors
             whole = {k: v.clone() for k, v in whole.items()}
-        write_bytes(self._path(name), safetensors.torch.save(whole, metadata))
+        with replacing(self._path(name)) as file:  # the bytes of a large net are never held whole
+            safetensors.torch.save_file(whole, file, metadata)
         return self._path(name)
 
     def _load(self, name: str) -> State:

@@ -14,6 +14,7 @@ from nvflare.collab import CollabCallError, CollabRecipe, collab
 
 from lightning_fl.by_name import load_by_name
 from lightning_fl.engines.asking import ask
+from lightning_fl.engines.nvflare.names import PING
 from lightning_fl.engines.relay import call_in, serve
 from lightning_fl.errors import SiteError, SiteErrorKind
 from lightning_fl.transport import Answering, Reply
@@ -95,6 +96,8 @@ class SiteSide:
             `payload`, and `kind` and `detail` of a SiteError, empty where there is none.
         """
         name = collab.site_name
+        if op == PING:
+            return {"kind": "", "detail": "", "payload": b""}
         if not self._one_at_a_time.acquire(timeout=BUSY):
             return _told("timeout", "it is still busy with what it was asked before")
         try:

@@ -1,5 +1,7 @@
-"""Import paths of what the job builds, which a server and a site have to allow by name."""
+"""Names that the sides of the job share; a server and a site have to allow its classes."""
 
+PING = "ping"
+"""The operation that a site's process answers at once, whatever it is doing."""
 JOB_MODULE = "lightning_fl.engines.nvflare.job"
 SERVER_CLASSES = (
     f"{JOB_MODULE}.CoordinatorSide",

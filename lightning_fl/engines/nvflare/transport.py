@@ -3,14 +3,17 @@
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from lightning_fl.engines.hosting import HOST
 from lightning_fl.engines.nvflare.jobs import Jobs
+from lightning_fl.engines.nvflare.names import PING
 from lightning_fl.engines.relay import Post, RelayTransport
-from lightning_fl.errors import ConfigError, SiteError
+from lightning_fl.errors import ConfigError, SiteError, SiteErrorKind
 from lightning_fl.transport import OnReply, Reply, Transport
 
+PING_SECONDS = 10.0
+"""For a site that did not answer the last time to say that it is there at all."""
 _log = logging.getLogger(__name__)
 
 
@@ -24,6 +27,9 @@ class NVFlareTransport(Transport):
         jobs: nothing is started yet.
         invitations: of each site.
         wait: seconds for processes to start.
+
+    Attributes:
+        processes: the number of each site's process, on its own machine.
     """
 
     def __init__(self, jobs: Jobs, invitations: Mapping[str, bytes], wait: float) -> None:
@@ -31,7 +37,9 @@ class NVFlareTransport(Transport):
         self._invitations = dict(invitations)
         self._wait = wait
         self._lost: set[str] = set()
+        self._late: set[str] = set()
         self._post = Post()
+        self.processes: dict[str, int] = {}
         self._relay = RelayTransport(self.sites, jobs.is_alive)
 
     @property
@@ -68,20 +76,37 @@ class NVFlareTransport(Transport):
         lost = [site for site in payloads if site in self._lost]
         if lost and (returning := self._jobs.returning(lost)):
             self._start_again(returning)
-        there = {site: payload for site, payload in payloads.items() if site not in self._lost}
+        absent = self._absent(payloads)
+        there = {site: payload for site, payload in payloads.items() if site not in absent}
         replies = self._relay.map(op, there, timeout=timeout, on_reply=on_reply)
         for site, reply in replies.items():
             self._mark(site, reply)
-        for site in payloads.keys() - there.keys():
-            replies[site] = SiteError(site, op, "lost", "its process is gone")
+        for site, kind in absent.items():
+            why = {"lost": "its process is gone", "timeout": "it still does not answer"}[kind]
+            replies[site] = SiteError(site, op, kind, why)
             if on_reply is not None:
                 on_reply(site, replies[site])
         return {site: replies[site] for site in payloads}
 
+    def _absent(self, sites: Iterable[str]) -> dict[str, SiteErrorKind]:
+        """Sites that need not be asked: those that are lost, and late ones that are still silent.
+
+        Without a quick look at late ones, each further operation would wait its whole time.
+        """
+        absent: dict[str, SiteErrorKind] = {s: "lost" for s in sites if s in self._lost}
+        late = dict.fromkeys((s for s in sites if s in self._late and s not in absent), b"")
+        for site, reply in self._relay.map(PING, late, timeout=PING_SECONDS).items():
+            if isinstance(reply, SiteError):
+                absent[site] = "timeout"
+        return absent
+
     def _mark(self, site: str, reply: Reply | SiteError) -> None:
         """Remember who is lost; a process that hangs is ended where that can be done."""
+        self._late.discard(site)
         if not isinstance(reply, SiteError):
             return
+        if reply.kind == "timeout":
+            self._late.add(site)
         if reply.kind == "lost" or (reply.kind == "timeout" and self._jobs.kill(site)):
             self._lost.add(site)
 
@@ -115,5 +140,6 @@ class NVFlareTransport(Transport):
         asked = {site: self._invitations[site] for site in sites}
         replies = self._relay.map(HOST, asked, timeout=self._wait)
         there = {site: r for site, r in replies.items() if isinstance(r, Reply)}
-        self._jobs.welcome({site: json.loads(r.payload)["process"] for site, r in there.items()})
+        self.processes |= {site: json.loads(r.payload)["process"] for site, r in there.items()}
+        self._jobs.welcome(self.processes)
         return {site: r for site, r in replies.items() if isinstance(r, SiteError)}
