@@ -11,7 +11,7 @@ the one of configs/lgg_mri.yaml. Prints a Markdown table and writes it as CSV.
 import argparse
 import csv
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -157,7 +157,9 @@ def phantoms(size: int, count: int) -> list[Example]:
         bound = data.for_site(site, 0)
         dataset = bound.dataset(site, bound.patients(site), augment=False)
         samples += [dataset[number] for number in range(4 * 8)]
-    return _in_turn([Example(s["image"][None], s["mask"][None]) for s in samples], count)
+    order = np.random.default_rng(1).permutation(len(samples))
+    shuffled = (samples[number] for number in order)
+    return _in_turn((Example(s["image"][None], s["mask"][None]) for s in shuffled), count)
 
 
 def brain_crops(root: Path, size: int, count: int) -> list[Example]:
@@ -171,8 +173,8 @@ def brain_crops(root: Path, size: int, count: int) -> list[Example]:
         count: how many.
     """
     files = sorted(root.glob("*/images/*.png"))
-    order = np.random.default_rng(0).permutation(len(files))[: 8 * count]
-    return _in_turn([_crop(files[number], size) for number in order], count)
+    order = np.random.default_rng(0).permutation(len(files))
+    return _in_turn((_crop(files[number], size) for number in order), count)
 
 
 def _crop(file: Path, size: int) -> Example:
@@ -187,12 +189,14 @@ def _crop(file: Path, size: int) -> Example:
     return Example(pixels[window][None, None], tumour[window][None])
 
 
-def _in_turn(examples: list[Example], count: int) -> list[Example]:
-    """Some of them, in random order, those with something in the mask and those without in turn."""
-    order = np.random.default_rng(1).permutation(len(examples))
+def _in_turn(examples: Iterable[Example], count: int) -> list[Example]:
+    """The first ones that have something in the mask and that have nothing there, in turn."""
+    each = -(-count // 2)
     kinds: dict[bool, list[Example]] = {True: [], False: []}
-    for number in order:
-        kinds[bool(examples[number].mask.any())].append(examples[number])
+    for example in examples:
+        kinds[bool(example.label)].append(example)
+        if min(map(len, kinds.values())) >= each:
+            break
     pairs = zip(kinds[True], kinds[False], strict=False)
     return [example for pair in pairs for example in pair][:count]
 
@@ -227,7 +231,7 @@ def lenet_cases(lgg: Path | None, trials: int, iterations: int) -> Iterator[Case
 
 def unet_cases(trials: int, iterations: int) -> Iterator[Case]:
     """What a segmentation net with BatchNorm gives away, on slices with an infection."""
-    examples = [one for one in phantoms(64, 2 * trials) if one.mask.any()]
+    examples = [one for one in phantoms(64, 2 * trials) if one.label]
     for lbfgs in (False, True):
         steps = iterations // 2 if lbfgs else iterations
         name = (
