@@ -15,13 +15,16 @@ from lightning_fl.privacy.audit_checks import (
     value_range,
 )
 from lightning_fl.privacy.distinguish import LEAST_TRIALS
+from lightning_fl.privacy.lira import halves
+from lightning_fl.privacy.model_attacks import ModelAttacks
 from lightning_fl.privacy.prepared_audit import PreparedAudit
+from lightning_fl.privacy.trial_series import TrialSeries
 from lightning_fl.privacy.trials import Attack
 from lightning_fl.privacy.views import MEANS
 
 LEAST = {
     "seeds": 1,
-    "trials": 1,
+    "trials": 0,
     "local_steps": 2,
     "iterations": 1,
     "candidates": 8,
@@ -36,13 +39,16 @@ class Audit:
     Each trial runs a round of FedAvg over sites with one image each, drawn from the training
     images of all hospitals: one step of the task's own SGD from first weights, which is the most
     that an attacker can hope for. The round's messages are recorded, in the clear and in rings
-    with each kind of mask, and attacked by iDLG from each party's view.
+    with each kind of mask, and attacked by iDLG from each party's view. This is for tasks with
+    labels and images of two dimensions. The report shows true training images.
 
-    For tasks with labels and images of two dimensions. The report shows true training images.
+    The finished models, the global one and every hospital's own, are then asked whom they were
+    trained on (membership inference). This is for any task; set `trials` to 0 where the first part
+    is not for it.
 
     Args:
         seeds: how many first weights; those of the run, and others that the same settings give.
-        trials: rounds with other images, for each of the seeds.
+        trials: rounds with other images, for each of the seeds; 0 for none.
         sites: of the ring that is looked into, at least 3; 5 leave two honest sites where the
             initiator and both neighbours of one collude.
         local_steps: of the view of an update after several steps.
@@ -50,6 +56,9 @@ class Audit:
         candidates: images that trials draw from, and that identification chooses among.
         distinguishing: trials of each distinguishing test, at least 1000; 0 for none.
         pictures: trials whose images the report shows, of different seeds as far as there are.
+        membership: whether the finished models are attacked, by their loss of each patient.
+        shadows: shadow models for a second such attack, an even number of at least 4, each of
+            which takes a site's training of the whole run; 0 for none.
 
     Raises:
         ConfigError: a setting is out of its range.
@@ -66,6 +75,8 @@ class Audit:
         candidates: int = 32,
         distinguishing: int = LEAST_TRIALS,
         pictures: int = 3,
+        membership: bool = True,
+        shadows: int = 0,
     ) -> None:
         self.seeds = seeds
         self.trials = trials
@@ -75,6 +86,8 @@ class Audit:
         self.candidates = candidates
         self.distinguishing = distinguishing
         self.pictures = pictures
+        self.membership = membership
+        self.shadows = shadows
         self._check()
 
     def _check(self) -> None:
@@ -94,6 +107,13 @@ class Audit:
                 f"Expected `audit.distinguishing` to be 0 or at least {LEAST_TRIALS}, but got "
                 f"{self.distinguishing}."
             )
+        if self.shadows and not self.membership:
+            raise ConfigError(
+                f"`audit.shadows` is {self.shadows}, but shadow models are for membership "
+                "inference. Set `audit.membership` to true, or `audit.shadows` to 0."
+            )
+        if self.shadows:
+            halves(0, self.shadows)  # refuses numbers that give no pairs
 
     def prepare(
         self,
@@ -115,6 +135,21 @@ class Audit:
         Raises:
             ConfigError: the task or its data are not what the audit can attack.
         """
+        series = None
+        if self.trials:
+            bits = aggregator.bits if isinstance(aggregator, CyclicCKKS) else 24
+            series = self._series(template, data, bits, callback, seed)
+        models = ModelAttacks(data, self.shadows, seed) if self.membership else None
+        return PreparedAudit(dict(vars(self)), series, models, seed)
+
+    def _series(
+        self,
+        template: pl.LightningModule,
+        data: FederatedDataModule,
+        bits: int,
+        callback: Callable[[Algorithm], pl.Callback],
+        seed: int,
+    ) -> TrialSeries:
         lr = sgd_rate(template)
         candidates = candidates_of(data, self.candidates, max(self.sites, *MEANS), seed)
         check_readable(template, candidates)
@@ -127,6 +162,6 @@ class Audit:
             steps=self.local_steps,
             iterations=self.iterations,
             values=value_range(candidates.images),
-            bits=aggregator.bits if isinstance(aggregator, CyclicCKKS) else 24,
+            bits=bits,
         )
-        return PreparedAudit(dict(vars(self)), attack, candidates, seed)
+        return TrialSeries(attack, candidates, self.seeds, self.trials)

@@ -29,6 +29,9 @@ def audit(run: RunFolder) -> str:
     if not file.is_file():
         return ""
     found = json.loads(file.read_text(encoding="utf-8"))
+    if not found["views"]:
+        coins = coins_table(found["distinguishing"])
+        return page.section("Privacy audit", coins) if coins else ""
     return page.section(
         "Privacy audit",
         page.paragraph(headline(found["views"])),

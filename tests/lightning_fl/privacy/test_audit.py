@@ -100,7 +100,7 @@ def test_a_run_has_its_audit_in_the_report_and_no_secret_key_in_any_file(
     monkeypatch.setattr(ckks, "sealapi", SpySeal())
     monkeypatch.setattr(SpyGenerator, "windows", ())
     monkeypatch.setattr(SpyGenerator, "alive", ())
-    audit = Audit(trials=1, iterations=2, candidates=8, distinguishing=0)
+    audit = Audit(trials=1, iterations=2, candidates=8, distinguishing=0, membership=False)
     data = phantoms(tmp_path / "cache", batch_size=4)
     experiment = toy_experiment(module=task(), data=data, audit=audit, rounds=1)
     toy_run(tmp_path / "run", experiment).start()
@@ -152,15 +152,17 @@ def test_every_seed_has_the_first_weights_of_a_run_with_that_seed(
     [
         ({"seeds": 0}, r"`audit\.seeds` to be at least 1, but got 0"),
         ({"sites": 2}, r"`audit\.sites` to be at least 3, but got 2: with two"),
-        ({"trials": 0}, r"`audit\.trials` to be at least 1, but got 0"),
+        ({"trials": -1}, r"`audit\.trials` to be at least 0, but got -1"),
         ({"local_steps": 1}, r"`audit\.local_steps` to be at least 2, but got 1"),
         ({"iterations": 0}, r"`audit\.iterations` to be at least 1, but got 0"),
         ({"candidates": 7}, r"`audit\.candidates` to be at least 8, but got 7"),
         ({"pictures": -1}, r"`audit\.pictures` to be at least 0, but got -1"),
         ({"distinguishing": 999}, r"`audit\.distinguishing` to be 0 or at least 1000, but got 999"),
+        ({"shadows": 5}, "even number of shadow models, at least 4, but got 5"),
+        ({"shadows": 4, "membership": False}, r"`audit\.shadows` is 4, but shadow models are for"),
     ],
 )
-def test_settings_out_of_range_are_refused(settings: dict[str, int], message: str) -> None:
+def test_settings_out_of_range_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Audit(**settings)
 
@@ -171,6 +173,16 @@ def test_a_task_without_labels_is_refused(tmp_path: Path) -> None:
         ConfigError, match=r"ChestPhantoms is \['image', 'mask'\], without image and label"
     ):
         prepared(Audit(), data)
+
+
+def test_without_trials_any_task_and_optimiser_will_do(tmp_path: Path) -> None:
+    data = ChestPhantoms(sites=3, patients=[3], slices=6, size=32, cache_dir=str(tmp_path))
+    template = task(optimizer=adam)
+    ready = prepared(Audit(trials=0, distinguishing=0, membership=False), data, template)
+    ready.run(FinishedRun(tmp_path), Monitor(), 1)
+    record = json.loads((tmp_path / "audit.json").read_text())
+    assert (record["views"], record["distinguishing"], record["membership"]) == ([], [], [])
+    assert not (tmp_path / "audit.csv").exists()
 
 
 def test_too_few_images_are_refused(tmp_path: Path) -> None:
