@@ -17,6 +17,8 @@ ABOUT = (
 )
 FEW = 20
 """Below so many patients of a kind the table has a warning."""
+ENOUGH = 100
+"""Test patients from which one per cent of them is a patient."""
 
 
 def membership(run: RunFolder) -> str:
@@ -53,6 +55,7 @@ def headline(found: Sequence[Mapping[str, Any]]) -> str:
 
 def membership_table(found: Sequence[Mapping[str, Any]]) -> str:
     """One row for each model and attack."""
+    enough = any(one["non_members"] >= ENOUGH for one in found)
     rows = [
         [
             model_name(one),
@@ -61,21 +64,22 @@ def membership_table(found: Sequence[Mapping[str, Any]]) -> str:
             _with_interval(one, "auc"),
             "{:.2f} to {:.2f}".format(*one["coin"]),
             _with_interval(one, "tpr@0.1"),
-            _with_interval(one, "tpr@0.01") if one["non_members"] >= 100 else MISSING,
+            *([_at_one_per_cent(one)] if enough else ()),
             one["words"],
         ]
         for one in found
     ]
-    header = ["model", "attack", "patients in and out", "AUC", "AUC of a coin"]
+    header = ["model", "attack", "patients in and out", "AUC", "AUC of a coin", "found at 10 %"]
     caption = (
         "Patients in are training patients, patients out test patients, each with the mean loss of"
         " its samples. AUC is the chance that the attack ranks a training patient before a test"
         " patient; a coin has 0.5, and of coins with so many patients 95 % lie where the table"
-        " says. Found at 10 % and 1 %: the share of training patients that a threshold finds which"
-        " takes so many of the test patients for training patients; 1 % needs 100 test patients. In"
-        " brackets 95 % intervals by bootstrap over patients."
+        " says. Found at 10 %: the share of training patients that a threshold finds which takes one"
+        " in ten test patients for a training patient; the same at 1 % is shown where there are"
+        f" {ENOUGH} test patients. In brackets 95 % intervals by bootstrap over patients."
     )
-    return page.table([*header, "found at 10 %", "found at 1 %", "verdict"], rows, caption)
+    at_one = ["found at 1 %"] if enough else []
+    return page.table([*header, *at_one, "verdict"], rows, caption)
 
 
 def small_numbers(found: Sequence[Mapping[str, Any]]) -> str:
@@ -96,6 +100,10 @@ def small_numbers(found: Sequence[Mapping[str, Any]]) -> str:
 def model_name(one: Mapping[str, Any]) -> str:
     """The global model, or whose personal one it is."""
     return f"personal model of {one['site']}" if one["site"] else "global model"
+
+
+def _at_one_per_cent(one: Mapping[str, Any]) -> str:
+    return _with_interval(one, "tpr@0.01") if one["non_members"] >= ENOUGH else MISSING
 
 
 def _with_interval(one: Mapping[str, Any], name: str) -> str:

@@ -34,6 +34,8 @@ def test_the_table_has_intervals_and_one_per_cent_only_with_enough_patients() ->
     assert "1.00 (1.00 to 1.00)" in html
     assert "Gives training patients away." in html
     assert html.count("<td>–</td>") == 1  # noqa: RUF001  an en dash
+    assert "<th>found at 1 %</th>" in html
+    assert "<th>found at 1 %</th>" not in membership_table([LOUD])
 
 
 def test_few_patients_are_warned_of() -> None:
