@@ -17,7 +17,7 @@ from jsonargparse import (  # type: ignore[attr-defined]  # ActionConfigFile is 
 )
 
 from lightning_fl.atomic import write_text
-from lightning_fl.errors import ConfigError
+from lightning_fl.errors import ConfigError, DataError
 from lightning_fl.experiment import Experiment
 from lightning_fl.finished_run import CONFIG
 from lightning_fl.known_names import explain
@@ -182,8 +182,23 @@ def _build(parser: Parser, cfg: Namespace) -> Experiment:
         names = Namespace(sites=sites, unseen=unseen)  # type: ignore[no-untyped-call]
         cfg.data = Namespace(class_path=ELSEWHERE, init_args=names)  # type: ignore[no-untyped-call]
     seed_all(derive_seed(cfg.seed, "net"))
-    values = parser.instantiate(cfg)
+    try:
+        values = parser.instantiate(cfg)
+    except ValueError as error:
+        raise _said_by_us(error) from error
     return Experiment(**{k: v for k, v in values.items(branches=True) if k in _fields()})
+
+
+def _said_by_us(error: ValueError) -> ValueError:
+    """The ConfigError or DataError behind an error, or the error itself.
+
+    jsonargparse wraps what the class of an optional setting such as `privacy` raises into a list of
+    all types that it tried.
+    """
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ConfigError | DataError):
+        cause = cause.__cause__
+    return error if cause is None else cause
 
 
 def _fields() -> frozenset[str]:

@@ -1,8 +1,6 @@
 """A run that is over, as those see it who use its models: network, weights, preprocessing."""
 
 import json
-import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,15 +9,13 @@ from typing import Any
 import pytorch_lightning as pl
 import safetensors.torch
 import yaml
-from jsonargparse import ArgumentParser
 from safetensors import safe_open
-from torch import nn
 
 from lightning_fl.errors import ConfigError
 from lightning_fl.fitting import TrainerOptions
 from lightning_fl.personalisation.rebuild import rebuild
 from lightning_fl.scans import Preprocessing, from_settings
-from lightning_fl.seeds import derive_seed, seed_all
+from lightning_fl.task_settings import build_task, without_download
 
 CONFIG = "config.yaml"
 MODELS = "models"
@@ -27,8 +23,6 @@ PREPROCESSING = "preprocessing.yaml"
 LOCAL = "local"
 """Key of models/global.safetensors under which stand the entries that never left the sites."""
 GLOBAL, PERSONAL = "global", "personal"
-Task = Callable[[nn.Module], pl.LightningModule]
-"""As in `Experiment.task`, so that both read the same YAML."""
 
 
 @dataclass(frozen=True)
@@ -86,13 +80,11 @@ class FinishedRun:
     def template(self) -> pl.LightningModule:
         """The task around the network as the settings build them, with weights of no use."""
         net = without_download(self.config["net"])
-        parser = ArgumentParser(exit_on_error=False)
-        parser.add_subclass_arguments(nn.Module, "net", required=True)
-        parser.add_argument("--task", type=Task, required=True)
-        seed_all(derive_seed(0, "net"))
-        built = parser.instantiate(parser.parse_object({"net": net, "task": self.config["task"]}))
-        module: pl.LightningModule = built.task(built.net)
-        return module
+        return build_task({**self.config, "net": net}, 0)
+
+    def fresh_task(self, seed: int) -> pl.LightningModule:
+        """The task with the first weights that the same settings give with another seed."""
+        return build_task(self.config, seed)
 
     def model(self, site: str | None, kind: str) -> pl.LightningModule:
         """A model with its weights.
@@ -164,14 +156,3 @@ class FinishedRun:
         if site not in stored:
             raise ConfigError(f"No site {site!r} in {file}; it has {list(stored)}.")
         return from_settings(stored[site])
-
-
-def without_download(net: dict[str, Any]) -> dict[str, Any]:
-    """A network's settings without pretrained weights, which the run's own replace."""
-    values = dict(net.get("init_args") or {})
-    for name in values:
-        if re.fullmatch(r"encoder_weights|weights", name):
-            values[name] = None
-        elif name == "pretrained":
-            values[name] = False
-    return {**net, "init_args": values}

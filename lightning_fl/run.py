@@ -20,7 +20,7 @@ from lightning_fl.kept_models import keep_models_of, keep_preprocessing, keep_sh
 from lightning_fl.messages import Message
 from lightning_fl.monitor import Monitor
 from lightning_fl.parameters import Layout, from_vector, to_vector
-from lightning_fl.privacy.audit import PreparedAudit
+from lightning_fl.privacy.prepared_audit import PreparedAudit
 from lightning_fl.results.recorder import Recorder
 from lightning_fl.results.report import REPORT, write_report
 from lightning_fl.results.summary import write_results
@@ -107,7 +107,7 @@ class Run:
         if self.experiment.evaluation.volumes and not self.experiment.engine.sites:
             results = self._with_volumes(results, state.round)
         if audit is not None:
-            audit.run(self.folder, self.monitor, state.round)
+            audit.run(FinishedRun(self.folder), self.monitor, state.round)
         write_report(self.folder)
         self.monitor.on_run_end(results=results, run=str(self.folder))
         return results

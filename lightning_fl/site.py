@@ -229,6 +229,7 @@ class Site:
         loader = self.train_loader("rehearsal", 0, batches=self.algorithm.batches_per_step)
         if self.privacy is not None:
             check_loss(module, next(iter(loader)))
+            self.privacy.check(loader)
         callbacks = [self.callback(self.algorithm)]
         val = self.data.loader("val")
         logged = rehearse(module, loader, val, callbacks, self.trainer)

@@ -46,7 +46,7 @@ def tiny_data(config: Path, cache: Path) -> list[str]:
         if not (ROOT.parent / "shared" / "data" / "lgg_mri").is_dir():
             pytest.skip("needs the brain MRI that lgg_mri.yaml names")
         return ["--data.init_args.size", "32", "--data.init_args.sites", "[CS, DU, FG, EZ]"]
-    attack = {"trials": "1", "iterations": "3", "distinguishing": "0"}
+    attack = {"seeds": "1", "trials": "1", "iterations": "3", "distinguishing": "0"}
     audit = [a for k, v in attack.items() for a in (f"--audit.init_args.{k}", v)]
     return [
         *(audit if config.stem == "privacy_audit" else ()),

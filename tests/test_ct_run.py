@@ -17,10 +17,11 @@ from lightning_fl import make_example, predict
 from lightning_fl.config import read_settings
 from lightning_fl.directions import DirectionRuns
 from lightning_fl.errors import ConfigError
-from lightning_fl.finished_run import FinishedRun, without_download
+from lightning_fl.finished_run import FinishedRun
 from lightning_fl.monitor import Monitor
 from lightning_fl.results import report
 from lightning_fl.results.summary import read_results
+from lightning_fl.task_settings import without_download
 from lightning_fl.volumes.records import read_volumes
 from tests.toy import ONE_STEP
 

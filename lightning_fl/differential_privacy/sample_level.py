@@ -13,7 +13,7 @@ from lightning_fl.atomic import write_text
 from lightning_fl.differential_privacy.accountant import GaussianStep, epsilon
 from lightning_fl.differential_privacy.base import DifferentialPrivacy, require_positive
 from lightning_fl.differential_privacy.fitness import check_layers, check_method, check_trainer
-from lightning_fl.differential_privacy.poisson import poisson_loader
+from lightning_fl.differential_privacy.poisson import PoissonBatches, poisson_loader
 from lightning_fl.differential_privacy.private_fit import PrivateFit
 from lightning_fl.fitting import TrainerOptions
 
@@ -99,8 +99,7 @@ class SamplePrivacy:
             ConfigError: the target epsilon cannot be met.
         """
         drawn, batches = poisson_loader(loader)
-        per_round = self.trainer.local_steps or len(batches) * (self.trainer.local_epochs or 1)
-        noise = self.settings.multiplier(per_round * self.rounds, batches.rate)
+        per_round, noise = self._plan(batches)
         steps = [*_read(folder), (noise, batches.rate, per_round)]
         write_text(folder / FILE, json.dumps(steps))
         fit = PrivateFit(
@@ -110,6 +109,22 @@ class SamplePrivacy:
             batches=batches,
         )
         return drawn, fit
+
+    def check(self, loader: DataLoader[Any]) -> None:
+        """Refuse a target that a site cannot meet, before anything is trained.
+
+        Args:
+            loader: the site's own.
+
+        Raises:
+            ConfigError: the target epsilon cannot be met.
+        """
+        self._plan(poisson_loader(loader)[1])
+
+    def _plan(self, batches: PoissonBatches) -> tuple[int, float]:
+        """Steps of a round, and the noise of each."""
+        per_round = self.trainer.local_steps or len(batches) * (self.trainer.local_epochs or 1)
+        return per_round, self.settings.multiplier(per_round * self.rounds, batches.rate)
 
     def spent(self, folder: Path) -> dict[str, float]:
         """The last round's noise and sampling rate; all steps so far and their epsilon."""

@@ -1,58 +1,64 @@
-"""The audit of a run: the same attack on what every party really sees, with a positive control."""
+"""The settings of an audit, which attacks what every party of a federation really sees."""
 
-import json
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
-import numpy as np
 import pytorch_lightning as pl
-import safetensors.torch
-import torch
-from torch import Tensor
 
 from lightning_fl.aggregation import Aggregator, CyclicCKKS
 from lightning_fl.algorithms import Algorithm
-from lightning_fl.atomic import write_bytes, write_text
-from lightning_fl.csv_files import write_csv
 from lightning_fl.data import FederatedDataModule
 from lightning_fl.errors import ConfigError
-from lightning_fl.monitor import Monitor
 from lightning_fl.privacy.audit_checks import (
     candidates_of,
     check_readable,
     sgd_rate,
     value_range,
 )
-from lightning_fl.privacy.distinguish import LEAST_TRIALS, Game, Outcome
-from lightning_fl.privacy.trials import Attack, Candidates, Shown, TrialRow
-from lightning_fl.privacy.verdicts import WORDS, Summary, summarise
-from lightning_fl.privacy.views import MEANS, VIEWS
-from lightning_fl.seeds import derive_seed
+from lightning_fl.privacy.distinguish import LEAST_TRIALS
+from lightning_fl.privacy.lira import halves
+from lightning_fl.privacy.model_attacks import ModelAttacks
+from lightning_fl.privacy.prepared_audit import PreparedAudit
+from lightning_fl.privacy.trial_series import TrialSeries
+from lightning_fl.privacy.trials import Attack
+from lightning_fl.privacy.views import MEANS
 
-AUDIT_CSV, AUDIT_JSON, AUDIT_PICTURES = "audit.csv", "audit.json", "audit.safetensors"
+LEAST = {
+    "seeds": 1,
+    "trials": 0,
+    "local_steps": 2,
+    "iterations": 1,
+    "candidates": 8,
+    "pictures": 0,
+}
+"""Smallest values of settings."""
 
 
 class Audit:
     """Attacks, after training, what each party of a federation sees of single images.
 
     Each trial runs a round of FedAvg over sites with one image each, drawn from the training
-    images of all hospitals: one step of the task's own SGD from the run's first weights, which is
-    the most that an attacker can hope for. The round's messages are recorded, in the clear and
-    in rings with each kind of mask, and attacked by iDLG from each party's view.
+    images of all hospitals: one step of the task's own SGD from first weights, which is the most
+    that an attacker can hope for. The round's messages are recorded, in the clear and in rings
+    with each kind of mask, and attacked by iDLG from each party's view. This is for tasks with
+    labels and images of two dimensions. The report shows true training images.
 
-    For tasks with labels and images of two dimensions. The report shows true training images.
+    The finished models, the global one and every hospital's own, are then asked whom they were
+    trained on (membership inference). This is for any task; set `trials` to 0 where the first part
+    is not for it.
 
     Args:
-        trials: rounds with other images.
+        seeds: how many first weights; those of the run, and others that the same settings give.
+        trials: rounds with other images, for each of the seeds; 0 for none.
         sites: of the ring that is looked into, at least 3; 5 leave two honest sites where the
             initiator and both neighbours of one collude.
         local_steps: of the view of an update after several steps.
         iterations: of L-BFGS.
         candidates: images that trials draw from, and that identification chooses among.
         distinguishing: trials of each distinguishing test, at least 1000; 0 for none.
-        pictures: trials whose images the report shows.
+        pictures: trials whose images the report shows, of different seeds as far as there are.
+        membership: whether the finished models are attacked, by their loss of each patient.
+        shadows: shadow models for a second such attack, an even number of at least 4, each of
+            which takes a site's training of the whole run; 0 for none.
 
     Raises:
         ConfigError: a setting is out of its range.
@@ -61,6 +67,7 @@ class Audit:
     def __init__(
         self,
         *,
+        seeds: int = 1,
         trials: int = 5,
         sites: int = 5,
         local_steps: int = 3,
@@ -68,30 +75,10 @@ class Audit:
         candidates: int = 32,
         distinguishing: int = LEAST_TRIALS,
         pictures: int = 3,
+        membership: bool = True,
+        shadows: int = 0,
     ) -> None:
-        if sites < 3:
-            raise ConfigError(
-                f"Expected `audit.sites` to be at least 3, but got {sites}: with two, the mean "
-                "gives each the other's update, and there is nothing to protect."
-            )
-        least = {"trials": 1, "local_steps": 2, "iterations": 1, "candidates": 8, "pictures": 0}
-        given = {
-            "trials": trials,
-            "local_steps": local_steps,
-            "iterations": iterations,
-            "candidates": candidates,
-            "pictures": pictures,
-        }
-        for name, value in given.items():
-            if value < least[name]:
-                raise ConfigError(
-                    f"Expected `audit.{name}` to be at least {least[name]}, but got {value}."
-                )
-        if 0 != distinguishing < LEAST_TRIALS:
-            raise ConfigError(
-                f"Expected `audit.distinguishing` to be 0 or at least {LEAST_TRIALS}, but got "
-                f"{distinguishing}."
-            )
+        self.seeds = seeds
         self.trials = trials
         self.sites = sites
         self.local_steps = local_steps
@@ -99,6 +86,34 @@ class Audit:
         self.candidates = candidates
         self.distinguishing = distinguishing
         self.pictures = pictures
+        self.membership = membership
+        self.shadows = shadows
+        self._check()
+
+    def _check(self) -> None:
+        if self.sites < 3:
+            raise ConfigError(
+                f"Expected `audit.sites` to be at least 3, but got {self.sites}: with two, the "
+                "mean gives each the other's update, and there is nothing to protect."
+            )
+        for name, least in LEAST.items():
+            value = getattr(self, name)
+            if value < least:
+                raise ConfigError(
+                    f"Expected `audit.{name}` to be at least {least}, but got {value}."
+                )
+        if 0 != self.distinguishing < LEAST_TRIALS:
+            raise ConfigError(
+                f"Expected `audit.distinguishing` to be 0 or at least {LEAST_TRIALS}, but got "
+                f"{self.distinguishing}."
+            )
+        if self.shadows and not self.membership:
+            raise ConfigError(
+                f"`audit.shadows` is {self.shadows}, but shadow models are for membership "
+                "inference. Set `audit.membership` to true, or `audit.shadows` to 0."
+            )
+        if self.shadows:
+            halves(0, self.shadows)  # refuses numbers that give no pairs
 
     def prepare(
         self,
@@ -107,7 +122,7 @@ class Audit:
         aggregator: Aggregator,
         callback: Callable[[Algorithm], pl.Callback],
         seed: int,
-    ) -> "PreparedAudit":
+    ) -> PreparedAudit:
         """Check everything that can be checked, before anything is trained.
 
         Args:
@@ -120,115 +135,33 @@ class Audit:
         Raises:
             ConfigError: the task or its data are not what the audit can attack.
         """
+        series = None
+        if self.trials:
+            bits = aggregator.bits if isinstance(aggregator, CyclicCKKS) else 24
+            series = self._series(template, data, bits, callback, seed)
+        models = ModelAttacks(data, self.shadows, seed) if self.membership else None
+        return PreparedAudit(dict(vars(self)), series, models, seed)
+
+    def _series(
+        self,
+        template: pl.LightningModule,
+        data: FederatedDataModule,
+        bits: int,
+        callback: Callable[[Algorithm], pl.Callback],
+        seed: int,
+    ) -> TrialSeries:
         lr = sgd_rate(template)
         candidates = candidates_of(data, self.candidates, max(self.sites, *MEANS), seed)
         check_readable(template, candidates)
         attack = Attack(
             template,
+            seed,
             callback,
             lr,
             sites=self.sites,
             steps=self.local_steps,
             iterations=self.iterations,
             values=value_range(candidates.images),
-            bits=aggregator.bits if isinstance(aggregator, CyclicCKKS) else 24,
+            bits=bits,
         )
-        return PreparedAudit(self, attack, candidates, seed)
-
-
-@dataclass(frozen=True)
-class PreparedAudit:
-    """An audit that is ready to run.
-
-    Attributes:
-        settings: of the audit.
-        attack: on one round.
-        candidates: the images.
-        seed: of the run.
-    """
-
-    settings: Audit
-    attack: Attack
-    candidates: Candidates
-    seed: int
-
-    def run(self, folder: Path, monitor: Monitor, round_: int) -> None:
-        """Attack, and write audit.csv, audit.json and the pictures into the run's folder."""
-        monitor.on_operation(round_=round_, operation="audit", sites=self.settings.trials)
-        rows: list[TrialRow] = []
-        shown: list[Mapping[str, Shown]] = []
-        for number in range(self.settings.trials):
-            found, pictures = self._trial(number)
-            rows += found
-            shown.append(pictures)
-            seconds = sum(row.seconds for row in found)
-            name = f"trial {number + 1}"
-            monitor.on_site_done(site=name, operation="audit", seconds=seconds)
-        write_csv(folder / AUDIT_CSV, TrialRow._fields, rows)
-        if self.settings.pictures:
-            pictures_of = _pictures(shown[: self.settings.pictures])
-            write_bytes(folder / AUDIT_PICTURES, safetensors.torch.save(pictures_of))
-        outcomes = self._distinguish()
-        write_text(folder / AUDIT_JSON, json.dumps(self._record(rows, outcomes), indent=2) + "\n")
-
-    def _trial(self, number: int) -> tuple[list[TrialRow], dict[str, Shown]]:
-        seed = derive_seed(self.seed, "audit", number)
-        count = len(self.candidates.images)
-        chosen = np.random.default_rng(seed).permutation(count)[: self.attack.sites_needed]
-        return self.attack.trial(number, self.candidates, chosen.tolist(), seed=seed)
-
-    def _distinguish(self) -> list[Outcome]:
-        game, trials = Game(derive_seed(self.seed, "distinguish")), self.settings.distinguishing
-        return [game.play(view, trials) for view in game.observers()] if trials else []
-
-    def _record(self, rows: list[TrialRow], outcomes: list[Outcome]) -> dict[str, Any]:
-        """What audit.json holds."""
-        count = len(self.candidates.images)
-        common = int(self.candidates.labels.bincount().max()) / count
-        facts = {"candidates": count, "common_label": common, "lr": self.attack.lr}
-        by_view = [[row for row in rows if row.view == view] for view in VIEWS]
-        return {
-            "settings": vars(self.settings) | facts,
-            "views": [_view_record(summarise(of_one, count)) for of_one in by_view if of_one],
-            "distinguishing": [_outcome_record(outcome) for outcome in outcomes],
-            "seconds": sum(row.seconds for row in rows),
-        }
-
-
-def _view_record(summary: Summary) -> dict[str, Any]:
-    view = VIEWS[summary.view]
-    return {
-        "title": view.title,
-        "sees": view.sees,
-        "protected": view.protected,
-        **asdict(summary),
-        "words": WORDS[summary.verdict],
-    }
-
-
-def _outcome_record(outcome: Outcome) -> dict[str, Any]:
-    return {
-        **outcome._asdict(),
-        "title": VIEWS[outcome.view].title,
-        "accuracy": outcome.accuracy,
-        "advantage": outcome.advantage,
-        "interval": outcome.interval(),
-        "words": _coin_words(outcome),
-    }
-
-
-def _coin_words(outcome: Outcome) -> str:
-    if outcome.sees:
-        return "Tells them apart."
-    if outcome.is_a_coin:
-        return "A coin."
-    return "Beside a coin by less than chance can do; run again with another seed."
-
-
-def _pictures(shown: list[Mapping[str, Shown]]) -> dict[str, Tensor]:
-    """By view, the true images and the reconstructions of some trials, (trials, C, H, W)."""
-    found: dict[str, Tensor] = {}
-    for view in shown[0]:
-        found[f"{view}/truth"] = torch.stack([pictures[view].truth for pictures in shown])
-        found[f"{view}/found"] = torch.stack([pictures[view].found for pictures in shown]).float()
-    return found
+        return TrialSeries(attack, candidates, self.seeds, self.trials)

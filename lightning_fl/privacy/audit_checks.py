@@ -18,6 +18,8 @@ from lightning_fl.privacy.image_scores import SSIM_WINDOW
 from lightning_fl.privacy.trials import Candidates
 from lightning_fl.seeds import derive_seed
 
+OTHERWISE = "set `audit.trials` to 0; membership inference is for any task."
+
 
 def sgd_rate(template: pl.LightningModule) -> float:
     """The learning rate of a task that trains by plain SGD.
@@ -30,15 +32,14 @@ def sgd_rate(template: pl.LightningModule) -> float:
     if not isinstance(optimizer, torch.optim.SGD) or len(optimizer.param_groups) != 1:
         raise ConfigError(
             f"The audit reads a gradient out of one step of plain SGD, but the task's optimiser is "
-            f"{type(optimizer).__name__}. Set it to torch.optim.SGD for the audit, or `audit` to "
-            "null."
+            f"{type(optimizer).__name__}. Set it to torch.optim.SGD for the audit, or {OTHERWISE}"
         )
     group = optimizer.param_groups[0]
     for name in ("momentum", "weight_decay"):
         if group[name] != 0:
             raise ConfigError(
                 f"The audit reads a gradient out of one step of plain SGD, but `{name}` is "
-                f"{group[name]}. Set it to 0 for the audit, or `audit` to null."
+                f"{group[name]}. Set it to 0 for the audit, or {OTHERWISE}"
             )
     return float(group["lr"])
 
@@ -61,7 +62,7 @@ def candidates_of(data: FederatedDataModule, count: int, least: int, seed: int) 
     if len(samples) < least:
         raise ConfigError(
             f"The audit needs {least} training images in each trial, but all hospitals together "
-            f"have {len(samples)}. Add patients, or set `audit` to null."
+            f"have {len(samples)}. Add patients, or {OTHERWISE}"
         )
     images = torch.stack([sample["image"] for sample in samples])
     return Candidates(images, torch.stack([sample["label"] for sample in samples]))
@@ -83,13 +84,13 @@ def _checked(sample: Any, data: FederatedDataModule) -> Mapping[str, Tensor]:
         raise ConfigError(
             f"The audit reads labels from gradients, but a sample of {name} is {has}, without "
             f"image and label. Use data and a task with labels, e.g. "
-            "datamodules.LabelledPhantoms with models.Classification, or set `audit` to null."
+            f"datamodules.LabelledPhantoms with models.Classification, or {OTHERWISE}"
         )
     shape = tuple(sample["image"].shape)
     if len(shape) != 3 or min(shape[1:]) < SSIM_WINDOW:
         raise ConfigError(
             f"The audit attacks images of shape (channels, height, width), at least {SSIM_WINDOW} "
-            f"pixels wide, but {name} gives {shape}. Set `audit` to null."
+            f"pixels wide, but {name} gives {shape}. Take such images, or {OTHERWISE}"
         )
     return sample
 

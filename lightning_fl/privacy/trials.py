@@ -32,7 +32,8 @@ class TrialRow(NamedTuple):
 
     Attributes:
         view: its name in `VIEWS`.
-        trial: number of the trial.
+        seed: of the first weights.
+        trial: number of the trial, from 0 for each seed.
         images: how many were to be found; the scores are their means.
         psnr: of the reconstruction, in dB.
         ssim: of the reconstruction.
@@ -45,6 +46,7 @@ class TrialRow(NamedTuple):
     """
 
     view: str
+    seed: int
     trial: int
     images: int
     psnr: float
@@ -86,6 +88,7 @@ class Attack:
 
     Attributes:
         template: of the task, at the weights that are attacked.
+        weights_seed: that these weights were drawn with.
         callback: makes the Lightning callback that performs an algorithm's steps.
         lr: of the task's SGD.
         sites: of the ring that is looked into.
@@ -96,6 +99,7 @@ class Attack:
     """
 
     template: pl.LightningModule
+    weights_seed: int
     callback: Callable[[Algorithm], pl.Callback]
     lr: float
     sites: int
@@ -188,6 +192,7 @@ class Attack:
         scores = image_scores(images, truth, values=self.values)
         row = TrialRow(
             view=name,
+            seed=self.weights_seed,
             trial=number,
             images=len(truth),
             psnr=scores.psnr,

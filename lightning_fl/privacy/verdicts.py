@@ -1,13 +1,14 @@
 """What the numbers of an audit say, view by view, in words."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from scipy.stats import binomtest
 
+from lightning_fl.privacy.membership import Floats
 from lightning_fl.privacy.trials import TrialRow
 
 RECOGNISABLE = 20.0
@@ -29,12 +30,13 @@ class Summary:
 
     Attributes:
         view: its name.
-        trials: how many.
+        seeds: of first weights.
+        trials: how many, of all seeds together.
         images: attacked together in each.
         psnr: mean, in dB.
-        psnr_sd: standard deviation over trials; 0 for one.
+        psnr_sd: standard deviation of the seeds' means; of the trials where there is one seed.
         ssim: mean.
-        ssim_sd: standard deviation over trials.
+        ssim_sd: standard deviation, as of the PSNR.
         identified: share of images that are nearest to their own reconstruction.
         label_right: share of labels read right; None where the attacker was told them.
         guess_psnr: mean PSNR of the better of flat grey and random pixels.
@@ -42,6 +44,7 @@ class Summary:
     """
 
     view: str
+    seeds: int
     trials: int
     images: int
     psnr: float
@@ -61,10 +64,11 @@ def summarise(rows: Sequence[TrialRow], candidates: int) -> Summary:
         rows: of one view.
         candidates: images that identification chooses among.
     """
-    psnr, ssim = np.array([r.psnr for r in rows]), np.array([r.ssim for r in rows])
+    psnr, ssim = _independent(rows, lambda r: r.psnr), _independent(rows, lambda r: r.ssim)
     labels = [r.label_right for r in rows]
     return Summary(
         view=rows[0].view,
+        seeds=len({r.seed for r in rows}),
         trials=len(rows),
         images=rows[0].images,
         psnr=float(psnr.mean()),
@@ -83,8 +87,9 @@ def verdict(rows: Sequence[TrialRow], candidates: int) -> Verdict:
 
     An image has come back where the mean PSNR is 20 dB. A view is no better than guessing where
     its PSNR is not above that of a blind guess of the same images by more than two standard
-    errors, and where images are not identified more often than luck explains. One trial has no
-    standard error, so any gain counts there.
+    errors, and where images are not identified more often than luck explains. The errors are over
+    seeds where there are several, since trials with the same weights are alike; one trial alone has
+    none, so any gain counts there.
 
     Args:
         rows: of one view, one for each trial.
@@ -92,7 +97,7 @@ def verdict(rows: Sequence[TrialRow], candidates: int) -> Verdict:
     """
     if float(np.mean([r.psnr for r in rows])) >= RECOGNISABLE:
         return "comes back"
-    gains = np.array([r.psnr - r.guess_psnr for r in rows])
+    gains = _independent(rows, lambda r: r.psnr - r.guess_psnr)
     beyond_noise = float(gains.mean()) > 2 * _sd(gains) / math.sqrt(len(gains))
     if beyond_noise or _found_by_more_than_luck(rows, candidates):
         return "shows something"
@@ -106,5 +111,14 @@ def _found_by_more_than_luck(rows: Sequence[TrialRow], candidates: int) -> bool:
     return float(test.pvalue) < BY_CHANCE
 
 
-def _sd(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> float:
+def _independent(rows: Sequence[TrialRow], value: Callable[[TrialRow], float]) -> Floats:
+    """A value's mean for each seed, or its values in all trials where there is but one seed."""
+    by_seed: dict[int, list[float]] = {}
+    for row in rows:
+        by_seed.setdefault(row.seed, []).append(value(row))
+    means = [float(np.mean(found)) for found in by_seed.values()]
+    return np.array(means if len(means) > 1 else [value(row) for row in rows])
+
+
+def _sd(values: Floats) -> float:
     return float(values.std(ddof=1)) if len(values) > 1 else 0.0

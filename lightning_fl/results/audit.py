@@ -7,7 +7,7 @@ from typing import Any
 
 from safetensors.numpy import load_file
 
-from lightning_fl.privacy.audit import AUDIT_JSON, AUDIT_PICTURES
+from lightning_fl.privacy.prepared_audit import AUDIT_JSON, AUDIT_PICTURES
 from lightning_fl.results import page
 from lightning_fl.results.formats import MISSING
 from lightning_fl.results.gallery import data_uri, png
@@ -15,11 +15,11 @@ from lightning_fl.results.run_folder import RunFolder
 
 PLUS_MINUS = "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}"
 ABOUT = (
-    "In each trial sites with one image each made a round of training from the run's first weights,"
-    " and what was said was recorded. From every party's view the attacker worked out its best"
-    " guess of a site's update and looked for the image that gives such an update (iDLG). One"
-    " image and one step is the worst case for a hospital: updates of many steps and images give"
-    " less away."
+    "In each trial sites with one image each made a round of training from first weights, the run's"
+    " own or others of the same settings, and what was said was recorded. From every party's view"
+    " the attacker worked out its best guess of a site's update and looked for the image that gives"
+    " such an update (iDLG). One image and one step is the worst case for a hospital: updates of"
+    " many steps and images give less away."
 )
 
 
@@ -29,6 +29,9 @@ def audit(run: RunFolder) -> str:
     if not file.is_file():
         return ""
     found = json.loads(file.read_text(encoding="utf-8"))
+    if not found["views"]:
+        coins = coins_table(found["distinguishing"])
+        return page.section("Privacy audit", coins) if coins else ""
     return page.section(
         "Privacy audit",
         page.paragraph(headline(found["views"])),
@@ -70,17 +73,30 @@ def views_table(views: Sequence[Mapping[str, Any]], settings: Mapping[str, Any])
         ]
         for view in views
     ]
-    trials = views[0]["trials"]
     common = f"{100 * settings['common_label']:.0f} %"
     caption = (
-        f"Mean and standard deviation over {trials} trial{'s' * (trials != 1)} with other images. A"
-        " guess is flat grey or random pixels, whichever is nearer. An image is identified if of"
-        f" {settings['candidates']} training images it is the nearest to its reconstruction; of"
-        f" these {common} have the more common label, which guessing gets right. Where several"
-        " images are attacked together the attacker was told their labels, and scores are means."
+        f"{spread(views[0])} A guess is flat grey or random pixels, whichever is nearer. An image"
+        f" is identified if of {settings['candidates']} training images it is the nearest to its"
+        f" reconstruction; of these {common} have the more common label, which guessing gets"
+        " right. Where several images are attacked together the attacker was told their labels,"
+        " and scores are means."
     )
     scores = ["PSNR in dB", "of a guess", "SSIM", "identified in %", "label in %"]
     return page.table(["view", *scores, "verdict"], rows, caption)
+
+
+def spread(view: Mapping[str, Any]) -> str:
+    """Over what means and standard deviations are."""
+    trials, seeds = view["trials"], view["seeds"]
+    if seeds == 1:
+        return (
+            f"Mean and standard deviation over {trials} trial{'s' * (trials != 1)} with other"
+            " images."
+        )
+    return (
+        f"Mean over {trials} trials with other images, {trials // seeds} for each of {seeds} first"
+        " weights, and standard deviation of the weights' means."
+    )
 
 
 def coins_table(outcomes: Sequence[Mapping[str, Any]]) -> str:

@@ -12,6 +12,7 @@ from lightning_fl.results.audit import audit
 from lightning_fl.results.choices import choices
 from lightning_fl.results.costs import costs
 from lightning_fl.results.differential_privacy import differential_privacy
+from lightning_fl.results.membership import membership
 from lightning_fl.results.new_hospital import new_hospital
 from lightning_fl.results.pictures import gallery
 from lightning_fl.results.run_folder import read_run
@@ -49,6 +50,7 @@ def write_report(run: Path) -> Path:
         costs(record),
         secure_aggregation(record),
         audit(record),
+        membership(record),
         differential_privacy(record),
         sections.reproduction(record),
     )

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from lightning_fl.config import make_parser, read_settings
+from lightning_fl.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICKSTART = ["--config", "configs/quickstart.yaml"]
@@ -85,6 +86,22 @@ def test_an_unknown_name_is_told_with_the_known_ones(
         read_settings([*QUICKSTART, *arguments])
     assert caught.value.code == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--privacy", "SiteLevelDP", "--privacy.noise_multiplier", "-1"], "at least 0 and finite"),
+        (["--audit", "lightning_fl.privacy.Audit", "--audit.seeds", "0"], "`audit.seeds` to be at"),
+        (["--data.batch_size", "0"], "`batch_size` to be at least 1, but got 0"),
+    ],
+)
+def test_a_value_that_a_class_refuses_is_told_in_its_own_words(
+    arguments: list[str], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        read_settings([*QUICKSTART, *arguments])
+    assert "Union" not in str(caught.value)  # jsonargparse's list of what it tried
 
 
 def test_an_unknown_name_in_a_file_is_told_like_one_on_the_command_line(

@@ -35,7 +35,7 @@ from lightning_fl.differential_privacy.fitness import (
 )
 from lightning_fl.differential_privacy.poisson import PoissonBatches, poisson_loader
 from lightning_fl.differential_privacy.private_fit import PrivateFit
-from lightning_fl.errors import ConfigError
+from lightning_fl.errors import ConfigError, SiteError
 from lightning_fl.fitting import TrainerOptions
 from models import DiceCrossEntropy, Segmentation
 from tests.toy import ToyModule, quiet_trainer, toy_data, toy_experiment, toy_run
@@ -263,6 +263,20 @@ def test_runs_that_cannot_be_private_are_refused_before_training(
     experiment = toy_experiment(privacy=SampleLevelDP(noise_multiplier=1.0), **settings)
     with pytest.raises(ConfigError, match=message):
         toy_run(tmp_path, experiment)
+
+
+def test_a_target_that_a_site_cannot_meet_ends_the_run_before_training(tmp_path: Path) -> None:
+    run = toy_run(tmp_path, toy_experiment(privacy=SampleLevelDP(target_epsilon=1e-7)))
+    with pytest.raises(SiteError, match=r"target_epsilon` 1e-07 cannot be met in 6 steps") as error:
+        run.start()
+    assert error.value.op == "describe"  # train.py: status 2, without a traceback
+    assert not list(tmp_path.glob("checkpoints/round-*"))
+
+
+def test_a_sampling_rate_of_zero_is_refused() -> None:
+    privacy = SampleLevelDP(target_epsilon=8.0)
+    with pytest.raises(ConfigError, match="sampling rate above 0 and at most 1, but got 0"):
+        privacy.multiplier(10, 0.0)
 
 
 class TwoOptimizers(ToyModule):

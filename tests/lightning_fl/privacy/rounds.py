@@ -31,7 +31,7 @@ def candidates(count: int = 8) -> Candidates:
 
 
 def attack(sites: int = 5) -> Attack:
-    return Attack(task(), FederatedCallback, RATE, sites=sites, steps=2, iterations=100)
+    return Attack(task(), 1, FederatedCallback, RATE, sites=sites, steps=2, iterations=100)
 
 
 def evidence(folder: Path, sites: int = 5) -> Evidence:

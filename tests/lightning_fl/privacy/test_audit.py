@@ -6,16 +6,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from torch import nn
 
 from callbacks import FederatedCallback
 from datamodules import ChestPhantoms, LabelledPhantoms
 from lightning_fl.aggregation import CyclicCKKS, Plain, ckks
+from lightning_fl.config import read_settings
 from lightning_fl.data import FederatedDataModule
 from lightning_fl.errors import ConfigError
+from lightning_fl.finished_run import FinishedRun
 from lightning_fl.monitor import Monitor
-from lightning_fl.privacy.audit import Audit, PreparedAudit
+from lightning_fl.privacy.audit import Audit
+from lightning_fl.privacy.prepared_audit import PreparedAudit
+from lightning_fl.privacy.trials import Attack, TrialRow
 from lightning_fl.privacy.views import VIEWS
 from models import Classification
 from models.lenet import LeNet
@@ -35,7 +40,7 @@ def task(net: nn.Module | None = None, optimizer: Any = None) -> Classification:
 
 
 def prepared(
-    audit: Audit, data: FederatedDataModule, template: Classification | None = None
+    audit: Audit, data: FederatedDataModule, template: pl.LightningModule | None = None
 ) -> PreparedAudit:
     aggregator = CyclicCKKS(bits=22)
     return audit.prepare(template or task(), data, aggregator, FederatedCallback, 0)
@@ -46,7 +51,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run's folder after an audit of one trial."""
     path = tmp_path_factory.mktemp("run")
     audit = Audit(trials=1, iterations=80, candidates=12, distinguishing=0, pictures=1)
-    prepared(audit, phantoms(tmp_path_factory.mktemp("cache"))).run(path, Monitor(), 1)
+    attack = prepared(audit, phantoms(tmp_path_factory.mktemp("cache")))
+    attack.run(FinishedRun(path), Monitor(), 1)
     return path
 
 
@@ -94,7 +100,7 @@ def test_a_run_has_its_audit_in_the_report_and_no_secret_key_in_any_file(
     monkeypatch.setattr(ckks, "sealapi", SpySeal())
     monkeypatch.setattr(SpyGenerator, "windows", ())
     monkeypatch.setattr(SpyGenerator, "alive", ())
-    audit = Audit(trials=1, iterations=2, candidates=8, distinguishing=0)
+    audit = Audit(trials=1, iterations=2, candidates=8, distinguishing=0, membership=False)
     data = phantoms(tmp_path / "cache", batch_size=4)
     experiment = toy_experiment(module=task(), data=data, audit=audit, rounds=1)
     toy_run(tmp_path / "run", experiment).start()
@@ -112,19 +118,51 @@ def test_settings_are_written_down(folder: Path) -> None:
     assert (settings["trials"], settings["candidates"], settings["lr"]) == (1, 12, RATE)
 
 
+CONFIG = Path(__file__).parents[3] / "configs" / "privacy_audit.yaml"
+
+
+def test_every_seed_has_the_first_weights_of_a_run_with_that_seed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attacked: list[tuple[int, int, dict[str, Any]]] = []
+
+    def trial(self: Attack, number: int, *_: Any, **__: Any) -> tuple[list[TrialRow], Any]:
+        attacked.append((self.weights_seed, number, self.template.state_dict()))
+        return [TrialRow("plain", self.weights_seed, number, 1, 30, 1, 1, 1, 10, 0, 0)], {}
+
+    monkeypatch.setattr(Attack, "trial", trial)
+    own = read_settings(["--config", str(CONFIG), "--output", str(tmp_path)])
+    own.save()
+    first = FinishedRun(tmp_path).fresh_task(0)
+    audit = Audit(seeds=2, trials=2, distinguishing=0, pictures=0)
+    prepared(audit, phantoms(tmp_path / "cache"), first).run(FinishedRun(tmp_path), Monitor(), 1)
+    assert [(seed, number) for seed, number, _ in attacked] == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    rows = list(csv.DictReader((tmp_path / "audit.csv").open()))
+    assert [row["seed"] for row in rows] == ["0", "0", "1", "1"]
+    for seed, _, weights in attacked:
+        run = read_settings(
+            ["--config", str(CONFIG), "--seed", str(seed), "--output", str(tmp_path / "none")]
+        ).experiment
+        task = run.task(run.net).state_dict()
+        assert all(torch.equal(value, task[name]) for name, value in weights.items())
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        ({"seeds": 0}, r"`audit\.seeds` to be at least 1, but got 0"),
         ({"sites": 2}, r"`audit\.sites` to be at least 3, but got 2: with two"),
-        ({"trials": 0}, r"`audit\.trials` to be at least 1, but got 0"),
+        ({"trials": -1}, r"`audit\.trials` to be at least 0, but got -1"),
         ({"local_steps": 1}, r"`audit\.local_steps` to be at least 2, but got 1"),
         ({"iterations": 0}, r"`audit\.iterations` to be at least 1, but got 0"),
         ({"candidates": 7}, r"`audit\.candidates` to be at least 8, but got 7"),
         ({"pictures": -1}, r"`audit\.pictures` to be at least 0, but got -1"),
         ({"distinguishing": 999}, r"`audit\.distinguishing` to be 0 or at least 1000, but got 999"),
+        ({"shadows": 5}, "even number of shadow models, at least 4, but got 5"),
+        ({"shadows": 4, "membership": False}, r"`audit\.shadows` is 4, but shadow models are for"),
     ],
 )
-def test_settings_out_of_range_are_refused(settings: dict[str, int], message: str) -> None:
+def test_settings_out_of_range_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Audit(**settings)
 
@@ -135,6 +173,16 @@ def test_a_task_without_labels_is_refused(tmp_path: Path) -> None:
         ConfigError, match=r"ChestPhantoms is \['image', 'mask'\], without image and label"
     ):
         prepared(Audit(), data)
+
+
+def test_without_trials_any_task_and_optimiser_will_do(tmp_path: Path) -> None:
+    data = ChestPhantoms(sites=3, patients=[3], slices=6, size=32, cache_dir=str(tmp_path))
+    template = task(optimizer=adam)
+    ready = prepared(Audit(trials=0, distinguishing=0, membership=False), data, template)
+    ready.run(FinishedRun(tmp_path), Monitor(), 1)
+    record = json.loads((tmp_path / "audit.json").read_text())
+    assert (record["views"], record["distinguishing"], record["membership"]) == ([], [], [])
+    assert not (tmp_path / "audit.csv").exists()
 
 
 def test_too_few_images_are_refused(tmp_path: Path) -> None:

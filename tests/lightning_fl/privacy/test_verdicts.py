@@ -7,8 +7,10 @@ from lightning_fl.privacy.trials import TrialRow
 from lightning_fl.privacy.verdicts import summarise, verdict
 
 
-def row(psnr: float, *, guess: float = 10.0, found: float = 0.0, label: float = 1.0) -> TrialRow:
-    return TrialRow("plain", 0, 1, psnr, psnr / 100, found, label, guess, 0.5, 1.0)
+def row(
+    psnr: float, *, guess: float = 10.0, found: float = 0.0, label: float = 1.0, seed: int = 0
+) -> TrialRow:
+    return TrialRow("plain", seed, 0, 1, psnr, psnr / 100, found, label, guess, 0.5, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -55,3 +57,18 @@ def test_a_label_that_was_told_is_not_counted() -> None:
 
 def test_one_trial_has_no_spread() -> None:
     assert summarise([row(30)], candidates=8).psnr_sd == 0
+
+
+def test_the_spread_over_seeds_is_that_of_their_means() -> None:
+    """Means 35 and 25 of two seeds: standard deviation sqrt(50), whatever is inside a seed."""
+    rows = [row(20, seed=4), row(50, seed=4), row(25, seed=5), row(25, seed=5)]
+    found = summarise(rows, candidates=8)
+    assert (found.seeds, found.trials, found.psnr) == (2, 4, 30)
+    assert found.psnr_sd == pytest.approx(50**0.5)
+
+
+def test_trials_with_the_same_weights_are_no_independent_gains() -> None:
+    """Gains of 0 and 2 dB, each many times over: of two seeds, mean 1 and standard error 1."""
+    rows = [row(10 + 2 * seed, seed=seed) for seed in (0, 1) for _ in range(10)]
+    assert verdict(rows, candidates=32) == "no better than guessing"
+    assert verdict([row(r.psnr) for r in rows], candidates=32) == "shows something"

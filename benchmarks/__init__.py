@@ -1,0 +1,1 @@
+"""Measurements; a package with a file of its own, since opacus installs another of this name."""

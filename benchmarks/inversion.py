@@ -1,0 +1,282 @@
+"""Images from the gradient of one sample: how near attacks come, by data, size, net and mode.
+
+Each trial draws an image and first weights anew, takes the plain gradient of one step, and attacks
+it. A small net with sigmoids as in the papers (iDLG: the label is read first), and a segmentation
+net with BatchNorm, its mask known or hidden. Brain MRI is tried where its folder is named; it is
+the one of configs/lgg_mri.yaml. Prints a Markdown table and writes it as CSV.
+
+    OMP_NUM_THREADS=1 python benchmarks/inversion.py --lgg ROOT
+"""
+
+import argparse
+import csv
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytorch_lightning as pl
+import segmentation_models_pytorch as smp
+import torch
+from PIL import Image
+from torch import Tensor
+
+from datamodules import ChestPhantoms
+from lightning_fl.privacy import (
+    HiddenMask,
+    Known,
+    Matching,
+    Reconstruction,
+    TaskGradient,
+    dlg,
+    idlg,
+    image_scores,
+    invert_gradient,
+)
+from lightning_fl.privacy.floor import flat_guess, random_guess
+from lightning_fl.seeds import derive_seed, seed_all
+from models import Classification, Segmentation
+from models.lenet import LeNet
+
+WIDTHS = {32: 12, 64: 24}
+"""Channels of LeNet by size of the image; the wider net has enough gradient for the pixels."""
+HEADER = (
+    *("data", "px", "net", "attack", "trials", "PSNR in dB", "of a guess", "SSIM"),
+    *("label right in %", "mask Dice", "seconds each"),
+)
+
+
+class Example(NamedTuple):
+    """An image (1, 1, H, W) and its mask (1, H, W); the label is 1 where the mask has anything."""
+
+    image: Tensor
+    mask: Tensor
+
+    @property
+    def label(self) -> Tensor:
+        """Its class, int64 (1,)."""
+        return self.mask.any().long().reshape(1)
+
+
+class Found(NamedTuple):
+    """One trial: scores, and what of the label or the mask came out (NaN where it was known)."""
+
+    psnr: float
+    guess: float
+    ssim: float
+    label_right: float
+    dice: float
+    seconds: float
+
+
+Trial = Callable[[Example, int], Found]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A row of the table.
+
+    Attributes:
+        data: where the images are from.
+        size: of them, in pixels.
+        net: what is attacked.
+        attack: in words.
+        examples: one for each trial.
+        trial: the attack on one example, with a seed.
+    """
+
+    data: str
+    size: int
+    net: str
+    attack: str
+    examples: list[Example]
+    trial: Trial
+
+    def row(self, seed: int) -> list[str]:
+        """Run all trials."""
+        seeds = [derive_seed(seed, self.net, number) for number in range(len(self.examples))]
+        found = [self.trial(one, s) for one, s in zip(self.examples, seeds, strict=True)]
+        psnr, guess, ssim, right, dice, seconds = np.array(found).T
+        spread = (
+            f"{psnr.mean():.1f} ± {psnr.std(ddof=1):.1f}" if len(psnr) > 1 else f"{psnr[0]:.1f}"
+        )
+        return [
+            *(self.data, str(self.size), self.net, self.attack, str(len(psnr)), spread),
+            *(f"{guess.mean():.1f}", f"{ssim.mean():.2f}"),
+            *(_or_nothing(100 * right.mean(), ".0f"), _or_nothing(dice.mean(), ".2f")),
+            f"{seconds.mean():.1f}",
+        ]
+
+
+def lenet_trial(example: Example, seed: int, *, iterations: int) -> Found:
+    """Read the label, then match the gradient, on LeNet as the papers start it."""
+    size = example.image.shape[-1]
+    seed_all(seed)
+    gradient = TaskGradient(Classification(LeNet(1, 2, size, WIDTHS.get(size, 12)), classes=2))
+    seen = gradient({"image": example.image, "label": example.label})
+    found = idlg(gradient, seen, (1, 1, size, size), iterations=iterations, restarts=2, seed=seed)
+    return _scored(example, found, label_right=float(torch.equal(found.target, example.label)))
+
+
+def unet_trial(
+    example: Example, seed: int, *, training: bool, hidden: bool, iterations: int, lbfgs: bool
+) -> Found:
+    """Match the gradient of a segmentation net with BatchNorm."""
+    size = example.image.shape[-1]
+    seed_all(seed)
+    gradient = TaskGradient(_unet(), training=training)
+    seen = gradient({"image": example.image, "mask": example.mask})
+    target = HiddenMask((size, size)) if hidden else Known("mask", example.mask)
+    problem = Matching(gradient, seen, (1, 1, size, size), target)
+    attack = dlg if lbfgs else invert_gradient
+    found = attack(problem, iterations=iterations, restarts=1, seed=seed)
+    return _scored(example, found, dice=_dice(found.target, example.mask) if hidden else np.nan)
+
+
+def _unet() -> pl.LightningModule:
+    """The net and the task of configs/quickstart.yaml."""
+    net = smp.Unet(
+        "tu-lcnet_050",
+        encoder_weights=None,
+        encoder_depth=4,
+        decoder_channels=[64, 32, 16, 16],
+        in_channels=1,
+        classes=1,
+    )
+    return Segmentation(net, foreground_prior=0.1)
+
+
+def phantoms(size: int, count: int) -> list[Example]:
+    """Chest phantoms of three hospitals, with and without an infection in turn."""
+    data = ChestPhantoms(sites=3, patients=[4], slices=8, size=size)
+    samples = []
+    for site in data.site_names():
+        bound = data.for_site(site, 0)
+        dataset = bound.dataset(site, bound.patients(site), augment=False)
+        samples += [dataset[number] for number in range(4 * 8)]
+    order = np.random.default_rng(1).permutation(len(samples))
+    shuffled = (samples[number] for number in order)
+    return _in_turn((Example(s["image"][None], s["mask"][None]) for s in shuffled), count)
+
+
+def brain_crops(root: Path, size: int, count: int) -> list[Example]:
+    """Windows of brain MRI at full resolution, with and without tumour in turn.
+
+    A window lies around the middle of the tumour, or of the image where there is none.
+
+    Args:
+        root: a folder for each hospital, with images/ and masks/ of 8-bit grey PNG.
+        size: of the window, in pixels.
+        count: how many.
+    """
+    files = sorted(root.glob("*/images/*.png"))
+    order = np.random.default_rng(0).permutation(len(files))
+    return _in_turn((_crop(files[number], size) for number in order), count)
+
+
+def _crop(file: Path, size: int) -> Example:
+    with Image.open(file) as image, Image.open(file.parents[1] / "masks" / file.name) as mask:
+        pixels = torch.from_numpy(np.asarray(image, dtype=np.float32) / 255)
+        tumour = torch.from_numpy(np.asarray(mask) > 0).long()
+    places = tumour.nonzero().double()
+    middle = places.mean(dim=0) if len(places) else torch.tensor(pixels.shape) / 2
+    ends = torch.tensor(pixels.shape) - size
+    top, left = (middle - size / 2).round().long().clamp(min=torch.zeros(2).long(), max=ends)
+    window = (slice(int(top), int(top) + size), slice(int(left), int(left) + size))
+    return Example(pixels[window][None, None], tumour[window][None])
+
+
+def _in_turn(examples: Iterable[Example], count: int) -> list[Example]:
+    """The first ones that have something in the mask and that have nothing there, in turn."""
+    each = -(-count // 2)
+    kinds: dict[bool, list[Example]] = {True: [], False: []}
+    for example in examples:
+        kinds[bool(example.label)].append(example)
+        if min(map(len, kinds.values())) >= each:
+            break
+    pairs = zip(kinds[True], kinds[False], strict=False)
+    return [example for pair in pairs for example in pair][:count]
+
+
+def _scored(
+    example: Example, found: Reconstruction, *, label_right: float = np.nan, dice: float = np.nan
+) -> Found:
+    scores = image_scores(found.images, example.image)
+    shape = tuple(example.image.shape)
+    blind = (flat_guess(shape), random_guess(shape, seed=0))
+    guess = max(image_scores(one, example.image).psnr for one in blind)
+    return Found(scores.psnr, guess, scores.ssim, label_right, dice, found.seconds)
+
+
+def _dice(found: Tensor, truth: Tensor) -> float:
+    return float(2 * (found * truth).sum() / (found.sum() + truth.sum()).clamp(min=1))
+
+
+def _or_nothing(value: float, form: str) -> str:
+    return "" if np.isnan(value) else format(value, form)
+
+
+def lenet_cases(lgg: Path | None, trials: int, iterations: int) -> Iterator[Case]:
+    """What small nets with sigmoids give away."""
+    trial = partial(lenet_trial, iterations=iterations)
+    sources = {"phantoms": phantoms} | ({"brain MRI": partial(brain_crops, lgg)} if lgg else {})
+    for name, draw in sources.items():
+        for size in WIDTHS:
+            words = f"iDLG, {iterations} iterations"
+            yield Case(name, size, "LeNet", words, draw(size, trials), trial)
+
+
+def unet_cases(trials: int, iterations: int) -> Iterator[Case]:
+    """What a segmentation net with BatchNorm gives away, on slices with an infection."""
+    examples = [one for one in phantoms(64, 2 * trials) if one.label]
+    for lbfgs in (False, True):
+        steps = iterations // 2 if lbfgs else iterations
+        name = (
+            f"L-BFGS, {steps} iterations" if lbfgs else f"Inverting Gradients, {steps} iterations"
+        )
+        for training in (True, False):
+            for hidden in (False, True):
+                attack = partial(
+                    unet_trial, training=training, hidden=hidden, iterations=steps, lbfgs=lbfgs
+                )
+                mode = "train" if training else "eval"
+                words = f"{name}, mask {'hidden' if hidden else 'known'}"
+                yield Case(
+                    "phantoms", 64, f"U-Net, BatchNorm, {mode} mode", words, examples, attack
+                )
+
+
+def main() -> None:
+    """Attack, and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--lgg", type=Path, help="folder of the brain MRI; left out without it")
+    parser.add_argument("--trials", type=int, default=12, help="with LeNet")
+    parser.add_argument("--iterations", type=int, default=600, help="of iDLG")
+    parser.add_argument("--unet_trials", type=int, default=3)
+    parser.add_argument("--unet_iterations", type=int, default=120)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--csv", type=Path, default=Path("runs/benchmarks/inversion.csv"))
+    options = parser.parse_args()
+    rows = []
+    sys.stdout.write(_line(HEADER) + _line(["---"] * len(HEADER)))
+    for case in (
+        *lenet_cases(options.lgg, options.trials, options.iterations),
+        *unet_cases(options.unet_trials, options.unet_iterations),
+    ):
+        rows.append(case.row(options.seed))
+        sys.stdout.write(_line(rows[-1]))
+        sys.stdout.flush()
+    options.csv.parent.mkdir(parents=True, exist_ok=True)
+    with options.csv.open("w", newline="") as file:
+        csv.writer(file).writerows([HEADER, *rows])
+
+
+def _line(cells: tuple[str, ...] | list[str]) -> str:
+    return "| " + " | ".join(cells) + " |\n"
+
+
+if __name__ == "__main__":
+    main()

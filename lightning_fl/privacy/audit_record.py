@@ -1,0 +1,55 @@
+"""What audit.json says of the views and of the distinguishing test."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from lightning_fl.privacy.distinguish import Outcome
+from lightning_fl.privacy.trials import TrialRow
+from lightning_fl.privacy.verdicts import WORDS, Summary, summarise
+from lightning_fl.privacy.views import VIEWS
+
+
+def view_records(rows: Sequence[TrialRow], candidates: int) -> list[dict[str, Any]]:
+    """Each view that has trials, summed up, in the order of the report.
+
+    Args:
+        rows: of all trials.
+        candidates: images that identification chooses among.
+    """
+    by_view = [[row for row in rows if row.view == view] for view in VIEWS]
+    return [_view_record(summarise(of_one, candidates)) for of_one in by_view if of_one]
+
+
+def outcome_records(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
+    """The outcomes of the distinguishing test, with their intervals and words."""
+    return [
+        {
+            **outcome._asdict(),
+            "title": VIEWS[outcome.view].title,
+            "accuracy": outcome.accuracy,
+            "advantage": outcome.advantage,
+            "interval": outcome.interval(),
+            "words": _coin_words(outcome),
+        }
+        for outcome in outcomes
+    ]
+
+
+def _view_record(summary: Summary) -> dict[str, Any]:
+    view = VIEWS[summary.view]
+    return {
+        "title": view.title,
+        "sees": view.sees,
+        "protected": view.protected,
+        **asdict(summary),
+        "words": WORDS[summary.verdict],
+    }
+
+
+def _coin_words(outcome: Outcome) -> str:
+    if outcome.sees:
+        return "Tells them apart."
+    if outcome.is_a_coin:
+        return "A coin."
+    return "Beside a coin by less than chance can do; run again with another seed."

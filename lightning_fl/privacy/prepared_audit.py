@@ -1,0 +1,89 @@
+"""An audit that has passed its checks: it attacks, and writes down what came of it."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import safetensors.torch
+
+from lightning_fl.atomic import write_bytes, write_text
+from lightning_fl.csv_files import write_csv
+from lightning_fl.finished_run import FinishedRun
+from lightning_fl.monitor import Monitor
+from lightning_fl.privacy.audit_record import outcome_records, view_records
+from lightning_fl.privacy.distinguish import Game, Outcome
+from lightning_fl.privacy.model_attacks import ModelAttacks
+from lightning_fl.privacy.trial_series import Pictures, TrialSeries
+from lightning_fl.privacy.trials import TrialRow
+from lightning_fl.seeds import derive_seed
+
+AUDIT_CSV, AUDIT_JSON, AUDIT_PICTURES = "audit.csv", "audit.json", "audit.safetensors"
+
+
+@dataclass(frozen=True)
+class PreparedAudit:
+    """An audit that is ready to run.
+
+    Attributes:
+        settings: of the audit, by name.
+        series: trials with single images; None for none.
+        models: membership inference; None for none.
+        seed: of the run.
+    """
+
+    settings: Mapping[str, Any]
+    series: TrialSeries | None
+    models: ModelAttacks | None
+    seed: int
+
+    def run(self, run: FinishedRun, monitor: Monitor, round_: int) -> None:
+        """Attack, and write audit.json, audit.csv and the pictures into the run's folder.
+
+        Args:
+            run: with its models; its settings give the task anew.
+            monitor: hears of each trial.
+            round_: the run's last, for the monitor.
+        """
+        for name in (AUDIT_CSV, AUDIT_PICTURES):  # of a run that is resumed
+            (run.folder / name).unlink(missing_ok=True)
+        views = self._views(run, monitor, round_)
+        outcomes = outcome_records(self._distinguish())
+        members = self.models.attack(run) if self.models else []
+        record = {
+            **views,
+            "distinguishing": outcomes,
+            "membership": [found.record() for found in members],
+        }
+        write_text(run.folder / AUDIT_JSON, json.dumps(record, indent=2) + "\n")
+
+    def _views(self, run: FinishedRun, monitor: Monitor, round_: int) -> dict[str, Any]:
+        """Play the trials; gives their part of audit.json."""
+        if self.series is None:
+            return {"settings": dict(self.settings), "views": [], "seconds": 0.0}
+        monitor.on_operation(round_=round_, operation="audit", sites=len(self.series))
+        rows: list[TrialRow] = []
+        shown: list[Pictures] = []
+        for found, pictures in self.series.play(run):
+            rows += found
+            shown.append(pictures)
+            name, seconds = f"trial {len(shown)}", sum(row.seconds for row in found)
+            monitor.on_site_done(site=name, operation="audit", seconds=seconds)
+        write_csv(run.folder / AUDIT_CSV, TrialRow._fields, rows)
+        self._keep_pictures(run, self.series, shown)
+        return {
+            "settings": {**self.settings, **self.series.facts()},
+            "views": view_records(rows, len(self.series.candidates.images)),
+            "seconds": sum(row.seconds for row in rows),
+        }
+
+    def _keep_pictures(
+        self, run: FinishedRun, series: TrialSeries, shown: Sequence[Pictures]
+    ) -> None:
+        if tensors := series.pictures(shown, self.settings["pictures"]):
+            write_bytes(run.folder / AUDIT_PICTURES, safetensors.torch.save(tensors))
+
+    def _distinguish(self) -> list[Outcome]:
+        game = Game(derive_seed(self.seed, "distinguish"))
+        trials = self.settings["distinguishing"]
+        return [game.play(view, trials) for view in game.observers()] if trials else []

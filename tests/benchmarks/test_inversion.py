@@ -1,0 +1,87 @@
+import csv
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import inversion
+from benchmarks.inversion import Case, Example, brain_crops, lenet_trial, unet_trial
+from tests.lightning_fl.privacy.victims import pictures
+
+LGG = Path(__file__).parents[2].parent / "shared" / "data" / "lgg_mri"
+
+
+def example(size: int = 16) -> Example:
+    image = pictures(1, size)
+    return Example(image, (image[:, 0] > 0.6).long())
+
+
+def test_a_row_has_the_means_of_its_trials() -> None:
+    def trial(one: Example, seed: int) -> inversion.Found:
+        return inversion.Found(20.0 + len(seeds), 10.0, 0.5, float(len(seeds) > 0), math.nan, 1.5)
+
+    seeds: list[int] = []
+    case = Case(
+        "discs", 16, "LeNet", "iDLG", [example()] * 2, lambda one, s: _kept(seeds, s, trial)
+    )
+    row = dict(zip(inversion.HEADER, case.row(0), strict=True))
+    assert row["PSNR in dB"] == "20.5 ± 0.7"
+    assert (row["trials"], row["label right in %"], row["mask Dice"]) == ("2", "50", "")
+    assert len(set(seeds)) == 2
+
+
+def _kept(seeds: list[int], seed: int, trial: inversion.Trial) -> inversion.Found:
+    found = trial(example(), seed)
+    seeds.append(seed)
+    return found
+
+
+def test_an_image_comes_back_from_the_small_net_with_its_label() -> None:
+    found = lenet_trial(example(), 0, iterations=150)
+    assert found.psnr >= 20 > found.guess
+    assert found.label_right == 1
+    assert math.isnan(found.dice)
+
+
+@pytest.mark.parametrize("lbfgs", [False, True])
+@pytest.mark.parametrize("training", [False, True])
+def test_the_net_with_batch_norm_is_attacked_in_both_modes(lbfgs: bool, training: bool) -> None:
+    one = example(64)  # BatchNorm in train mode needs two pixels at the bottom
+    for hidden in (False, True):
+        found = unet_trial(one, 0, training=training, hidden=hidden, iterations=1, lbfgs=lbfgs)
+        assert math.isfinite(found.psnr)
+        assert math.isnan(found.label_right)
+        assert math.isnan(found.dice) != hidden
+
+
+def test_the_whole_table_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inversion, "WIDTHS", {64: 4})
+    monkeypatch.setattr(inversion, "phantoms", lambda size, count: [example(64)] * count)
+    few = ["--trials", "1", "--iterations", "2", "--unet_trials", "1", "--unet_iterations", "2"]
+    file = tmp_path / "inversion.csv"
+    monkeypatch.setattr("sys.argv", ["inversion.py", *few, "--csv", str(file)])
+    inversion.main()
+    rows = list(csv.DictReader(file.open()))
+    assert [row["net"].split(",")[0] for row in rows] == ["LeNet"] + ["U-Net"] * 8
+
+
+@pytest.mark.skipif(not LGG.is_dir(), reason="needs the brain MRI of configs/lgg_mri.yaml")
+@pytest.mark.parametrize(("size", "count", "iterations"), [(32, 2, 200), (64, 1, 400)])
+def test_brain_crops_come_back(size: int, count: int, iterations: int) -> None:
+    crops = brain_crops(LGG, size, count)
+    assert [int(crop.label) for crop in crops] == [1, 0][:count]
+    found = [lenet_trial(crop, 2 + n, iterations=iterations) for n, crop in enumerate(crops)]
+    assert all(one.label_right == 1 for one in found)
+    assert np.mean([one.psnr for one in found]) >= 20
+    assert all(one.guess < 15 for one in found)
+
+
+@pytest.mark.skipif(not LGG.is_dir(), reason="needs the brain MRI of configs/lgg_mri.yaml")
+def test_a_crop_lies_around_the_tumour_inside_the_image() -> None:
+    for crop in brain_crops(LGG, 64, 20):
+        assert crop.image.shape == (1, 1, 64, 64)
+        assert crop.mask.shape == (1, 64, 64)
+        assert crop.image.min() >= 0
+        assert torch.equal(crop.label, crop.mask.any().long().reshape(1))
