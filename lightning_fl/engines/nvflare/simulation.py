@@ -30,6 +30,7 @@ class Simulation(Jobs):
         self.log = log
         self.gpus = gpus
         self._processes: dict[str, psutil.Process] = {}
+        self._simulator: subprocess.Popen[bytes] | None = None
 
     def start(self, post: Path, sites: Sequence[str]) -> None:
         """Start the simulator; it always hosts all sites."""
@@ -53,15 +54,18 @@ class Simulation(Jobs):
         Raises:
             ConfigError: it does not; the log says why.
         """
-        if self._simulator.poll() is not None:
+        if self._simulator is not None and self._simulator.poll() is not None:
+            last = self.log.read_text(errors="replace").strip().splitlines()[-1:]
             raise ConfigError(
-                f"NVFlare's simulator ended with status {self._simulator.returncode}; see the end "
-                f"of {self.log}."
+                f"NVFlare's simulator ended with status {self._simulator.returncode}; its log "
+                f"{self.log} ends with: {''.join(last) or 'nothing'}"
             )
 
     def stop(self, sites: Sequence[str]) -> None:
         """Wait a little, then end the processes that are left."""
         del sites
+        if self._simulator is None:
+            return
         with suppress(psutil.NoSuchProcess):
             family = psutil.Process(self._simulator.pid).children(recursive=True)
             # a site that was orphaned is no child any more
@@ -71,6 +75,7 @@ class Simulation(Jobs):
                 with suppress(psutil.NoSuchProcess):
                     process.kill()
         self._simulator.wait()
+        self._simulator = None
         self._processes = {}
         self._workspace.cleanup()
 
