@@ -3,6 +3,7 @@
 import logging
 import os
 import secrets
+import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -47,6 +48,7 @@ def cluster(address: str | None) -> Iterator["Cluster"]:
         ConfigError: there is no cluster at the address, or one of another version.
     """
     require_ray()
+    _reach(address)
     _prepare(address)
     import ray
 
@@ -69,6 +71,28 @@ def cluster(address: str | None) -> Iterator["Cluster"]:
         yield Cluster()
     finally:
         ray.shutdown()
+
+
+def _reach(address: str | None) -> None:
+    """Try an address at once, for Ray itself tries for ten minutes and more.
+
+    Raises:
+        ConfigError: nobody listens there.
+    """
+    host, colon, port = (address or "").rpartition(":")
+    if address in (None, "auto"):
+        return
+    if not colon or not port.isdecimal() or "/" in host:
+        raise ConfigError(
+            f"Expected `engine.address` to be HOST:PORT, auto or null, but got {address!r}."
+        )
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise ConfigError(
+            f"`engine.address` is {address!r}, but nothing answers there ({error}). Start a "
+            "cluster by `ray start --head` (see docs/engines.md), or leave the address out."
+        ) from error
 
 
 def _prepare(address: str | None) -> None:
