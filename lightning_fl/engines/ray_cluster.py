@@ -149,11 +149,16 @@ class Worker:
     Args:
         names: of the sites.
         start: starts a process and does not wait for it.
+
+    Attributes:
+        pid: of the last process that was greeted.
+        in_vain: whether the last start took too long.
     """
 
     def __init__(self, names: Sequence[str], start: Callable[[], Any]) -> None:
         self.names = tuple(names)
         self.pid = 0
+        self.in_vain = False
         self._start = start
         self._actor: Any = None
 

@@ -14,6 +14,8 @@ from lightning_fl.transport import OnReply, Reply, Transport
 
 START = 300.0
 """A process that is not there after so many seconds counts as lost: the cluster has no room."""
+AGAIN = 30.0
+"""The same where the last try was in vain, or each operation would wait so long."""
 
 
 @dataclass
@@ -49,8 +51,13 @@ class Turn:
 
     def seconds_left(self) -> float:
         """Until the site counts as late; never negative."""
-        limit = min(self.timeout, START) if self.greeting else self.timeout
+        limit = min(self.timeout, self._patience) if self.greeting else self.timeout
         return max(0.0, limit - (time.perf_counter() - self.began))
+
+    @property
+    def _patience(self) -> float:
+        """Seconds for a start."""
+        return AGAIN if self.worker.in_vain else START
 
     def go_on(self) -> Reply | SiteError | None:
         """Take what has come.
@@ -65,6 +72,7 @@ class Turn:
         if not self.greeting:
             return self._outcome(*found)
         self.worker.pid, problems = found
+        self.worker.in_vain = False
         if problems:
             return self._lost("; ".join(problems))
         self.greeting, self.pending = False, self._ask()
@@ -72,9 +80,10 @@ class Turn:
 
     def expire(self) -> SiteError:
         """The outcome of a turn that took too long; its process may hang and is ended."""
-        if self.greeting and self.timeout > START:
+        if self.greeting and self.timeout > (patience := self._patience):
+            self.worker.in_vain = True
             return self._lost(
-                f"no process could be started within {START:g} s; the cluster may have no room "
+                f"no process could be started within {patience:g} s; the cluster may have no room "
                 "left, so set fewer `engine.workers` or wait for it"
             )
         self.worker.give_up()
@@ -105,6 +114,7 @@ class RayTransport(Transport):
     """
 
     def __init__(self, workers: Sequence[Worker]) -> None:
+        self.workers = tuple(workers)
         self._homes = {name: worker for worker in workers for name in worker.names}
 
     @property

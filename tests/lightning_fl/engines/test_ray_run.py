@@ -73,7 +73,8 @@ class Killer(Monitor):
 
     def on_operation(self, *, round_: int, operation: str, sites: int) -> None:
         if (round_, operation) == (2, "train") and self.transport is not None:
-            os.kill(self.transport._homes["B"].pid, signal.SIGKILL)
+            [home] = [worker for worker in self.transport.workers if "B" in worker.names]
+            os.kill(home.pid, signal.SIGKILL)
             self.killed = time.perf_counter()
 
     def on_site_done(self, *, site: str, operation: str, seconds: float) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from lightning_fl.engines import ray_cluster, ray_transport
+from lightning_fl.engines import ray_cluster
 from lightning_fl.engines.ray_cluster import WorkerLostError
 from lightning_fl.engines.ray_host import ANSWERED
 from lightning_fl.engines.ray_transport import RayTransport
@@ -35,7 +35,7 @@ class Scripted:
     ) -> None:
         self.names = tuple(seconds)
         self.pid = 0
-        self.there = False
+        self.there = self.in_vain = False
         self.seconds = seconds
         self.start, self.problems = start, list(problems)
         self.story: list[str] = []
@@ -127,12 +127,17 @@ def test_a_start_counts_for_the_timeout() -> None:
     assert kinds(ask(worker)) == {"A": "timeout"}
 
 
-def test_a_process_that_never_starts_is_lost() -> None:
-    [error] = ask(Scripted({"A": 0.0}, start=9e9), timeout=3600.0).values()
-    assert isinstance(error, SiteError)
-    assert error.kind == "lost"
-    assert "no process could be started within 300 s" in error.detail
-    assert Clock.now == ray_transport.START
+def test_a_process_that_never_starts_is_lost_and_waited_for_less_the_next_time() -> None:
+    worker = Scripted({"A": 0.0}, start=9e9)
+    for seconds, clock in ((300, 300), (30, 330)):
+        [error] = ask(worker, timeout=3600.0).values()
+        assert isinstance(error, SiteError)
+        assert error.kind == "lost"
+        assert f"no process could be started within {seconds} s" in error.detail
+        assert clock == Clock.now
+    worker.start = 20.0
+    assert kinds(ask(worker, timeout=3600.0)) == {"A": "ok"}
+    assert not worker.in_vain
 
 
 def test_a_process_in_the_wrong_place_is_lost_with_the_reasons() -> None:
