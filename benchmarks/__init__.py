@@ -1,1 +1,1 @@
-"""Measurements; a package with a file of its own, since opacus installs another of this name."""
+"""Measurements. A package of its own, since opacus installs one of the same name."""

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,9 +15,12 @@ from jsonargparse import (  # type: ignore[attr-defined]  # ActionConfigFile is 
     ActionConfigFile,
     ArgumentParser,
     Namespace,
+    get_loader,
+    set_loader,
 )
 
 from lightning_fl.atomic import write_text
+from lightning_fl.engines import names
 from lightning_fl.errors import ConfigError, DataError
 from lightning_fl.experiment import Experiment
 from lightning_fl.finished_run import CONFIG
@@ -31,6 +35,10 @@ ELSEWHERE = "lightning_fl.data_elsewhere.DataElsewhere"
 """The data module of a coordinator that has no data."""
 COMMANDS = ("config", "resume", "validate")
 """Arguments that say what to do, and are no setting of the run."""
+MODE = "yaml with short names"
+"""How jsonargparse is told to read our files."""
+
+set_loader(MODE, lambda text: names.in_settings(get_loader("yaml")(text)), (yaml.YAMLError,))
 
 
 class Parser(ArgumentParser):
@@ -39,6 +47,12 @@ class Parser(ArgumentParser):
     jsonargparse lists every class it knows for a setting, which for a network is each of torch's
     modules; long lists are left out here, for `--net.help CLASS` shows any class's own settings.
     """
+
+    def parse_args(self, args: Sequence[str] | None = None, **settings: Any) -> Namespace:  # type: ignore[override]
+        """Parse a command line; engines may have their short names in it."""
+        return super().parse_args(
+            names.in_arguments(sys.argv[1:] if args is None else args), **settings
+        )
 
     def format_help(self, formatter: argparse.HelpFormatter | None = None) -> str:
         """The help text with long lists of classes and the usage block cut."""
@@ -68,6 +82,7 @@ def make_parser() -> Parser:
     parser = Parser(
         prog="train.py",
         description="Train a federation of hospitals; see configs/ for complete examples.",
+        parser_mode=MODE,
         # without this, --net.init_args.encoder is silently taken for some longer name
         allow_abbrev=False,
     )
@@ -83,6 +98,7 @@ def make_parser() -> Parser:
         help="Check settings, data and shapes by one training step at each site, then stop.",
     )
     parser.add_class_arguments(Experiment)
+    parser.set_defaults({"engine": {"class_path": names.ENGINES["local"]}})
     return parser
 
 
@@ -179,8 +195,8 @@ def _build(parser: Parser, cfg: Namespace) -> Experiment:
     if sites:  # the data are at the hospitals, and what is said of them is for their eyes
         unseen = list((cfg.data.get("init_args") or {}).get("unseen") or ())
         cfg = cfg.clone()
-        names = Namespace(sites=sites, unseen=unseen)  # type: ignore[no-untyped-call]
-        cfg.data = Namespace(class_path=ELSEWHERE, init_args=names)  # type: ignore[no-untyped-call]
+        known = Namespace(sites=sites, unseen=unseen)  # type: ignore[no-untyped-call]
+        cfg.data = Namespace(class_path=ELSEWHERE, init_args=known)  # type: ignore[no-untyped-call]
     seed_all(derive_seed(cfg.seed, "net"))
     try:
         values = parser.instantiate(cfg)

@@ -11,7 +11,7 @@ from lightning_fl.aggregation import Aggregator
 from lightning_fl.algorithms import Algorithm
 from lightning_fl.data import POOLED, FederatedDataModule
 from lightning_fl.differential_privacy import DifferentialPrivacy
-from lightning_fl.engines import Engine
+from lightning_fl.engines import Engine, Local
 from lightning_fl.errors import ConfigError
 from lightning_fl.evaluation import Evaluation
 from lightning_fl.federation import Plan
@@ -31,8 +31,8 @@ class Experiment:
         data: the hospitals, e.g. `datamodules.ImageFolder`.
         algorithm: the federated method, from `lightning_fl.algorithms`.
         aggregator: how updates become their mean, from `lightning_fl.aggregation`.
-        engine: where sites live, from `lightning_fl.engines`.
         trainer: how a site trains in one round.
+        engine: where sites live: local, ray or a class, from `lightning_fl.engines`.
         evaluation: how models are scored.
         personalisation: how each site makes the finished model its own.
         privacy: from `lightning_fl.differential_privacy`, of sites or of samples; null for none.
@@ -53,8 +53,8 @@ class Experiment:
     data: FederatedDataModule
     algorithm: Algorithm
     aggregator: Aggregator
-    engine: Engine
     trainer: TrainerOptions
+    engine: Engine = field(default_factory=Local)
     evaluation: Evaluation = field(default_factory=Evaluation)
     personalisation: Personalisation = field(default_factory=Personalisation)
     privacy: DifferentialPrivacy | None = None

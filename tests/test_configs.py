@@ -14,10 +14,12 @@ ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 TINY = {"tiny_covid": "covid_ct", "tiny_rad": "rad_chestct"}
 """Overrides of one config alone."""
+ENGINES = {"ray"}
+"""Overrides that tests of the engines run, and compare with the Local engine."""
 OVERRIDES = [
     path
     for path in sorted((ROOT / "configs" / "overrides").glob("*.yaml"))
-    if path.stem not in TINY
+    if path.stem not in {*TINY, *ENGINES}
 ]
 LIMITS = ["--rounds", "1", "--trainer.local_steps", "1", "--trainer.accelerator", "cpu"]
 

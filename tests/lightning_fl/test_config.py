@@ -73,7 +73,7 @@ def test_weights_begin_the_same_for_the_same_seed_and_differ_for_another() -> No
         (["--algorithm", "lightning_fl.algorithms.FedPrx"], "Unknown `algorithm` 'FedPrx'; known"),
         (["--algorithm", "lightning_flx.FedAvg"], "Unknown `algorithm` 'lightning_flx.FedAvg'"),
         (["--aggregator", "CKKS"], "Unknown `aggregator` 'CKKS'; known are CyclicCKKS, Plain."),
-        (["--engine", "Ray"], "Unknown `engine` 'Ray'; known are Local."),
+        (["--engine", "rya"], "Unknown `engine` 'rya'; known are Local, Ray."),
         (["--algorithm.server", "Adm"], "Unknown `server` 'Adm'; known are ServerAdam, ServerMom"),
         (["--net", "Unt"], "Expected a dot import path string: Unt"),
         (["--aggregator.bits", "x"], "Expected a <class 'int'>. Got value: x"),
@@ -114,6 +114,34 @@ def test_an_unknown_name_in_a_file_is_told_like_one_on_the_command_line(
     error = capsys.readouterr().err
     assert "Unknown `algorithm` 'FedPrx'; known are" in error
     assert not {"Algorithm", "Lbfgs"} & set(error.replace(",", "").split())
+
+
+@pytest.mark.parametrize("name", ["ray", "Ray", "lightning_fl.engines.Ray"])
+def test_an_engine_may_have_its_short_name_anywhere(name: str, tmp_path: Path) -> None:
+    files = [tmp_path / "name.yaml", tmp_path / "class.yaml"]
+    files[0].write_text(f"engine: {name}\n")
+    files[1].write_text(f"engine:\n  class_path: {name}\n  init_args:\n    workers: 2\n")
+    forms = [
+        ["--engine", name, "--engine.workers", "2"],
+        [f"--engine={name}", "--engine.workers=2"],
+        ["--config", str(files[0]), "--engine.workers", "2"],
+        ["--config", str(files[1])],
+    ]
+    for form in forms:
+        engine = resolved(*form)["engine"]
+        assert engine["class_path"] == "lightning_fl.engines.Ray"
+        assert engine["init_args"]["workers"] == 2
+
+
+def test_sites_live_in_this_process_unless_told_otherwise(tmp_path: Path) -> None:
+    settings = yaml.safe_load((ROOT / "configs" / "quickstart.yaml").read_text())
+    del settings["engine"]
+    file = tmp_path / "no_engine.yaml"
+    file.write_text(yaml.safe_dump(settings))
+    for arguments in ([], ["--engine", "local"]):
+        text = read_settings(["--config", str(file), *arguments]).text
+        assert yaml.safe_load(text)["engine"]["class_path"] == "lightning_fl.engines.Local"
+    assert resolved("--engine.timeout", "7")["engine"]["init_args"] == {"timeout": 7.0}
 
 
 def test_help_fits_on_a_few_screens() -> None:
