@@ -2,12 +2,17 @@
 
 import math
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 from lightning_fl.errors import SiteError
 from lightning_fl.messages import COORDINATOR, Message, MessageError, digest_of
 from lightning_fl.monitor import Monitor
 from lightning_fl.records import CostRow, TranscriptRow
 from lightning_fl.transport import Reply, Transport
+
+
+READERS = 4
+"""Threads that check what comes in."""
 
 
 class Channel:
@@ -39,6 +44,7 @@ class Channel:
         self.on_cost = on_cost
         self.on_message = on_message
         self.monitor = monitor
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="reader")
 
     def message(self, round_: int, **fields: object) -> Message:
         """A message of this run from the coordinator."""
@@ -60,10 +66,13 @@ class Channel:
             self.monitor.on_site_done(site=site, operation=op, seconds=seconds)
 
         replies = self.transport.map(op, payloads, timeout=self.timeout, on_reply=on_reply)
+        # digests of many blocks are checked at once: hashing is most of a coordinator's work
+        read = self._readers.map(
+            lambda site: self._answer(site, op, messages[site], replies[site]), payloads
+        )
         answers: dict[str, Message | SiteError] = {}
-        for site in payloads:
-            asked, reply = messages[site], replies[site]
-            answers[site] = answer = self._answer(site, op, asked, reply)
+        for site, answer in zip(payloads, read, strict=True):
+            asked, reply, answers[site] = messages[site], replies[site], answer
             self._write_down(site, op, asked, payloads[site], 0.0)
             if isinstance(reply, Reply) and isinstance(answer, Message):
                 self._write_down(site, op, answer, reply.payload, reply.seconds)
