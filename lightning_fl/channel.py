@@ -10,7 +10,6 @@ from lightning_fl.monitor import Monitor
 from lightning_fl.records import CostRow, TranscriptRow
 from lightning_fl.transport import Reply, Transport
 
-
 READERS = 4
 """Threads that check what comes in."""
 

@@ -27,6 +27,13 @@ GRACE = 30.0
 TICK = 0.5
 """Seconds between two looks at whether sites are still there."""
 
+PING = "ping"
+"""The operation that a site's process answers at once, whatever it is doing."""
+EVERY = 10.0
+"""Seconds between two pings of a site that has not answered yet."""
+SILENCE = 60.0
+"""Seconds without an answer to any ping after which a site is lost; a busy one may be slow."""
+
 Call = Callable[[str, str, bytes, float], Reply | SiteError]
 """(site, op, payload, timeout) to what came of it."""
 
@@ -119,7 +126,7 @@ def serve(line: Line, call: Call, threads: int) -> None:
     Args:
         line: to the coordinator.
         call: reaches a site.
-        threads: calls at a time, at least one for each site.
+        threads: calls at a time: one for each site, and its pings.
     """
 
     def make(header: dict[str, Any], payload: bytes) -> None:
@@ -195,19 +202,31 @@ class RelayTransport(Transport):
                 on_reply(site, reply)
 
         waiting = self._send(op, payloads, timeout)
+        pulse = Pulse(waiting.values())
         end = time.monotonic() + timeout + GRACE
         while waiting and time.monotonic() < end:
+            if due := pulse.due(waiting.values()):
+                pulse.sent |= self._send(PING, dict.fromkeys(due, b""), SILENCE)
             for header, payload in self._arrived(waiting.values()):
+                pulse.hear(header)
                 site = waiting.pop(header["id"], None)
-                if site is not None:  # else nobody waits for it any more
+                if site is not None:  # else it was a ping, or nobody waits for it any more
                     settle(site, _reply(site, op, header, payload))
             for number, site in list(waiting.items()):
-                if site not in self._lines or not self._alive(site):
+                if why := self._why_lost(site, pulse):
                     del waiting[number]
-                    settle(site, SiteError(site, op, "lost", "its process is gone"))
+                    settle(site, SiteError(site, op, "lost", why))
         for site in waiting.values():
             settle(site, SiteError(site, op, "timeout", f"no answer in {timeout:g} seconds"))
         return {site: replies[site] for site in payloads}
+
+    def _why_lost(self, site: str, pulse: "Pulse") -> str:
+        """Why a site is lost; "" where it is not."""
+        if site not in self._lines or not self._alive(site):
+            return "its process is gone"
+        if pulse.silent(site):
+            return f"nothing has been heard of its process for {SILENCE:g} seconds"
+        return ""
 
     def _send(self, op: str, payloads: Mapping[str, bytes], timeout: float) -> dict[int, str]:
         """Ask, and say which number belongs to which site."""
@@ -233,6 +252,40 @@ class RelayTransport(Transport):
                 yield line.receive()
             except (EOFError, OSError):
                 self._forget(line)
+
+
+class Pulse:
+    """Whether sites that are slow to answer are there at all; no engine's heartbeat is relied on.
+
+    Args:
+        sites: names.
+
+    Attributes:
+        sent: which ping belongs to which site.
+    """
+
+    def __init__(self, sites: Iterable[str]) -> None:
+        now = time.monotonic()
+        self._heard = dict.fromkeys(sites, now)
+        self._pinged = now
+        self.sent: dict[int, str] = {}
+
+    def due(self, sites: Iterable[str]) -> tuple[str, ...]:
+        """Sites to ping now."""
+        if time.monotonic() < self._pinged + EVERY:
+            return ()
+        self._pinged = time.monotonic()
+        return tuple(sites)
+
+    def hear(self, header: Mapping[str, Any]) -> None:
+        """A frame has come; perhaps it answers a ping."""
+        site = self.sent.pop(header["id"], None)
+        if site is not None and "kind" not in header:
+            self._heard[site] = time.monotonic()
+
+    def silent(self, site: str) -> bool:
+        """Whether a site has been silent for too long."""
+        return time.monotonic() > self._heard[site] + SILENCE
 
 
 def _reply(site: str, op: str, header: Mapping[str, Any], payload: bytes) -> Reply | SiteError:

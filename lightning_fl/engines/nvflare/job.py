@@ -14,8 +14,7 @@ from nvflare.collab import CollabCallError, CollabRecipe, collab
 
 from lightning_fl.by_name import load_by_name
 from lightning_fl.engines.asking import ask
-from lightning_fl.engines.nvflare.names import PING
-from lightning_fl.engines.relay import call_in, serve
+from lightning_fl.engines.relay import PING, call_in, serve
 from lightning_fl.errors import SiteError, SiteErrorKind
 from lightning_fl.transport import Answering, Reply
 
@@ -52,7 +51,7 @@ class CoordinatorSide:
             _log.info("to %s %s: %d bytes", site, op, len(payload))
             return _call(sites[site], site, op, payload, timeout)
 
-        serve(call_in(self.post, tuple(sites)), call, threads=2 * len(sites))
+        serve(call_in(self.post, tuple(sites)), call, threads=4 * len(sites))
 
 
 def _call(proxy: Any, site: str, op: str, payload: bytes, timeout: float) -> Reply | SiteError:

@@ -1,7 +1,5 @@
-"""Names that the sides of the job share; a server and a site have to allow its classes."""
+"""Import paths of what the job builds, which a server and a site have to allow by name."""
 
-PING = "ping"
-"""The operation that a site's process answers at once, whatever it is doing."""
 JOB_MODULE = "lightning_fl.engines.nvflare.job"
 SERVER_CLASSES = (
     f"{JOB_MODULE}.CoordinatorSide",

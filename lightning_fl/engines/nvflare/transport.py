@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from lightning_fl.engines.hosting import HOST
 from lightning_fl.engines.nvflare.jobs import Jobs
-from lightning_fl.engines.nvflare.names import PING
-from lightning_fl.engines.relay import Post, RelayTransport
+from lightning_fl.engines.relay import PING, Post, RelayTransport
 from lightning_fl.errors import ConfigError, SiteError, SiteErrorKind
 from lightning_fl.transport import OnReply, Reply, Transport
 
@@ -107,7 +106,9 @@ class NVFlareTransport(Transport):
             return
         if reply.kind == "timeout":
             self._late.add(site)
-        if reply.kind == "lost" or (reply.kind == "timeout" and self._jobs.kill(site)):
+            if not self._jobs.kill(site):
+                return
+        if reply.kind in ("lost", "timeout"):
             self._lost.add(site)
 
     def _start_again(self, sites: Sequence[str]) -> None:

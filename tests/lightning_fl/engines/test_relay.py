@@ -137,6 +137,35 @@ def test_a_site_whose_process_is_seen_to_be_gone_is_lost_without_waiting(far_end
     assert time.monotonic() - start < 2.5
 
 
+def test_a_busy_site_that_answers_pings_is_waited_for_and_a_silent_one_is_lost(
+    far_end: FarEnd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay, "EVERY", 0.2)
+    monkeypatch.setattr(relay, "SILENCE", 1.5)
+    monkeypatch.setattr(relay, "TICK", 0.1)
+    end = Event()
+
+    def call(site: str, op: str, payload: bytes, timeout: float) -> Reply | SiteError:
+        if op == "ping" and site == "A":
+            return SiteError(site, op, "lost", "not reached")
+        if op == "train":
+            end.wait(4.0)
+        return echo(site, op, payload, timeout)
+
+    start = time.monotonic()
+    replies = far_end(call).map(
+        "train",
+        dict.fromkeys(SITES, b""),
+        timeout=60,
+        on_reply=lambda site, reply: end.set() if site == "A" else None,
+    )
+    assert kinds(replies) == {"A": "lost", "B": "reply"}
+    assert time.monotonic() - start < 30
+    failure = replies["A"]
+    assert isinstance(failure, SiteError)
+    assert "nothing has been heard" in failure.detail
+
+
 def test_who_does_not_know_the_key_is_not_heard() -> None:
     post = Post()
     with closing(post):
