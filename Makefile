@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # two test processes and one thread each; more threads would fight for the cores
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
-.PHONY: setup demo test test-slow check clean
+.PHONY: setup demo deploy-demo test test-slow check clean
 
 setup: $(VENV)/.installed
 
@@ -16,6 +16,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 demo: setup
 	$(BIN)/python train.py --config configs/quickstart.yaml
+
+# a server, three hospitals and a coordinator in processes of their own; see docs/deploy.md
+deploy-demo: setup
+	$(BIN)/python -m lightning_fl.deploy_demo
 
 test: setup
 	$(PYTEST) -m "not slow"

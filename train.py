@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from lightning_fl.messages import Message
 
 PACKAGES = ("lightning_fl", "models", "datamodules", "callbacks")
+BEFORE_ROUND_1 = ("host", "describe")
+"""What every site has to answer before anything begins."""
 
 
 def check_packages() -> None:
@@ -71,8 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ConfigError, DataError) as error:
         return _fail(error, 2)
     except (SiteError, TooFewSitesError) as error:
-        if isinstance(error, SiteError) and error.op == "describe":  # nothing has begun yet
-            return _fail(f"at site {error.site!r}: {error.__cause__ or error}", 2)
+        if isinstance(error, SiteError) and error.op in BEFORE_ROUND_1:
+            return _fail(f"at site {error.site!r}: {error.__cause__ or error.detail}", 2)
         return _fail(f"{error}\nGo on with --resume {folder}", 1)
     except KeyboardInterrupt:
         return _fail(f"interrupted; go on with --resume {folder}", 130)

@@ -54,6 +54,11 @@ class DirectionRuns:
                 "`evaluation.volumes` is false, but `directions` are put together on whole scans. "
                 "Set it to true, or `directions` to []."
             )
+        if settings.experiment.engine.sites:
+            raise ConfigError(
+                "`directions` are put together on whole scans, but the data are at the hospitals. "
+                "Set `directions` to [] and start a run for each `data.direction`."
+            )
         if "direction" not in (self.values["data"].get("init_args") or {}):
             raise ConfigError(
                 f"`directions` is {list(self.directions)}, but {self.values['data']['class_path']} "

@@ -1,4 +1,4 @@
-"""Makes small example data: `python -m lightning_fl.make_example rad|covid OUT`."""
+"""Makes small example data: `python -m lightning_fl.make_example rad|covid|images OUT`."""
 
 import argparse
 import shlex
@@ -40,15 +40,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         example = examples[options.task]
         asked = {k: v for k in AMOUNTS if (v := getattr(options, k)) is not None}
         amount = replace(example.amount, **asked)
+        make = _apart(options.task, example) if options.apart else example.make
         claim(options.out)
         total = amount.sites * amount.patients
-        patients = example.make(options.out, amount)
+        patients = make(options.out, amount)
         for _ in track(patients, options.task, total, console=Console(stderr=True)):
             pass
     except (ConfigError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
-    sys.stdout.write(summary(options.out, total, example.configs))
+    configs = () if options.apart else example.configs
+    sys.stdout.write(summary(options.out, total, configs))
     return 0
 
 
@@ -78,14 +80,21 @@ def claim(folder: Path) -> None:
 
 
 def summary(folder: Path, patients: int, configs: Sequence[str]) -> str:
-    """What was made, and the command that trains on it."""
+    """What was made, and the command that trains on it, or that gives it to a hospital."""
     sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
+    made = f"Made {patients} patients in {len(sizes)} files ({sum(sizes) / 1e6:.1f} MB) in {folder}"
+    if not configs:
+        kit = ["python", "-m", "lightning_fl.prepare_kit", "KIT", "--data", str(folder / "A")]
+        return f"{made}.\nName its own folder in each hospital's kit, e.g.\n{shlex.join(kit)}\n"
     named = [part for config in configs for part in ("--config", config)]
     command = ["python", "train.py", *named, "--data.init_args.root", str(folder)]
-    return (
-        f"Made {patients} patients in {len(sizes)} files ({sum(sizes) / 1e6:.1f} MB) in {folder}.\n"
-        f"Train on them with\n{shlex.join(command)}\n"
-    )
+    return f"{made}.\nTrain on them with\n{shlex.join(command)}\n"
+
+
+def _apart(task: str, example: Any) -> Any:
+    if example.make_apart is None:
+        raise ConfigError(f"The data of {task!r} cannot be made apart; leave out --apart.")
+    return example.make_apart
 
 
 def _parser(examples: dict[str, Any]) -> argparse.ArgumentParser:
@@ -99,6 +108,9 @@ def _parser(examples: dict[str, Any]) -> argparse.ArgumentParser:
     for name, help_text in AMOUNTS.items():
         usual = ", ".join(f"{task} {getattr(e.amount, name)}" for task, e in examples.items())
         parser.add_argument(f"--{name}", type=int, help=f"{help_text} ({usual})")
+    parser.add_argument(
+        "--apart", action="store_true", help="a root of its own for each hospital (images only)"
+    )
     return parser
 
 

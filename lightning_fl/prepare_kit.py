@@ -63,7 +63,8 @@ def _resources(kit: Path, allowed: Sequence[str], *, server: bool = False) -> Pa
         source = local / "resources.json.default"
     values: dict[str, Any] = json.loads(source.read_text(encoding="utf-8"))
     values["class_list_enforcement_mode"] = "enforce"
-    values["class_allow_list"] = sorted({*values.get("class_allow_list", ()), *allowed})
+    values["class_allow_list"] = sorted(allowed)  # not NVFlare's own methods, which no run needs
+    values["allow_log_streaming"] = False  # a site's errors name its files, and so its patients
     if server:
         values["servers"][0]["heart_beat_timeout"] = HEARTBEAT
         storage = str((kit / "storage").resolve())

@@ -24,7 +24,7 @@ OVERRIDES = [
 LIMITS = ["--rounds", "1", "--trainer.local_steps", "1", "--trainer.accelerator", "cpu"]
 
 
-EXAMPLES = {"covid_ct": "covid", "rad_chestct": "rad"}
+EXAMPLES = {"covid_ct": "covid", "rad_chestct": "rad", "deploy_demo": "images"}
 """Configs whose data are made first: what `lightning_fl.make_example` calls them."""
 
 
@@ -32,7 +32,10 @@ def example_data(config: Path, cache: Path) -> list[str]:
     """Arguments that give a config small data of its own format."""
     task = EXAMPLES[config.stem]
     assert make_example.main([task, str(cache / task), *TINY_EXAMPLE]) == 0
-    place = ["--data.init_args.root", str(cache / task), "--data.init_args.cache_dir", str(cache)]
+    root = ["--data.init_args.root", str(cache / task)]
+    if task == "images":  # its own engine is tried in tests/lightning_fl/test_deploy_demo.py
+        return [*root, "--data.init_args.size", "32", "--engine", "lightning_fl.engines.Local"]
+    place = [*root, "--data.init_args.cache_dir", str(cache)]
     if task == "rad":
         return [*place, "--data.init_args.size", "32", "--data.init_args.batch_size", "4"]
     coarse = ["--data.init_args.spacing", "[11, 11, 11]", "--data.init_args.shape", "[32, 32, 32]"]

@@ -183,6 +183,15 @@ def test_directions_need_whole_scans(
     refused(["`evaluation.volumes` is false"], capsys, status)
 
 
+def test_directions_of_hospitals_elsewhere_are_refused_before_anything_is_trained(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kit = ["--engine.init_args.kit", str(tmp_path), "--engine.init_args.sites", "[A, B, C]"]
+    engine = ["--engine", "lightning_fl.engines.NVFlare", *kit]
+    status = train.main([*arguments(made, tmp_path / "run"), *engine])
+    refused(["the data are at the hospitals", "a run for each `data.direction`"], capsys, status)
+
+
 def test_a_mask_never_replaces_a_scan(
     run: Path, made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

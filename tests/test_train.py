@@ -10,6 +10,8 @@ import yaml
 from PIL import Image
 
 import train
+from lightning_fl.errors import SiteError
+from lightning_fl.run import Run
 from models import Segmentation
 from tests.toy import ONE_STEP
 
@@ -175,6 +177,17 @@ def test_two_sites_are_refused_before_anything_is_trained(
     said = refused(capsys, [*tiny, "--sites_per_round", "2"])
     assert "sum gives each of them the other's update" in said
     assert "sites_per_round" in said
+
+
+def test_a_hospital_that_does_not_host_is_told_in_its_own_words(
+    tiny: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(run: Run) -> None:
+        raise SiteError("B", "host", "failed", "ConfigError: There is no data folder 'x' here.")
+
+    monkeypatch.setattr(Run, "start", refuse)
+    said = refused(capsys, tiny)
+    assert said == "error: at site 'B': ConfigError: There is no data folder 'x' here.\n"
 
 
 def test_ctrl_c_inside_a_fit_names_the_folder_to_resume(

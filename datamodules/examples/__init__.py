@@ -1,9 +1,10 @@
-"""Makers of small data in the formats that the paper's two tasks are kept in."""
+"""Makers of small data: in the formats of the paper's two tasks, and as plain images."""
 
 from datamodules.examples.covid import COVID
 from datamodules.examples.example import Amount as Amount
 from datamodules.examples.example import Example as Example
+from datamodules.examples.images import IMAGES
 from datamodules.examples.rad import RAD
 
-EXAMPLES = {"rad": RAD, "covid": COVID}
+EXAMPLES = {"rad": RAD, "covid": COVID, "images": IMAGES}
 """By the name on the command line of `python -m lightning_fl.make_example`."""

@@ -52,8 +52,11 @@ class Example:
         amount: what is made unless more is asked for.
         make: writes them into an empty folder; yields each patient's name once it is written,
             `sites * patients` times.
+        make_apart: the same with a root for each hospital, named as the hospital; None where one
+            file describes all hospitals.
     """
 
     configs: tuple[str, ...]
     amount: Amount
     make: Callable[[Path, Amount], Iterator[str]]
+    make_apart: Callable[[Path, Amount], Iterator[str]] | None = None

@@ -64,7 +64,7 @@ def test_file_in_place_of_the_folder_is_named(
 def test_unknown_task_lists_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(["brain", "out"])
-    assert "'brain' (choose from 'rad', 'covid')" in capsys.readouterr().err
+    assert "'brain' (choose from 'rad', 'covid', 'images')" in capsys.readouterr().err
 
 
 def test_settings_are_checked_before_the_folder_is_made(
@@ -72,6 +72,23 @@ def test_settings_are_checked_before_the_folder_is_made(
 ) -> None:
     assert main(["covid", str(tmp_path / "out"), "--patients", "2"]) == 2
     assert "`patients` to be at least 3, but got 2" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_says_how_to_name_data_that_were_made_apart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["images", str(tmp_path / "out"), *TINY, "--apart"]) == 0
+    made, _, command = capsys.readouterr().out.splitlines()
+    assert made.startswith("Made 3 patients in 73 files (")
+    assert command == f"python -m lightning_fl.prepare_kit KIT --data {tmp_path / 'out' / 'A'}"
+
+
+def test_data_of_one_table_cannot_be_made_apart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["rad", str(tmp_path / "out"), *TINY, "--apart"]) == 2
+    assert "'rad' cannot be made apart; leave out --apart" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

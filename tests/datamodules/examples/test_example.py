@@ -20,8 +20,9 @@ def test_more_sites_than_letters_are_refused() -> None:
 
 
 def test_each_task_has_its_maker() -> None:
-    assert list(EXAMPLES) == ["rad", "covid"]
+    assert list(EXAMPLES) == ["rad", "covid", "images"]
     assert [e.configs[0] for e in EXAMPLES.values()] == [
         "configs/rad_chestct.yaml",
         "configs/covid_ct.yaml",
+        "configs/deploy_demo.yaml",
     ]

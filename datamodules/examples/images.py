@@ -1,0 +1,74 @@
+"""Slices and masks as PNG files, in the folders that `datamodules.ImageFolder` reads."""
+
+import csv
+import string
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from datamodules.chest.patient import Patient, render
+from datamodules.chest.sites import SHIFTS, profile
+from datamodules.examples.example import Amount, Example
+from datamodules.folder_index import COLUMNS, MANIFEST
+from lightning_fl.seeds import derive_seed
+
+WHITE = 255
+"""Of infection in a mask, so that a person who opens one sees something."""
+
+
+def make(folder: Path, amount: Amount) -> Iterator[str]:
+    """Write `folder/<site>/images`, `folder/<site>/masks` and `folder/manifest.csv`.
+
+    Hospitals differ as those of `ChestPhantoms` do.
+    """
+    yield from _hospitals(folder, amount, string.ascii_uppercase[: amount.sites])
+
+
+def make_apart(folder: Path, amount: Amount) -> Iterator[str]:
+    """Write the same files with a root for each hospital, `folder/<site>/manifest.csv` and so on.
+
+    So a hospital can have what is its own and nothing else.
+    """
+    for site in string.ascii_uppercase[: amount.sites]:
+        yield from _hospitals(folder / site, amount, site)
+
+
+def _hospitals(root: Path, amount: Amount, sites: Sequence[str]) -> Iterator[str]:
+    """Write some hospitals under one root, the manifest at the end."""
+    rows: list[tuple[str, str, str]] = []
+    for site in sites:
+        for part in ("images", "masks"):
+            (root / site / part).mkdir(parents=True)
+        for number in range(amount.patients):
+            name = f"{site}-{number + 1:03d}"
+            seed = derive_seed(amount.seed, site, name)
+            stack = render(Patient(seed, amount.slices, amount.size, profile(site, SHIFTS)))
+            rows += [(site, name, file) for file in _write(root / site, name, stack)]
+            yield name
+    with (root / MANIFEST).open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows])
+
+
+def _write(folder: Path, patient: str, stack: npt.NDArray[np.uint8]) -> list[str]:
+    """Write a patient's slices.
+
+    Args:
+        folder: of the hospital.
+        patient: the patient's name.
+        stack: images and masks, of shape (2, slices, height, width).
+
+    Returns:
+        The names of the files.
+    """
+    files = [f"{patient}_{level + 1:02d}.png" for level in range(stack.shape[1])]
+    for file, image, mask in zip(files, *stack, strict=True):
+        Image.fromarray(image).save(folder / "images" / file)
+        Image.fromarray(mask * WHITE).save(folder / "masks" / file)
+    return files
+
+
+CONFIGS = ("configs/deploy_demo.yaml",)
+IMAGES = Example(CONFIGS, Amount(sites=3, patients=8, size=64, slices=12), make, make_apart)

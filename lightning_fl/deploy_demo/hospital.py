@@ -1,0 +1,56 @@
+"""What a hospital does with its kit before it takes part."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lightning_fl.aggregation.identity import SUFFIX, make
+from lightning_fl.atomic import write_text
+from lightning_fl.hospital_file import NAME
+from lightning_fl.prepare_kit import prepare
+
+IDENTITY = "identity"
+"""Folder of a hospital's own key, beside its kit."""
+RING = "lightning_fl.aggregation.CyclicCKKS"
+EVERY_AGGREGATOR = "lightning_fl.aggregation.*"
+
+
+def settle(folder: Path, site: str, data: Path) -> str:
+    """Prepare the kit, and make the identity that signs the hospital's mask keys.
+
+    Args:
+        folder: of the hospital, with its kit in `kit`.
+        site: name of the hospital.
+        data: folder of its data.
+
+    Returns:
+        The fingerprint of the identity, which the other hospitals pin.
+    """
+    prepare(folder / "kit", data.resolve())
+    (folder / IDENTITY).mkdir()
+    return make(folder / IDENTITY / f"{site}{SUFFIX}")
+
+
+def pin(folder: Path, pins: Mapping[str, str]) -> None:
+    """Write what the hospital insists on into its file: the ring, pairwise masks, these hospitals.
+
+    Args:
+        folder: of the hospital.
+        pins: fingerprints of all hospitals, that they told each other.
+    """
+    file = folder / "kit" / "local" / NAME
+    values: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
+    identities = str((folder / IDENTITY).resolve())
+    ring = {"masking": "pairwise", "identities": identities, "pins": dict(pins)}
+    values["settings"]["aggregator"] = {"init_args": ring}
+    values["allow"] = [RING if path == EVERY_AGGREGATOR else path for path in values["allow"]]
+    write_text(file, yaml.safe_dump(values, sort_keys=False))
+
+
+def receive_data(made: Path, root: Path) -> None:
+    """Move the example data that were made for a hospital to where it keeps its own."""
+    root.parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(made, root)
