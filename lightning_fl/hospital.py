@@ -63,7 +63,7 @@ class Hospital:
         answer = self.site.handle(op, payload)
         self._write_down(op, "out", answer)
         if op == "personalise" and self.file is not None:
-            keep_models_of(self.folder, self.site.name)
+            keep_models_of(self.folder, self.site.name, alone=True)
         return answer
 
     def _host(self, invitation: Invitation) -> bytes:

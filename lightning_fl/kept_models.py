@@ -31,19 +31,20 @@ def keep_shared_model(folder: Path, template: State, shared: State, round_: int)
     _write(folder, f"{GLOBAL}.safetensors", safetensors.torch.save(tensors, metadata))
 
 
-def keep_models_of(folder: Path, site: str) -> None:
+def keep_models_of(folder: Path, site: str, *, alone: bool = False) -> None:
     """Write models/<site>.safetensors, and the shared model where the site has layers of its own.
 
     Args:
         folder: of the run.
         site: whose; its own folder lies inside the run's.
+        alone: whether this is a hospital, where nobody else writes the shared model.
     """
     own = folder / SITES / site
     personal, came = own / "personal.safetensors", own / f"{GLOBAL}.safetensors"
     if personal.is_file():
         _write(folder, f"{site}.safetensors", personal.read_bytes())
     shared = folder / MODELS / f"{GLOBAL}.safetensors"
-    if came.is_file() and shared.is_file() and _differ(came, shared):
+    if came.is_file() and (alone or (shared.is_file() and _differ(came, shared))):
         _write(folder, f"{site}.{GLOBAL}.safetensors", came.read_bytes())
 
 
