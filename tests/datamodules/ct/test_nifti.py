@@ -71,7 +71,9 @@ def test_wrong_checksum_is_found(tmp_path: Path) -> None:
         read_ct(path)
 
 
-@pytest.mark.parametrize("content", [b"no picture" * 100, gzip.compress(b"no picture" * 100)])
+@pytest.mark.parametrize(
+    "content", [b"no picture" * 100, gzip.compress(b"no picture" * 100)], ids=["plain", "packed"]
+)
 def test_something_else_is_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / ("ct.nii" if content.startswith(b"no") else "ct.nii.gz")
     path.write_bytes(content)
