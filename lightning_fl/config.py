@@ -4,7 +4,7 @@ import argparse
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -262,11 +262,18 @@ def _refuse_changes(parser: Parser, cfg: Namespace, saved: Path) -> None:
     """A run goes on with the settings it began with, but for those in MAY_CHANGE."""
     before: dict[str, Any] = yaml.safe_load(saved.read_text(encoding="utf-8"))
     after: dict[str, Any] = yaml.safe_load(_dump(parser, cfg))
-    for settings in (before, after):
-        settings.update({f"trainer.{k}": v for k, v in settings.pop("trainer").items()})
-    changed = [k for k in after if k not in MAY_CHANGE and before.get(k) != after[k]]
+    changed = changed_settings(before, after)
     if changed:
         raise ConfigError(
             f"A resumed run keeps its settings, but {changed} differ from {saved}. Leave them as "
             f"they are (only {sorted(MAY_CHANGE)} may change) or start a new run."
         )
+
+
+def changed_settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Settings that differ, of those that a run has to keep from beginning to end."""
+    old, new = (
+        {**settings, **{f"trainer.{k}": v for k, v in settings["trainer"].items()}, "trainer": None}
+        for settings in (before, after)
+    )
+    return [key for key in new if key not in MAY_CHANGE and old.get(key) != new[key]]

@@ -32,7 +32,7 @@ class Experiment:
         algorithm: the federated method, from `lightning_fl.algorithms`.
         aggregator: how updates become their mean, from `lightning_fl.aggregation`.
         trainer: how a site trains in one round.
-        engine: where sites live: local, ray or a class, from `lightning_fl.engines`.
+        engine: where sites live: local, ray, nvflare or a class, from `lightning_fl.engines`.
         evaluation: how models are scored.
         personalisation: how each site makes the finished model its own.
         privacy: from `lightning_fl.differential_privacy`, of sites or of samples; null for none.

@@ -1,9 +1,11 @@
 """What hosts a site in a process of its own, and on whose terms."""
 
 import csv
+import hashlib
 import json
 import logging
 import os
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -11,15 +13,17 @@ from typing import Any
 import yaml
 
 from lightning_fl.atomic import write_text
+from lightning_fl.config import changed_settings, resolve
 from lightning_fl.engines.hosting import HOST, SAME, Invitation
 from lightning_fl.errors import ConfigError
 from lightning_fl.finished_run import CONFIG
-from lightning_fl.hospital_file import NAME, HospitalFile
+from lightning_fl.hospital_file import NAME, HospitalFile, import_paths
+from lightning_fl.import_policy import enforce
 from lightning_fl.kept_models import keep_models_of, keep_preprocessing
-from lightning_fl.messages import MessageError, digest_of
+from lightning_fl.messages import MAGIC, MessageError, digest_of
 from lightning_fl.results.summary import package_versions
 from lightning_fl.site import Site
-from lightning_fl.site_maker import SiteMaker, run_of
+from lightning_fl.site_maker import NOT_OF_SITES, SiteMaker, run_of
 
 _log = logging.getLogger(__name__)
 MESSAGES = "messages.csv"
@@ -36,17 +40,19 @@ class Hospital:
 
     Args:
         file: of the hospital; None for a simulated site.
+        name: of the hospital, by its certificate; a site of another name is refused. "" for any.
     """
 
-    def __init__(self, file: Path | None = None) -> None:
+    def __init__(self, file: Path | None = None, name: str = "") -> None:
         self.file = file
+        self.name = name
         self.site: Site | None = None
         self.folder = Path()
 
     @classmethod
-    def of(cls, folder: Path | None) -> "Hospital":
-        """The hospital whose file is in a folder; a simulated site for None."""
-        return cls(None if folder is None else folder / NAME)
+    def of(cls, folder: Path | None, name: str = "") -> "Hospital":
+        """The hospital of a name, whose file is in a folder; a simulated site for None."""
+        return cls(None) if folder is None else cls(folder / NAME, name)
 
     def handle(self, op: str, payload: bytes) -> bytes:
         """Answer one operation.
@@ -73,12 +79,15 @@ class Hospital:
                 f"A site of run {self.site.run!r} is hosted here, and cannot be one of run "
                 f"{invitation.run!r} too."
             )
+        if self.name not in ("", invitation.site):
+            raise ConfigError(f"This is {self.name!r}, and cannot host site {invitation.site!r}.")
         maker = self._simulated(invitation) if self.file is None else self._own(invitation)
-        self.folder = Path(maker.folder)
         self.site = maker(invitation.site)
+        self.folder = Path(maker.folder)
         if self.file is not None:
             write_text(self.folder / CONFIG, maker.settings)
             keep_preprocessing(self.folder, run_of(maker).experiment.data, [invitation.site])
+            self._write_down(HOST, "in", invitation.encode())
         return json.dumps({"process": os.getpid()}).encode()
 
     def _simulated(self, asked: Invitation) -> SiteMaker:
@@ -96,23 +105,45 @@ class Hospital:
         values: Any = yaml.safe_load(asked.settings)
         if not isinstance(values, dict):
             raise ConfigError("The coordinator sent settings that are no mapping.")
+        if not re.fullmatch(r"[0-9A-Za-z]+", asked.run):
+            raise ConfigError(f"A run cannot be called {asked.run!r}; letters and digits only.")
         settings = mine.lay_over(values)
         mine.check_data(settings)
-        if not asked.run.isalnum():
-            raise ConfigError(f"A run cannot be called {asked.run!r}; letters and digits only.")
+        enforce([*mine.allow, *import_paths(mine.settings)])
+        resolved = resolve(["--config", yaml.safe_dump(settings | NOT_OF_SITES)])
+        mine.check_word(resolved)
         folder = mine.folder / asked.run
         folder.mkdir(parents=True, exist_ok=True)
-        return SiteMaker(yaml.safe_dump(settings), str(folder), asked.run, asked.sites)
+        _check_same(folder / CONFIG, resolved)
+        return SiteMaker(yaml.safe_dump(resolved), str(folder), asked.run, asked.sites)
 
     def _write_down(self, op: str, direction: str, payload: bytes) -> None:
         """A row of messages.csv and a line of the log, for a hospital that wants to see."""
         if self.file is None:
             return
-        row = (time.strftime("%Y-%m-%dT%H:%M:%S"), op, direction, len(payload), digest_of(payload))
-        _log.info("%s %s: %d bytes", direction, op, len(payload))
+        framed = payload.startswith(MAGIC)
+        digest = digest_of(payload) if framed else hashlib.sha256(payload).hexdigest()
+        row = (time.strftime("%Y-%m-%dT%H:%M:%S"), op, direction, len(payload), digest)
+        _log.info("%s %r: %d bytes", direction, op, len(payload))
         file = self.folder / MESSAGES
         new = not file.exists()
         with file.open("a", newline="", encoding="utf-8") as out:
             writer = csv.writer(out)
             writer.writerows([COLUMNS] * new)
             writer.writerow(row)
+
+
+def _check_same(config: Path, settings: dict[str, Any]) -> None:
+    """Refuse to go on with a run under other settings than it began with here.
+
+    Raises:
+        ConfigError: names what differs.
+    """
+    if not config.exists():
+        return
+    changed = changed_settings(yaml.safe_load(config.read_text(encoding="utf-8")), settings)
+    if changed:
+        raise ConfigError(
+            f"The run goes on here with other settings than it began with: {', '.join(changed)} "
+            f"differ from {config}."
+        )

@@ -3,13 +3,13 @@
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from lightning_fl.errors import ConfigError
+from lightning_fl.experiment import Experiment
 from lightning_fl.site_maker import NOT_OF_SITES
 
 NAME = "lightning_fl.yaml"
@@ -50,12 +50,16 @@ OWN = (
     ("data", "init_args", "batch_size"),
     ("data", "init_args", "num_workers"),
     ("data", "init_args", "cache_dir"),
+    ("data", "init_args", "metadata"),
+    ("data", "init_args", "volumes"),
+    ("data", "init_args", "fold_file"),
     ("trainer", "accelerator"),
     ("trainer", "device"),
     ("aggregator", "init_args", "pins"),
     ("aggregator", "init_args", "identities"),
 )
 """Settings that a hospital says for itself; what the coordinator says of them is dropped."""
+_ALLOWED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+(\.\*)?|[A-Za-z_]\w*\.\*")
 _PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 
 
@@ -67,7 +71,8 @@ class HospitalFile:
         file: where it is.
         folder: where runs leave private state and models, a folder for each.
         settings: laid over those of a run.
-        allow: import paths that the settings of a run may name, with * for any part.
+        allow: import paths that the settings of a run may name: a.b.C, or a.b.* for all that is
+            defined in a package.
     """
 
     file: Path
@@ -96,6 +101,11 @@ class HospitalFile:
             raise ConfigError(f"Expected the keys {sorted(KEYS)} in {file}, but got {found}.")
         if not isinstance(values["allow"], list) or not isinstance(values["settings"], dict):
             raise ConfigError(f"Expected `allow` to be a list and `settings` a mapping in {file}.")
+        wrong = [path for path in values["allow"] if not _ALLOWED.fullmatch(str(path))]
+        if wrong:
+            raise ConfigError(
+                f"Expected `allow` in {file} to list paths such as a.b.C or a.b.*, but got {wrong}."
+            )
         folder = file.parent / Path(str(values["folder"])).expanduser()
         return cls(file, folder, values["settings"], tuple(str(p) for p in values["allow"]))
 
@@ -109,6 +119,7 @@ class HospitalFile:
             ConfigError: they name something that is not allowed here.
         """
         settings = {key: value for key, value in settings.items() if key not in NOT_OF_SITES}
+        check_form(settings)
         refused = sorted({path for path in import_paths(settings) if not self.allows(path)})
         if refused:
             raise ConfigError(
@@ -119,7 +130,24 @@ class HospitalFile:
 
     def allows(self, path: str) -> bool:
         """Whether a run may name this import path."""
-        return any(fnmatchcase(path, pattern) for pattern in self.allow)
+        packages = (entry.removesuffix("*") for entry in self.allow if entry.endswith(".*"))
+        return path in self.allow or path.startswith(tuple(packages))
+
+    def check_word(self, resolved: Mapping[str, Any]) -> None:
+        """Make sure of what `lay_over` is for: that this hospital's settings are those that count.
+
+        Args:
+            resolved: the settings as the parser has understood them.
+
+        Raises:
+            ConfigError: one has another value.
+        """
+        changed = sorted(differing(self.settings, resolved))
+        if changed:
+            raise ConfigError(
+                f"The settings of {self.file} do not count in this run: {', '.join(changed)}. The "
+                "run is refused; tell the coordinator."
+            )
 
     def check_data(self, settings: Mapping[str, Any]) -> None:
         """Refuse data that are not here, before anything tries to read them.
@@ -137,6 +165,66 @@ class HospitalFile:
                 f"There is no data folder {str(root)!r} here. Correct `settings: data: init_args: "
                 f"root` in {self.file}."
             )
+
+
+def check_form(settings: Mapping[str, Any]) -> None:
+    """Refuse whatever could mean something else to the parser than it looks like here.
+
+    Raises:
+        ConfigError: names the key or the text.
+    """
+    unknown = sorted(str(key) for key in settings if key not in Experiment.__dataclass_fields__)
+    if unknown:
+        raise ConfigError(f"The run has settings that are none: {', '.join(unknown)}.")
+    for key in _keys(settings):
+        if not isinstance(key, str) or "." in key or key.endswith("+") or key == "dict_kwargs":
+            raise ConfigError(
+                f"The run has the key {key!r}, by which settings could be changed past this "
+                "hospital's own. Write settings as nested mappings, without dict_kwargs."
+            )
+    for text in _texts(settings):
+        if _is_structure(text):
+            raise ConfigError(
+                f"The run has the text {text[:80]!r}, in which settings are hidden. Write them out."
+            )
+
+
+def _keys(values: Any) -> Iterator[Any]:
+    if isinstance(values, Mapping):
+        yield from values
+        for value in values.values():
+            yield from _keys(value)
+    elif isinstance(values, list | tuple):
+        for value in values:
+            yield from _keys(value)
+
+
+def _texts(values: Any) -> Iterator[str]:
+    if isinstance(values, Mapping):
+        values = list(values.values())
+    if isinstance(values, list | tuple):
+        for value in values:
+            yield from _texts(value)
+    elif isinstance(values, str):
+        yield values
+
+
+def _is_structure(text: str) -> bool:
+    """Whether a text is YAML for a mapping or a list, which the parser would look into."""
+    try:
+        return isinstance(yaml.safe_load(text), dict | list)
+    except yaml.YAMLError:
+        return False
+
+
+def differing(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[str]:
+    """Keys, written a.b.c, whose value is another one in other settings."""
+    for key, value in wanted.items():
+        other = found.get(key)
+        if isinstance(value, Mapping) and isinstance(other, Mapping):
+            yield from (f"{key}.{inner}" for inner in differing(value, other))
+        elif str(value) != str(other):
+            yield key
 
 
 def import_paths(values: Any) -> Iterator[str]:

@@ -6,13 +6,15 @@ only this user can open and only a holder of the key can talk through.
 """
 
 import json
+import os
 import secrets
 import shutil
+import socket
+import struct
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection, Listener, wait
 from pathlib import Path
@@ -22,7 +24,7 @@ from typing import Any
 from lightning_fl.errors import SiteError
 from lightning_fl.transport import OnReply, Reply, Transport
 
-GRACE = 30.0
+GRACE = 30
 """Seconds that the far end has, beyond a call's timeout, to say that the call timed out."""
 TICK = 0.5
 """Seconds between two looks at whether sites are still there."""
@@ -47,6 +49,9 @@ class Line:
 
     def __init__(self, connection: "Connection[Any, Any]") -> None:
         self.connection = connection
+        # an end that does not read must not hold up the other for ever
+        with socket.socket(fileno=os.dup(connection.fileno())) as same:
+            same.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(GRACE), 0))
         self._sending = Lock()
 
     def send(self, header: Mapping[str, Any], payload: bytes = b"") -> None:
@@ -95,8 +100,8 @@ class Post:
             TimeoutError: nobody called.
         """
         # the listener's socket is the only way to wait for a call with an end
-        socket = self._listener._listener._socket  # type: ignore[attr-defined]
-        socket.settimeout(TICK)
+        listening = self._listener._listener._socket  # type: ignore[attr-defined]
+        listening.settimeout(TICK)
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             try:
@@ -130,7 +135,10 @@ def serve(line: Line, call: Call, threads: int) -> None:
     """
 
     def make(header: dict[str, Any], payload: bytes) -> None:
-        reply = call(header["site"], header["op"], payload, header["timeout"])
+        try:
+            reply = call(header["site"], header["op"], payload, header["timeout"])
+        except Exception as error:  # whatever the engine raises, somebody waits for an answer
+            reply = SiteError(header["site"], header["op"], "lost", repr(error))
         if isinstance(reply, SiteError):
             line.send({"id": header["id"], "kind": reply.kind, "detail": reply.detail})
         else:
@@ -237,8 +245,10 @@ class RelayTransport(Transport):
             header = {"id": self._asked, "site": site, "op": op, "timeout": timeout}
             line = self._lines.get(site)
             if line is not None:
-                with suppress(OSError):  # whoever waits for answers finds out
+                try:
                     line.send(header, payload)
+                except OSError:  # gone, or it does not read; whoever waits for answers finds out
+                    self._forget(line)
         return waiting
 
     def _arrived(self, sites: Iterable[str]) -> Iterator[tuple[dict[str, Any], bytes]]:

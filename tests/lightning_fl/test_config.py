@@ -73,7 +73,7 @@ def test_weights_begin_the_same_for_the_same_seed_and_differ_for_another() -> No
         (["--algorithm", "lightning_fl.algorithms.FedPrx"], "Unknown `algorithm` 'FedPrx'; known"),
         (["--algorithm", "lightning_flx.FedAvg"], "Unknown `algorithm` 'lightning_flx.FedAvg'"),
         (["--aggregator", "CKKS"], "Unknown `aggregator` 'CKKS'; known are CyclicCKKS, Plain."),
-        (["--engine", "rya"], "Unknown `engine` 'rya'; known are Local, Ray."),
+        (["--engine", "rya"], "Unknown `engine` 'rya'; known are Local, NVFlare, Ray."),
         (["--algorithm.server", "Adm"], "Unknown `server` 'Adm'; known are ServerAdam, ServerMom"),
         (["--net", "Unt"], "Expected a dot import path string: Unt"),
         (["--aggregator.bits", "x"], "Expected a <class 'int'>. Got value: x"),

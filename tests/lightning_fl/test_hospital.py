@@ -1,12 +1,15 @@
 """What hosts a site: on its own terms, with everything written down."""
 
 import csv
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import yaml
+from jsonargparse._common import parsing_settings
 
 from lightning_fl.config import read_settings
 from lightning_fl.engines.hosting import HOST, Invitation
@@ -18,6 +21,15 @@ from tests.toy import ONE_STEP
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = "0123456789abcdef"
+
+
+@pytest.fixture(autouse=True)
+def open_imports() -> Iterator[None]:
+    """A hospital's process keeps its import policy for ever; tests share theirs."""
+    policy = ("import_path_verdicts", "import_paths_enforced")
+    before = {name: parsing_settings[name] for name in policy}
+    yield
+    parsing_settings.update(before)
 
 
 @pytest.fixture
@@ -68,7 +80,8 @@ def test_every_message_is_written_down_with_its_size_and_digest(
     request = Message(run=RUN, round=0, sender=COORDINATOR).encode()
     answer = hospital.handle("describe", request)
     with (tmp_path / "runs" / RUN / MESSAGES).open() as file:
-        rows = list(csv.DictReader(file))
+        first, *rows = csv.DictReader(file)
+    assert (first["operation"], first["bytes"]) == (HOST, str(len(invitation.encode())))
     assert [(r["operation"], r["direction"], int(r["bytes"]), r["digest"]) for r in rows] == [
         ("describe", "in", len(request), digest_of(request)),
         ("describe", "out", len(answer), digest_of(answer)),
@@ -111,6 +124,45 @@ def test_a_run_that_names_what_is_not_allowed_is_refused(
     with pytest.raises(ConfigError, match=r"names torch\.nn\.Identity"):
         hospital.handle(HOST, forged.encode())
     assert hospital.site is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"net": {"class_path": "models.losses.nn.Identity"}},  # a module's own import
+        {"callbacks": ["ModelCheckpoint"]},  # a short name
+        {"aggregator": {"class_path": "Plain"}},
+    ],
+)
+def test_what_is_not_defined_where_it_is_allowed_is_never_imported(
+    hospital: Hospital, invitation: Invitation, change: dict[str, Any]
+) -> None:
+    forged = replace(
+        invitation, settings=yaml.safe_dump(yaml.safe_load(invitation.settings) | change)
+    )
+    with pytest.raises(ConfigError, match=r"not allowed|does not list"):
+        hospital.handle(HOST, forged.encode())
+    assert hospital.site is None
+
+
+def test_a_run_goes_on_with_the_settings_it_began_with(
+    hospital: Hospital, invitation: Invitation
+) -> None:
+    hospital.handle(HOST, invitation.encode())
+    values = yaml.safe_load(invitation.settings)
+    more = replace(invitation, settings=yaml.safe_dump(values | {"rounds": 9}))
+    hospital.handle(HOST, more.encode())  # more rounds are no other run
+    other = replace(invitation, settings=yaml.safe_dump(values | {"seed": 9}))
+    with pytest.raises(ConfigError, match="other settings than it began with: seed"):
+        hospital.handle(HOST, other.encode())
+
+
+def test_a_hospital_hosts_no_site_of_another_name(
+    hospital: Hospital, invitation: Invitation
+) -> None:
+    assert hospital.file is not None
+    with pytest.raises(ConfigError, match="This is 'B', and cannot host site 'A'"):
+        Hospital.of(hospital.file.parent, "B").handle(HOST, invitation.encode())
 
 
 def test_settings_and_run_names_that_are_none_are_refused(

@@ -9,6 +9,7 @@ import yaml
 from lightning_fl.errors import ConfigError
 from lightning_fl.hospital_file import NAME, TEMPLATE, HospitalFile, import_paths
 
+ALL = ["segmentation_models_pytorch.*", "datamodules.*", "lightning_fl.*"]
 SENT: dict[str, Any] = {
     "seed": 3,
     "net": {"class_path": "segmentation_models_pytorch.Unet", "init_args": {"classes": 1}},
@@ -71,6 +72,55 @@ def test_what_is_not_allowed_is_refused_by_name(own: HospitalFile, change: dict[
         own.lay_over(SENT | change)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"config": "/etc/hostname"},
+        {"resume": "/somewhere"},
+        {"data.init_args.root": "/elsewhere"},
+        {"aggregator.init_args.masking": "none"},
+        {"trainer.accelerator": "gpu"},
+        {"callbacks+": []},
+        {"aggregator": SENT["aggregator"] | {"dict_kwargs": {"masking": "none"}}},
+        {"data": SENT["data"] | {"init_args": {"augment.class_path": "os.abort"}}},
+        {"callbacks": "[{class_path: pytorch_lightning.callbacks.LambdaCallback}]"},
+        {"net": "{class_path: torch.nn.Identity}"},
+        {"task": {"class_path": "models.Segmentation", "init_args": {"loss": "[os]"}}},
+        {1: 2},
+    ],
+)
+def test_what_the_parser_could_read_otherwise_is_refused(
+    own: HospitalFile, change: dict[Any, Any]
+) -> None:
+    with pytest.raises(ConfigError, match=r"are none|past this hospital's own|are hidden"):
+        own.lay_over(SENT | change)
+
+
+def test_a_hospital_makes_sure_that_its_word_has_been_understood(own: HospitalFile) -> None:
+    settings = own.lay_over(SENT)
+    own.check_word(settings | {"seed": 7})
+    settings["data"]["init_args"]["batch_size"] = 64
+    with pytest.raises(ConfigError, match=r"do not count in this run: data\.init_args\.batch_size"):
+        own.check_word(settings)
+
+
+@pytest.mark.parametrize("entry", ["*", "os", "models.*.x", "torch*", "a..b", ""])
+def test_what_allow_cannot_mean_is_refused(tmp_path: Path, entry: str) -> None:
+    file = tmp_path / NAME
+    file.write_text(yaml.safe_dump({"folder": "x", "settings": {}, "allow": [entry]}))
+    with pytest.raises(ConfigError, match="to list paths such as"):
+        HospitalFile.read(file)
+
+
+def test_paths_of_data_are_never_the_coordinators(own: HospitalFile) -> None:
+    data = {
+        "class_path": "datamodules.RadChestCT",
+        "init_args": {"metadata": "/abs.csv", "volumes": "/v", "fold_file": "/f", "size": 8},
+    }
+    found = own.lay_over(SENT | {"data": data})["data"]["init_args"]
+    assert not {"metadata", "volumes", "fold_file"} & set(found)
+
+
 def test_a_class_may_be_allowed_alone(own: HospitalFile) -> None:
     assert own.allows("torch.optim.Adam")
     assert not own.allows("torch.load")
@@ -82,7 +132,7 @@ def test_another_data_module_of_the_hospital_replaces_the_coordinators_whole(
 ) -> None:
     file = tmp_path / NAME
     mine = {"class_path": "datamodules.ChestPhantoms", "init_args": {"sites": 3}}
-    file.write_text(yaml.safe_dump({"folder": "x", "settings": {"data": mine}, "allow": ["*"]}))
+    file.write_text(yaml.safe_dump({"folder": "x", "settings": {"data": mine}, "allow": ALL}))
     assert HospitalFile.read(file).lay_over(SENT)["data"] == mine
 
 

@@ -1,8 +1,9 @@
 """Sites at hospitals that have joined a federation of NVFlare, whose server is on this machine."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -39,6 +40,7 @@ class Deployment(Jobs):
         self.wait = wait
         self._session: Any = None
         self._jobs: dict[str, str] = {}
+        self._starting: tuple[str, ...] = ()
         self._looked = 0.0
 
     def start(self, post: Path, sites: Sequence[str]) -> None:
@@ -47,12 +49,14 @@ class Deployment(Jobs):
         Raises:
             ConfigError: the server cannot be reached, or sites are not there.
         """
+        self._starting = tuple(sites)
         self._await(sites)
         for site in sites:
             recipe = Recipe(str(post), {site: site}, simulated=False)
             with TemporaryDirectory() as folder:
                 recipe.export(folder)
-                self._jobs[site] = self._session.submit_job(str(Path(folder) / JOB))
+                job = str(Path(folder) / JOB)
+                self._jobs[site] = _told(partial(self._session.submit_job, job))
 
     def check(self) -> None:
         """See whether the jobs still run.
@@ -63,7 +67,8 @@ class Deployment(Jobs):
         if time.monotonic() < self._looked + 2 * POLL:
             return
         self._looked = time.monotonic()
-        for site, job in self._jobs.items():
+        for site in self._starting:  # others may be lost, and their jobs over
+            job = self._jobs[site]
             if (status := self._status(job)).startswith("FINISHED"):
                 raise ConfigError(
                     f"NVFlare's job {job} of site {site!r} ended as {status} before it began. The "
@@ -95,10 +100,11 @@ class Deployment(Jobs):
         return ()
 
     def _status(self, job: str) -> str:
-        return str(self._session.get_job_status(job))
+        return str(_told(partial(self._session.get_job_status, job)))
 
     def _connected(self) -> set[str]:
-        return {client.name for client in self._session.get_system_info().client_info}
+        info = _told(self._session.get_system_info)
+        return {client.name for client in info.client_info}
 
     def _await(self, sites: Sequence[str]) -> None:
         if self._session is None:
@@ -121,3 +127,15 @@ class Deployment(Jobs):
                 f"The NVFlare server does not let {self.kit.name!r} in ({error}). Start the server "
                 f"first, and take the kit of this federation: {self.kit}."
             ) from error
+
+
+def _told(ask: Callable[[], Any]) -> Any:
+    """What the server answers.
+
+    Raises:
+        ConfigError: it does not; NVFlare has exceptions of many kinds.
+    """
+    try:
+        return ask()
+    except Exception as error:
+        raise ConfigError(f"The NVFlare server does not answer: {error!r}.") from error

@@ -48,7 +48,7 @@ class CoordinatorSide:
         def call(site: str, op: str, payload: bytes, timeout: float) -> Reply | SiteError:
             if site not in sites:
                 return SiteError(site, op, "lost", "it takes no part in the job")
-            _log.info("to %s %s: %d bytes", site, op, len(payload))
+            _log.info("to %s %r: %d bytes", site, op, len(payload))
             return _call(sites[site], site, op, payload, timeout)
 
         serve(call_in(self.post, tuple(sites)), call, threads=4 * len(sites))
@@ -74,16 +74,13 @@ def _timed_out(error: CollabCallError) -> bool:
 
 
 class SiteSide:
-    """Runs in a site's process and hosts the site.
+    """Runs in a hospital's process and hosts its site.
 
-    Args:
-        simulated: whether the process is on the coordinator's machine, in a simulation; else it
-            is at a hospital, which has its file lightning_fl.yaml in the folder `local` of its
-            startup kit.
+    The hospital's file lightning_fl.yaml is in the folder `local` of its startup kit. The class has
+    no arguments: whoever submits a job writes them.
     """
 
-    def __init__(self, simulated: bool = False) -> None:
-        self.simulated = simulated
+    def __init__(self) -> None:
         self._hospital: Answering | None = None
         self._one_at_a_time = Lock()
 
@@ -101,7 +98,7 @@ class SiteSide:
             return _told("timeout", "it is still busy with what it was asked before")
         try:
             if self._hospital is None:
-                self._hospital = self._open()
+                self._hospital = _hospital(self._folder(), name)
             reply = ask(name, self._hospital, op, payload)
         finally:
             self._one_at_a_time.release()
@@ -110,12 +107,23 @@ class SiteSide:
             return _told(reply.kind, reply.detail)
         return {"kind": "", "detail": "", "payload": reply.payload}
 
-    def _open(self) -> Answering:
-        # by name, for a transport knows no sites, and the server's process needs no torch
-        hospital = load_by_name("lightning_fl.hospital", file="lightning_fl/", user="a site")
-        own = None if self.simulated else Path(collab.workspace.get_site_config_dir())
-        answering: Answering = hospital.Hospital.of(own)
-        return answering
+    def _folder(self) -> Path | None:
+        """Where the hospital's file is; None in a simulation."""
+        return Path(collab.workspace.get_site_config_dir())
+
+
+class SimulatedSide(SiteSide):
+    """Hosts a site on the coordinator's machine, in a simulation; no hospital allows this class."""
+
+    def _folder(self) -> Path | None:
+        return None
+
+
+def _hospital(folder: Path | None, name: str) -> Answering:
+    # by name, for a transport knows no sites, and the server's process needs no torch
+    hospital = load_by_name("lightning_fl.hospital", file="lightning_fl/", user="a site")
+    answering: Answering = hospital.Hospital.of(folder, name)
+    return answering
 
 
 def _told(kind: SiteErrorKind, detail: str) -> dict[str, Any]:
@@ -128,14 +136,14 @@ class Recipe(CollabRecipe):  # type: ignore[misc]  # NVFlare has no types
     Args:
         post: folder of the coordinator's `Post`.
         clients: NVFlare's name of each site.
-        simulated: see `SiteSide`.
+        simulated: whether all processes are on the coordinator's machine.
     """
 
     def __init__(self, post: str, clients: dict[str, str], *, simulated: bool) -> None:
         super().__init__(
             job_name=JOB,
             server=CoordinatorSide(post, clients),
-            client=SiteSide(simulated),
+            client=SimulatedSide() if simulated else SiteSide(),
             min_clients=len(clients),
             sync_task_timeout=PUBLISH_TIMEOUT,
         )

@@ -5,7 +5,6 @@ SERVER_CLASSES = (
     f"{JOB_MODULE}.CoordinatorSide",
     "nvflare.collab.runtime.controller.CollabController",
 )
-SITE_CLASSES = (
-    f"{JOB_MODULE}.SiteSide",
-    "nvflare.collab.runtime.executor.CollabExecutor",
-)
+EXECUTOR = "nvflare.collab.runtime.executor.CollabExecutor"
+SITE_CLASSES = (f"{JOB_MODULE}.SiteSide", EXECUTOR)
+SIMULATED_CLASSES = (f"{JOB_MODULE}.SimulatedSide", EXECUTOR)

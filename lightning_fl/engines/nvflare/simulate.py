@@ -1,4 +1,4 @@
-"""A process that simulates the job on this machine, for `SimulatedJob`."""
+"""A process that simulates the job on this machine, for `Simulation`."""
 
 import json
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 from nvflare.recipe import SimEnv
 
 from lightning_fl.engines.nvflare.job import JOB, Recipe
-from lightning_fl.engines.nvflare.names import SERVER_CLASSES, SITE_CLASSES
+from lightning_fl.engines.nvflare.names import SERVER_CLASSES, SIMULATED_CLASSES
 
 
 def main(post: str, workspace: str, names: str, gpus: str = "") -> None:
@@ -31,7 +31,7 @@ def allow(local: Path) -> None:
     from nvflare.app_common.default_component_policy import DEFAULT_CLASS_ALLOW_LIST
 
     local.mkdir(parents=True, exist_ok=True)
-    listed = [*DEFAULT_CLASS_ALLOW_LIST, *SERVER_CLASSES, *SITE_CLASSES]
+    listed = [*DEFAULT_CLASS_ALLOW_LIST, *SERVER_CLASSES, *SIMULATED_CLASSES]
     resources = {"format_version": 2, "class_allow_list": listed}
     (local / "resources.json").write_text(json.dumps(resources))
 

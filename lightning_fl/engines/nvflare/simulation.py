@@ -35,7 +35,9 @@ class Simulation(Jobs):
     def start(self, post: Path, sites: Sequence[str]) -> None:
         """Start the simulator; it always hosts all sites."""
         del sites
-        self._workspace = TemporaryDirectory(prefix="lightning-fl-nvflare-")
+        self._workspace = TemporaryDirectory(
+            prefix="lightning-fl-nvflare-", ignore_cleanup_errors=True
+        )
         # NVFlare allows fewer letters in names than hospitals have
         clients = {site: f"site-{number + 1}" for number, site in enumerate(self.sites)}
         arguments = [str(post), self._workspace.name, json.dumps(clients), self.gpus]

@@ -4,6 +4,7 @@ import json
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 
 from lightning_fl.engines.hosting import HOST
 from lightning_fl.engines.nvflare.jobs import Jobs
@@ -58,10 +59,11 @@ class NVFlareTransport(Transport):
 
     def close(self) -> None:
         """Hang up and stop everything."""
-        self._relay.hang_up(self.sites)
-        self._jobs.stop(self.sites)
-        self._jobs.close()
-        self._post.close()
+        with ExitStack() as all_of:  # each is done, whatever another one raises
+            all_of.callback(self._post.close)
+            all_of.callback(self._jobs.close)
+            all_of.callback(self._jobs.stop, self.sites)
+            self._relay.hang_up(self.sites)
 
     def map(
         self,
@@ -141,6 +143,7 @@ class NVFlareTransport(Transport):
         asked = {site: self._invitations[site] for site in sites}
         replies = self._relay.map(HOST, asked, timeout=self._wait)
         there = {site: r for site, r in replies.items() if isinstance(r, Reply)}
-        self.processes |= {site: json.loads(r.payload)["process"] for site, r in there.items()}
-        self._jobs.welcome(self.processes)
+        new = {site: json.loads(r.payload)["process"] for site, r in there.items()}
+        self._jobs.welcome(new)
+        self.processes |= new
         return {site: r for site, r in replies.items() if isinstance(r, SiteError)}

@@ -1,5 +1,6 @@
 """The NVFlare engine: its settings, its job, and a simulation with the numbers of Local."""
 
+import inspect
 import json
 import os
 import signal
@@ -16,8 +17,8 @@ from callbacks import FederatedCallback
 from lightning_fl.config import read_settings
 from lightning_fl.engines import NVFlare
 from lightning_fl.engines.nvflare.deployment import Deployment
-from lightning_fl.engines.nvflare.job import Recipe
-from lightning_fl.engines.nvflare.names import SERVER_CLASSES, SITE_CLASSES
+from lightning_fl.engines.nvflare.job import Recipe, SiteSide
+from lightning_fl.engines.nvflare.names import SERVER_CLASSES, SIMULATED_CLASSES, SITE_CLASSES
 from lightning_fl.errors import ConfigError
 from lightning_fl.monitor import Monitor
 from lightning_fl.run import Run
@@ -92,7 +93,7 @@ def test_the_job_holds_no_code_and_names_only_what_sides_allow(
     files = [p for p in tmp_path.rglob("*") if p.is_file()]
     assert files
     assert {p.suffix for p in files} == {".json"}
-    ours = set(SERVER_CLASSES) | set(SITE_CLASSES)
+    ours = {*SERVER_CLASSES, *(SIMULATED_CLASSES if simulated else SITE_CLASSES)}
     named = {path for p in files for path in _paths(json.loads(p.read_text()))}
     assert {path for path in named if path.startswith("lightning_fl.")} <= ours
     assert ours <= named
@@ -105,6 +106,12 @@ def _paths(values: Any) -> set[str]:
     if isinstance(values, list):
         return set().union(*(_paths(value) for value in values))
     return set()
+
+
+def test_nothing_that_a_job_says_makes_a_hospital_a_simulated_site() -> None:
+    assert not inspect.signature(SiteSide).parameters
+    simulated = set(SIMULATED_CLASSES) - set(SITE_CLASSES)
+    assert len(simulated) == 1  # and prepare_kit allows SITE_CLASSES alone
 
 
 def test_a_job_at_hospitals_is_sent_to_its_site_alone(tmp_path: Path) -> None:

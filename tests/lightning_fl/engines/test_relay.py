@@ -85,7 +85,7 @@ def test_a_failure_comes_back_with_its_kind_and_the_other_site_is_heard(far_end:
 def test_a_far_end_that_never_answers_is_late_and_its_late_answer_is_not_the_next_one(
     far_end: FarEnd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(relay, "GRACE", 0.0)
+    monkeypatch.setattr(relay, "GRACE", 1)
     go_on = Event()
 
     def call(site: str, op: str, payload: bytes, timeout: float) -> Reply | SiteError:
@@ -164,6 +164,30 @@ def test_a_busy_site_that_answers_pings_is_waited_for_and_a_silent_one_is_lost(
     failure = replies["A"]
     assert isinstance(failure, SiteError)
     assert "nothing has been heard" in failure.detail
+
+
+def test_what_an_engine_raises_is_told_as_a_lost_site(far_end: FarEnd) -> None:
+    def call(site: str, op: str, payload: bytes, timeout: float) -> Reply | SiteError:
+        raise RuntimeError("the engine is shutting down")
+
+    replies = far_end(call).map("train", {"A": b""}, timeout=60)
+    assert kinds(replies) == {"A": "lost"}
+
+
+def test_an_end_that_does_not_read_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay, "GRACE", 1)
+    post = Post()
+    with closing(post):
+        folder = str(post.folder)
+        lines = []
+        caller = Thread(target=lambda: lines.append(call_in(folder, ("A",))))
+        caller.start()
+        transport = RelayTransport(("A",))
+        transport.connect(post.answer(10.0, nothing))
+        caller.join()
+        start = time.monotonic()
+        assert kinds(transport.map("load", {"A": bytes(8 * 2**20)}, timeout=60)) == {"A": "lost"}
+        assert time.monotonic() - start < 30
 
 
 def test_who_does_not_know_the_key_is_not_heard() -> None:
