@@ -30,11 +30,16 @@ settings:
       batch_size: 8
   trainer:
     accelerator: auto
+  # Of the secure ring: others cannot see this hospital's updates. Add `identities` and `pins`.
+  aggregator:
+    init_args:
+      masking: pairwise
+      allow_two_sites: false
 
 # Classes and functions that the settings of a run may name. A run that names another is refused.
 allow:
+  - lightning_fl.aggregation.CyclicCKKS  # and not Plain, to which updates go in the clear
   - lightning_fl.algorithms.*
-  - lightning_fl.aggregation.*
   - lightning_fl.differential_privacy.*
   - lightning_fl.personalisation.*
   - models.*

@@ -14,8 +14,6 @@ from lightning_fl.prepare_kit import prepare
 
 IDENTITY = "identity"
 """Folder of a hospital's own key, beside its kit."""
-RING = "lightning_fl.aggregation.CyclicCKKS"
-EVERY_AGGREGATOR = "lightning_fl.aggregation.*"
 
 
 def settle(folder: Path, site: str, data: Path) -> str:
@@ -35,7 +33,7 @@ def settle(folder: Path, site: str, data: Path) -> str:
 
 
 def pin(folder: Path, pins: Mapping[str, str]) -> None:
-    """Write what the hospital insists on into its file: the ring, pairwise masks, these hospitals.
+    """Write the hospitals that it knows into the hospital's file.
 
     Args:
         folder: of the hospital.
@@ -43,10 +41,8 @@ def pin(folder: Path, pins: Mapping[str, str]) -> None:
     """
     file = folder / "kit" / "local" / NAME
     values: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
-    identities = str((folder / IDENTITY).resolve())
-    ring = {"masking": "pairwise", "identities": identities, "pins": dict(pins)}
-    values["settings"]["aggregator"] = {"init_args": ring}
-    values["allow"] = [RING if path == EVERY_AGGREGATOR else path for path in values["allow"]]
+    ring = values["settings"]["aggregator"]["init_args"]
+    ring |= {"identities": str((folder / IDENTITY).resolve()), "pins": dict(pins)}
     write_text(file, yaml.safe_dump(values, sort_keys=False))
 
 

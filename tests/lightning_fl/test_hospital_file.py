@@ -20,7 +20,13 @@ SENT: dict[str, Any] = {
     "trainer": {"local_steps": 5, "accelerator": "gpu", "device": 7},
     "aggregator": {
         "class_path": "lightning_fl.aggregation.CyclicCKKS",
-        "init_args": {"bits": 24, "pins": {"A": "forged"}, "identities": "/etc"},
+        "init_args": {
+            "bits": 24,
+            "masking": "none",
+            "allow_two_sites": True,
+            "pins": {"A": "forged"},
+            "identities": "/etc",
+        },
     },
     "loggers": [{"class_path": "somewhere.Logger"}],
 }
@@ -47,7 +53,8 @@ def test_data_device_and_mask_keys_are_never_the_coordinators(own: HospitalFile)
         "batch_size": 8,
     }
     assert settings["trainer"] == {"local_steps": 5, "accelerator": "auto"}
-    assert settings["aggregator"]["init_args"] == {"bits": 24}
+    ring = {"bits": 24, "masking": "pairwise", "allow_two_sites": False}
+    assert settings["aggregator"]["init_args"] == ring
     assert settings["net"] == SENT["net"]
     assert settings["seed"] == 3
 
@@ -65,6 +72,7 @@ def test_what_only_the_coordinator_uses_is_left_out_and_not_checked(own: Hospita
         {"callbacks": [{"class_path": "builtins.exec"}]},
         {"data": {"class_path": "datamodules.ImageFolder", "init_args": {"augment": " os.abort "}}},
         {"net": {"class_path": "Popen"}},
+        {"aggregator": {"class_path": "lightning_fl.aggregation.Plain"}},
     ],
 )
 def test_what_is_not_allowed_is_refused_by_name(own: HospitalFile, change: dict[str, Any]) -> None:
