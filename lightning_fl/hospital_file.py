@@ -36,7 +36,8 @@ settings:
       masking: pairwise
       allow_two_sites: false
 
-# Classes and functions that the settings of a run may name. A run that names another is refused.
+# Classes that the settings of a run may name: one, or with .* all that a package defines. A run
+# that names another is refused. Some nets can download weights; list those you use one by one.
 allow:
   - lightning_fl.aggregation.CyclicCKKS  # and not Plain, to which updates go in the clear
   - lightning_fl.algorithms.*
