@@ -97,6 +97,15 @@ class Demo:
 
     def train(self, settings: Sequence[str], limit: float) -> int:
         """Run the federation from the coordinator's folder, which has no data."""
+        self.say("train.py --config configs/deploy_demo.yaml, with the coordinator's kit")
+        return self.processes.run(self.party("train.py"), self.command(settings), limit)
+
+    def command(self, settings: Sequence[str]) -> list[str]:
+        """The command line of the coordinator.
+
+        Args:
+            settings: further arguments of train.py.
+        """
         engine = {
             "kit": str(self.user_kit),
             "sites": str(self.project.sites),
@@ -104,12 +113,7 @@ class Demo:
         }
         chosen = [a for k, v in engine.items() for a in (f"--engine.init_args.{k}", v)]
         run = ["--output", str(self.places.run.resolve())]
-        self.say("train.py --config configs/deploy_demo.yaml, with the coordinator's kit")
-        return self.processes.run(
-            self.party("train.py"),
-            [sys.executable, TRAIN, "--config", CONFIG, *chosen, *run, *settings],
-            limit,
-        )
+        return [sys.executable, str(TRAIN), "--config", str(CONFIG), *chosen, *run, *settings]
 
     def party(self, name: str) -> Party:
         """How a party starts its processes: where, with what environment, and into which log."""
