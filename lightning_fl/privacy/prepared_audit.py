@@ -71,9 +71,10 @@ class PreparedAudit:
             monitor.on_site_done(site=name, operation="audit", seconds=seconds)
         write_csv(run.folder / AUDIT_CSV, TrialRow._fields, rows)
         self._keep_pictures(run, self.series, shown)
+        facts = self.series.facts()
         return {
-            "settings": {**self.settings, **self.series.facts()},
-            "views": view_records(rows, len(self.series.candidates.images)),
+            "settings": {**self.settings, **facts},
+            "views": view_records(rows, facts["common_label"]),
             "seconds": sum(row.seconds for row in rows),
         }
 

@@ -64,11 +64,12 @@ def views_table(views: Sequence[Mapping[str, Any]], settings: Mapping[str, Any])
     rows = [
         [
             _name(view),
-            f"{view['psnr']:.1f}{PLUS_MINUS}{view['psnr_sd']:.1f}",
+            _spread_text(view, "psnr", 1),
             f"{view['guess_psnr']:.1f}",
-            f"{view['ssim']:.2f}{PLUS_MINUS}{view['ssim_sd']:.2f}",
-            f"{100 * view['identified']:.0f}",
+            _spread_text(view, "ssim", 2),
+            f"{100 * view['identified']:.0f} ({100 * view['luck']:.0f})",
             MISSING if view["label_right"] is None else f"{100 * view['label_right']:.0f}",
+            f"{view['correlation']:.3f} ({view['chance']:.3f})",
             view["words"],
         ]
         for view in views
@@ -81,8 +82,14 @@ def views_table(views: Sequence[Mapping[str, Any]], settings: Mapping[str, Any])
         " right. Where several images are attacked together the attacker was told their labels,"
         " and scores are means."
     )
-    scores = ["PSNR in dB", "of a guess", "SSIM", "identified in %", "label in %"]
-    return page.table(["view", *scores, "verdict"], rows, caption)
+    scores = ["PSNR in dB", "of a guess", "SSIM", "identified in % (luck)", "label in %"]
+    return page.table(["view", *scores, "correlation (chance)", "verdict"], rows, caption)
+
+
+def _spread_text(view: Mapping[str, Any], name: str, digits: int) -> str:
+    """Mean and standard deviation; the mean alone of one trial."""
+    mean, sd = view[name], view[f"{name}_sd"]
+    return f"{mean:.{digits}f}" + ("" if sd is None else f"{PLUS_MINUS}{sd:.{digits}f}")
 
 
 def spread(view: Mapping[str, Any]) -> str:

@@ -76,6 +76,7 @@ def test_what_is_not_hidden_comes_back(views: dict[str, Any], view: str) -> None
     assert views[view]["psnr"] >= 20
     assert views[view]["identified"] == 1
     assert views[view]["label_right"] == 1
+    assert views[view]["correlation"] > 0.99
     assert views[view]["verdict"] == "comes back"
 
 
@@ -85,6 +86,7 @@ def test_what_is_not_hidden_comes_back(views: dict[str, Any], view: str) -> None
 def test_what_is_hidden_is_at_the_floor(views: dict[str, Any], view: str) -> None:
     assert views[view]["psnr"] <= views[view]["guess_psnr"]
     assert abs(views[view]["ssim"]) < 0.1
+    assert views[view]["correlation"] <= views[view]["chance"] < 0.04
     assert views[view]["protected"]
 
 
@@ -128,7 +130,8 @@ def test_every_seed_has_the_first_weights_of_a_run_with_that_seed(
 
     def trial(self: Attack, number: int, *_: Any, **__: Any) -> tuple[list[TrialRow], Any]:
         attacked.append((self.weights_seed, number, self.template.state_dict()))
-        return [TrialRow("plain", self.weights_seed, number, 1, 30, 1, 1, 1, 10, 0, 0)], {}
+        row = TrialRow("plain", self.weights_seed, number, 1, 30, 1, 1, 0, 1, 1, 100, 10, 0, 0)
+        return [row], {}
 
     monkeypatch.setattr(Attack, "trial", trial)
     own = read_settings(["--config", str(CONFIG), "--output", str(tmp_path)])
