@@ -21,6 +21,7 @@ from lightning_fl.messages import Message
 from lightning_fl.monitor import Monitor
 from lightning_fl.parameters import Layout, from_vector, to_vector
 from lightning_fl.privacy.prepared_audit import PreparedAudit
+from lightning_fl.privacy.protection import Protection
 from lightning_fl.results.recorder import Recorder
 from lightning_fl.results.report import REPORT, write_report
 from lightning_fl.results.summary import write_results
@@ -156,9 +157,19 @@ class Run:
         return experiment.audit.prepare(
             self.template,
             experiment.data,
-            experiment.aggregator,
+            self._protection(),
             self.callback,
             experiment.seed,
+        )
+
+    def _protection(self) -> Protection:
+        experiment = self.experiment
+        shares = "updates" if self.layout.length else "nothing"
+        return Protection(
+            experiment.aggregator.describe(),
+            self.plan.sites_per_round,
+            type(experiment.privacy).__name__ if experiment.privacy else "",
+            "data" if experiment.algorithm.pools_data else shares,
         )
 
     def _federate(self, federation: Federation, state: RunState) -> dict[str, Any]:

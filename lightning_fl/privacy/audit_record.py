@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from lightning_fl.privacy.distinguish import Outcome
+from lightning_fl.privacy.distinguish import OBSERVERS, Outcome
 from lightning_fl.privacy.trials import TrialRow
 from lightning_fl.privacy.verdicts import Summary, summarise
 from lightning_fl.privacy.views import VIEWS
@@ -27,7 +27,8 @@ def outcome_records(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
     return [
         {
             **outcome._asdict(),
-            "title": VIEWS[outcome.view].title,
+            **OBSERVERS[outcome.view]._asdict(),
+            "sees": outcome.sees,
             "accuracy": outcome.accuracy,
             "advantage": outcome.advantage,
             "interval": outcome.interval(),

@@ -12,8 +12,9 @@ from lightning_fl.csv_files import write_csv
 from lightning_fl.finished_run import FinishedRun
 from lightning_fl.monitor import Monitor
 from lightning_fl.privacy.audit_record import outcome_records, view_records
-from lightning_fl.privacy.distinguish import Game, Outcome
+from lightning_fl.privacy.distinguish import OBSERVERS, Game, Outcome
 from lightning_fl.privacy.model_attacks import ModelAttacks
+from lightning_fl.privacy.protection import Protection
 from lightning_fl.privacy.trial_series import Pictures, TrialSeries
 from lightning_fl.privacy.trials import TrialRow
 from lightning_fl.seeds import derive_seed
@@ -27,12 +28,14 @@ class PreparedAudit:
 
     Attributes:
         settings: of the audit, by name.
+        protection: of the run's updates.
         series: trials with single images; None for none.
         models: membership inference; None for none.
         seed: of the run.
     """
 
     settings: Mapping[str, Any]
+    protection: Protection
     series: TrialSeries | None
     models: ModelAttacks | None
     seed: int
@@ -51,6 +54,7 @@ class PreparedAudit:
         outcomes = outcome_records(self._distinguish())
         members = self.models.attack(run) if self.models else []
         record = {
+            "run": self.protection.record(),
             **views,
             "distinguishing": outcomes,
             "membership": [found.record() for found in members],
@@ -85,6 +89,6 @@ class PreparedAudit:
             write_bytes(run.folder / AUDIT_PICTURES, safetensors.torch.save(tensors))
 
     def _distinguish(self) -> list[Outcome]:
-        game = Game(derive_seed(self.seed, "distinguish"))
-        trials = self.settings["distinguishing"]
-        return [game.play(view, trials) for view in game.observers()] if trials else []
+        trials, ring = self.settings["distinguishing"], self.protection
+        game = Game(derive_seed(self.seed, "distinguish"), ring.bits, ring.ring_sites)
+        return [game.play(view, trials) for view in OBSERVERS] if trials else []

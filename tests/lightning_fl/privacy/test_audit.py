@@ -13,13 +13,16 @@ from torch import nn
 from callbacks import FederatedCallback
 from datamodules import ChestPhantoms, LabelledPhantoms
 from lightning_fl.aggregation import CyclicCKKS, Plain, ckks
+from lightning_fl.algorithms import Centralised, Local
 from lightning_fl.config import read_settings
 from lightning_fl.data import FederatedDataModule
+from lightning_fl.differential_privacy import SiteLevelDP
 from lightning_fl.errors import ConfigError
 from lightning_fl.finished_run import FinishedRun
 from lightning_fl.monitor import Monitor
 from lightning_fl.privacy.audit import Audit
 from lightning_fl.privacy.prepared_audit import PreparedAudit
+from lightning_fl.privacy.protection import Protection
 from lightning_fl.privacy.trials import Attack, TrialRow
 from lightning_fl.privacy.views import VIEWS
 from models import Classification
@@ -42,8 +45,8 @@ def task(net: nn.Module | None = None, optimizer: Any = None) -> Classification:
 def prepared(
     audit: Audit, data: FederatedDataModule, template: pl.LightningModule | None = None
 ) -> PreparedAudit:
-    aggregator = CyclicCKKS(bits=22)
-    return audit.prepare(template or task(), data, aggregator, FederatedCallback, 0)
+    protection = Protection(CyclicCKKS(bits=22).describe(), sites=3)
+    return audit.prepare(template or task(), data, protection, FederatedCallback, 0)
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +116,32 @@ def test_a_run_has_its_audit_in_the_report_and_no_secret_key_in_any_file(
         assert not any(window in content for window in SpyGenerator.windows), file
     gc.collect()
     assert all(holder() is None for holder in SpyGenerator.alive)  # gone from memory, too
+
+
+@pytest.mark.parametrize(
+    ("settings", "words", "views"),
+    [
+        ({"aggregator": Plain()}, "its coordinator reads every update", "plain"),
+        ({"aggregator": CyclicCKKS(masking="none")}, "no pairwise masks", "initiator_none"),
+        ({"aggregator": CyclicCKKS()}, "nobody is meant to read", "initiator_pairwise"),
+        (
+            {"aggregator": Plain(weights="equal"), "privacy": SiteLevelDP(noise_multiplier=1.0)},
+            r"every update. Its differential privacy (SiteLevelDP)",
+            "plain",
+        ),
+        ({"algorithm": Local()}, "sites share nothing", ""),
+        ({"algorithm": Centralised()}, "sites share data", ""),
+    ],
+)
+def test_the_record_says_what_hides_updates_in_this_run(
+    tmp_path: Path, settings: dict[str, Any], words: str, views: str
+) -> None:
+    audit = Audit(trials=0, distinguishing=0, membership=False)
+    experiment = toy_experiment(audit=audit, rounds=1, **settings)
+    toy_run(tmp_path, experiment).start()
+    found = json.loads((tmp_path / "audit.json").read_text())["run"]
+    assert words in found["words"]
+    assert views in found["views"] or not (views or found["views"])
 
 
 def test_settings_are_written_down(folder: Path) -> None:
