@@ -20,7 +20,7 @@ from lightning_fl.kept_models import keep_models_of, keep_preprocessing, keep_sh
 from lightning_fl.messages import Message
 from lightning_fl.monitor import Monitor
 from lightning_fl.parameters import Layout, from_vector, to_vector
-from lightning_fl.privacy.prepared_audit import PreparedAudit
+from lightning_fl.privacy.prepared_audit import AUDIT_FILES, PreparedAudit
 from lightning_fl.privacy.protection import Protection
 from lightning_fl.results.recorder import Recorder
 from lightning_fl.results.report import REPORT, write_report
@@ -98,7 +98,8 @@ class Run:
         """
         state = self.state()
         checkpoints = Checkpoints(self.folder / CHECKPOINTS)
-        (self.folder / REPORT).unlink(missing_ok=True)  # it is there once the run is whole
+        for name in (REPORT, *AUDIT_FILES):  # they are there once the run is whole
+            (self.folder / name).unlink(missing_ok=True)
         self.run_id = state.run
         audit = self.prepared_audit()  # refuses what it cannot attack before anything is trained
         self._tell_loggers()
@@ -107,9 +108,10 @@ class Run:
         self._keep_models(state)
         if self.experiment.evaluation.volumes and not self.experiment.engine.sites:
             results = self._with_volumes(results, state.round)
-        if audit is not None:
-            audit.run(FinishedRun(self.folder), self.monitor, state.round)
         write_report(self.folder)
+        if audit is not None:  # it may fail, and what was trained is to be read all the same
+            audit.run(FinishedRun(self.folder), self.monitor, state.round)
+            write_report(self.folder)
         self.monitor.on_run_end(results=results, run=str(self.folder))
         return results
 

@@ -9,6 +9,14 @@ import safetensors.torch
 
 from lightning_fl.atomic import write_bytes, write_text
 from lightning_fl.csv_files import write_csv
+from lightning_fl.errors import (
+    ConfigError,
+    DataError,
+    NonFiniteError,
+    OutOfRangeError,
+    SiteError,
+    TooFewSitesError,
+)
 from lightning_fl.finished_run import FinishedRun
 from lightning_fl.monitor import Monitor
 from lightning_fl.privacy.audit_record import outcome_records, view_records
@@ -20,6 +28,9 @@ from lightning_fl.privacy.trials import TrialRow
 from lightning_fl.seeds import derive_seed
 
 AUDIT_CSV, AUDIT_JSON, AUDIT_PICTURES = "audit.csv", "audit.json", "audit.safetensors"
+AUDIT_FILES = (AUDIT_CSV, AUDIT_JSON, AUDIT_PICTURES)
+FAILURES = (ConfigError, DataError, NonFiniteError, OutOfRangeError, SiteError, TooFewSitesError)
+"""What a trained model or an image can do to an audit that has passed its checks."""
 
 
 @dataclass(frozen=True)
@@ -47,19 +58,37 @@ class PreparedAudit:
             run: with its models; its settings give the task anew.
             monitor: hears of each trial.
             round_: the run's last, for the monitor.
+
+        Raises:
+            DataError: an attack cannot be made, e.g. of weights that are not finite.
         """
-        for name in (AUDIT_CSV, AUDIT_PICTURES):  # of a run that is resumed
+        for name in AUDIT_FILES:  # of a run that is resumed
             (run.folder / name).unlink(missing_ok=True)
+        try:
+            record = self._record(run, monitor, round_)
+        except FAILURES as error:
+            raise DataError(
+                f"The run in {run.folder} is whole and has its report, but its audit failed: "
+                f"{error} Go on with --resume {run.folder} and `--audit.trials 0`, "
+                "`--audit.membership false` or `--audit null`, or as it was to try again."
+            ) from error
+        write_text(run.folder / AUDIT_JSON, json.dumps(record, indent=2) + "\n")
+
+    def _record(self, run: FinishedRun, monitor: Monitor, round_: int) -> dict[str, Any]:
+        """What audit.json holds.
+
+        Raises:
+            DataError: and others of `FAILURES`.
+        """
         views = self._views(run, monitor, round_)
         outcomes = outcome_records(self._distinguish())
         members = self.models.attack(run) if self.models else []
-        record = {
+        return {
             "run": self.protection.record(),
             **views,
             "distinguishing": outcomes,
             "membership": [found.record() for found in members],
         }
-        write_text(run.folder / AUDIT_JSON, json.dumps(record, indent=2) + "\n")
 
     def _views(self, run: FinishedRun, monitor: Monitor, round_: int) -> dict[str, Any]:
         """Play the trials; gives their part of audit.json."""

@@ -17,7 +17,7 @@ from lightning_fl.algorithms import Centralised, Local
 from lightning_fl.config import read_settings
 from lightning_fl.data import FederatedDataModule
 from lightning_fl.differential_privacy import SiteLevelDP
-from lightning_fl.errors import ConfigError
+from lightning_fl.errors import ConfigError, DataError
 from lightning_fl.finished_run import FinishedRun
 from lightning_fl.monitor import Monitor
 from lightning_fl.privacy.audit import Audit
@@ -246,6 +246,47 @@ def test_a_net_whose_last_layer_shows_no_label_is_refused(tmp_path: Path) -> Non
     net = nn.Sequential(nn.Flatten(), nn.Linear(1024, 8), nn.Tanh(), nn.Linear(8, 2, bias=False))
     with pytest.raises(ConfigError, match="has no bias, and its weight's gradient shows no sign"):
         prepared(Audit(), phantoms(tmp_path), task(net))
+
+
+def test_a_net_that_does_not_take_the_images_is_refused_in_words(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    with pytest.raises(ConfigError, match=r"LeNet cannot take images of shape \(1, 1, 32, 32\)"):
+        prepared(Audit(), phantoms(tmp_path), task(LeNet(3, 2, 32)))
+
+
+def test_a_net_that_cannot_train_on_one_image_is_refused_in_words(tmp_path: Path) -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(1024, 2), nn.BatchNorm1d(2))
+    with pytest.raises(ConfigError, match=r"cannot take images .* more than 1 value per channel"):
+        prepared(Audit(), phantoms(tmp_path), task(net))
+
+
+def test_an_audit_that_fails_leaves_the_report_and_can_be_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise DataError("The seen gradient is zero everywhere.")
+
+    audit = Audit(trials=1, iterations=1, candidates=8, distinguishing=0, membership=False)
+    data = phantoms(tmp_path / "cache", batch_size=4)
+    experiment = toy_experiment(module=task(), data=data, audit=audit, rounds=1)
+    folder = tmp_path / "run"
+    with monkeypatch.context() as broke:
+        broke.setattr(Attack, "attacked", broken)
+        with pytest.raises(DataError, match=r"audit failed: Trial 1 .* seed 0: The seen gradient"):
+            toy_run(folder, experiment).start()
+    assert "Privacy audit" not in (folder / "report.html").read_text()
+    assert not (folder / "audit.json").exists()
+    toy_run(folder, experiment).start()
+    assert "<h2>Privacy audit</h2>" in (folder / "report.html").read_text()
+
+
+def test_a_resumed_run_may_have_another_audit_or_none(tmp_path: Path) -> None:
+    read_settings(["--config", str(CONFIG), "--output", str(tmp_path)]).save()
+    resumed = ["--resume", str(tmp_path)]
+    assert read_settings([*resumed, "--audit", "null"]).experiment.audit is None
+    other = read_settings([*resumed, "--audit.trials", "0"]).experiment.audit
+    assert other is not None
+    assert other.trials == 0
 
 
 def test_a_run_refuses_an_audit_that_cannot_be_before_it_trains(tmp_path: Path) -> None:
