@@ -4,7 +4,7 @@ Pure functions on losses. Attacks give a score to each candidate, higher for "wa
 of members and of non-members then say how good the attack is.
 """
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -133,23 +133,6 @@ def inference(
         low, high = np.percentile([values[name] for values in drawn], [2.5, 97.5])
         intervals[name] = (float(low), float(high))
     return Inference(measures(inside, outside), intervals, len(inside), len(outside))
-
-
-def patient_means(losses: ArrayLike, patients: Sequence[Hashable]) -> dict[Hashable, float]:
-    """The mean loss of each patient's samples, in the order in which patients first appear.
-
-    Raises:
-        DataError: there is not one patient for each loss.
-    """
-    values = np.asarray(losses, dtype=np.float64)
-    if len(values) != len(patients):
-        raise DataError(
-            f"Expected a patient for each of {len(values)} losses, but got {len(patients)}."
-        )
-    samples: dict[Hashable, list[float]] = {}
-    for patient, value in zip(patients, values.tolist(), strict=True):
-        samples.setdefault(patient, []).append(value)
-    return {patient: float(np.mean(found)) for patient, found in samples.items()}
 
 
 def _checked(members: ArrayLike, non_members: ArrayLike) -> tuple[Floats, Floats]:

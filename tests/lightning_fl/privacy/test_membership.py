@@ -10,7 +10,6 @@ from lightning_fl.privacy.membership import (
     auc,
     inference,
     loss_threshold_scores,
-    patient_means,
     tpr_at_fpr,
 )
 
@@ -71,11 +70,6 @@ def test_an_inference_says_how_many_there_were_and_repeats() -> None:
     assert not inference([0.0, 1.0], [0.0, 1.0], resamples=50).detected
 
 
-def test_a_patients_loss_is_the_mean_of_its_samples() -> None:
-    found = patient_means([1.0, 2.0, 6.0], ["b", "a", "b"])
-    assert list(found.items()) == [("b", 3.5), ("a", 2.0)]
-
-
 @pytest.mark.parametrize(
     ("members", "others", "message"),
     [
@@ -97,5 +91,3 @@ def test_bad_settings_are_refused() -> None:
         tpr_at_fpr([1.0], [0.0], 1.5)
     with pytest.raises(ConfigError, match="`resamples` to be at least 1, but got 0"):
         inference([1.0], [0.0], resamples=0)
-    with pytest.raises(DataError, match="a patient for each of 2 losses, but got 1"):
-        patient_means([1.0, 2.0], ["a"])
