@@ -103,6 +103,14 @@ def test_a_published_mean_is_the_mean(
     torch.testing.assert_close(guess.update, truth(recorded, *guess.sites), rtol=0, atol=2 * STEP)
 
 
+def test_sums_over_two_sets_of_sites_give_the_site_between_them_away(recorded: Evidence) -> None:
+    """Two rings over one round's updates, the second without the last site."""
+    larger, smaller = recorded.means[3], recorded.means[2]
+    [between] = {*larger.order} - {*smaller.order}
+    found = 3 * larger.published - 2 * smaller.published
+    torch.testing.assert_close(found, truth(recorded, between), rtol=0, atol=10 * STEP)
+
+
 @pytest.mark.parametrize("view", ["coordinator", "neighbour", "neighbours", "noise"])
 def test_without_the_key_a_guess_has_nothing_of_the_update(
     recorded: Evidence, found: dict[str, Guess], view: str
