@@ -10,6 +10,7 @@ from lightning_fl.privacy.membership import (
     auc,
     inference,
     loss_threshold_scores,
+    ranks_within,
     tpr_at_fpr,
 )
 
@@ -68,6 +69,14 @@ def test_an_inference_says_how_many_there_were_and_repeats() -> None:
     assert (found.members, found.non_members, found.detected) == (4, 2, True)
     assert found == inference([2.0, 3.0, 4.0, 5.0], [0.0, 1.0], resamples=50)
     assert not inference([0.0, 1.0], [0.0, 1.0], resamples=50).detected
+
+
+def test_ranks_within_groups_forget_how_groups_differ() -> None:
+    """Group A has far larger scores; its one member ranks first of two, as in group B."""
+    ranks = ranks_within([10.0, 9.0, 2.0, 1.0, 1.0], ["A", "A", "B", "B", "B"])
+    assert ranks.tolist() == pytest.approx([0.75, 0.25, 2.5 / 3, 1 / 3, 1 / 3])
+    assert auc(ranks[[0, 2]], ranks[[1, 3, 4]]) == 1
+    assert auc([10.0, 2.0], [9.0, 1.0, 1.0]) < 1
 
 
 @pytest.mark.parametrize(
