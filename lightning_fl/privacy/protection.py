@@ -83,7 +83,10 @@ class Protection:
         if self.sites == 2:
             return "This run has two sites a round: each reads the other's update off the mean."
         if self.hides:
-            return "In this run nobody is meant to read another site's update alone."
+            return (
+                "In this run nobody is meant to read another site's update alone; the initiator"
+                " and both neighbours of a site together read the sum of the sites that are left."
+            )
         return (
             f"This run has no pairwise masks (`masking: {self.masking}`): in every round the"
             " initiator, one of the sites, reads every other site's update."

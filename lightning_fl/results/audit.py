@@ -9,7 +9,7 @@ from safetensors.numpy import load_file
 
 from lightning_fl.privacy.prepared_audit import AUDIT_JSON, AUDIT_PICTURES
 from lightning_fl.results import page
-from lightning_fl.results.audit_words import ABOUT, COINS, headline, views_caption
+from lightning_fl.results.audit_words import ABOUT, COINS, OLDER, headline, views_caption
 from lightning_fl.results.formats import MISSING
 from lightning_fl.results.gallery import data_uri, png
 from lightning_fl.results.run_folder import RunFolder
@@ -23,9 +23,12 @@ def audit(run: RunFolder) -> str:
     if not file.is_file():
         return ""
     found = json.loads(file.read_text(encoding="utf-8"))
-    views, outcomes, run_ = found["views"], found["distinguishing"], found["run"]
+    views, outcomes = found["views"], found["distinguishing"]
     if not views and not outcomes:
         return ""
+    if "run" not in found:
+        return page.section("Privacy audit", page.paragraph(OLDER))
+    run_ = found["run"]
     opening = page.paragraph(headline(views, outcomes, run_))
     if not views:
         return page.section("Privacy audit", opening, coins_table(outcomes))
@@ -70,7 +73,7 @@ def views_table(
 
 def _spread_text(view: Mapping[str, Any], name: str, digits: int) -> str:
     """Mean and standard deviation; the mean alone of one trial."""
-    mean, sd = view[name], view[f"{name}_sd"]
+    mean, sd = round(view[name], digits) + 0.0, view[f"{name}_sd"]  # no "-0.0"
     return f"{mean:.{digits}f}" + ("" if sd is None else f"{PLUS_MINUS}{sd:.{digits}f}")
 
 

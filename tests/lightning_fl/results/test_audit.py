@@ -164,5 +164,12 @@ def test_pictures_of_several_images_say_which_is_shown(make_run: Callable[..., P
     assert html.count("reconstruction</div>") == 1
 
 
+def test_an_audit_of_an_older_version_is_not_judged(make_run: Callable[..., Path]) -> None:
+    run = make_run()
+    record = {"settings": SETTINGS, "views": [CONTROL], "distinguishing": []}
+    (run / "audit.json").write_text(json.dumps(record))
+    assert "made by an older version" in write_report(run).read_text()
+
+
 def test_there_is_no_section_without_an_audit(make_run: Callable[..., Path]) -> None:
     assert "Privacy audit" not in write_report(make_run()).read_text()
