@@ -1,9 +1,10 @@
 """Images from the gradient of one sample: how near attacks come, by data, size, net and mode.
 
 Each trial draws an image and first weights anew, takes the plain gradient of one step, and attacks
-it. A small net with sigmoids as in the papers (iDLG: the label is read first), and a segmentation
-net with BatchNorm, its mask known or hidden. Brain MRI is tried where its folder is named; it is
-the one of configs/lgg_mri.yaml. Prints a Markdown table and writes it as CSV.
+it. A small net with sigmoids as in the papers (iDLG: the label is read first), a small segmentation
+net with sigmoids, and one with BatchNorm, their masks known or hidden. Brain MRI is
+tried where its folder is named; it is the one of configs/lgg_mri.yaml. Prints a Markdown table and
+writes it as CSV.
 
     OMP_NUM_THREADS=1 python benchmarks/inversion.py --lgg ROOT
 """
@@ -22,7 +23,7 @@ import pytorch_lightning as pl
 import segmentation_models_pytorch as smp
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from datamodules import ChestPhantoms
 from lightning_fl.privacy import (
@@ -121,19 +122,53 @@ def lenet_trial(example: Example, seed: int, *, iterations: int) -> Found:
     return _scored(example, found, label_right=float(torch.equal(found.target, example.label)))
 
 
+def smooth_trial(example: Example, seed: int, *, hidden: bool, iterations: int) -> Found:
+    """Match the gradient of a small segmentation net with sigmoids, by L-BFGS."""
+    seed_all(seed)
+    gradient = TaskGradient(_smooth())
+    return _mask_trial(example, gradient, seed, hidden=hidden, iterations=iterations, lbfgs=True)
+
+
 def unet_trial(
     example: Example, seed: int, *, training: bool, hidden: bool, iterations: int, lbfgs: bool
 ) -> Found:
     """Match the gradient of a segmentation net with BatchNorm."""
-    size = example.image.shape[-1]
     seed_all(seed)
     gradient = TaskGradient(_unet(), training=training)
+    return _mask_trial(example, gradient, seed, hidden=hidden, iterations=iterations, lbfgs=lbfgs)
+
+
+def _mask_trial(
+    example: Example,
+    gradient: TaskGradient,
+    seed: int,
+    *,
+    hidden: bool,
+    iterations: int,
+    lbfgs: bool,
+) -> Found:
+    size = example.image.shape[-1]
     seen = gradient({"image": example.image, "mask": example.mask})
     target = HiddenMask((size, size)) if hidden else Known("mask", example.mask)
     problem = Matching(gradient, seen, (1, 1, size, size), target)
     attack = dlg if lbfgs else invert_gradient
     found = attack(problem, iterations=iterations, restarts=1, seed=seed)
     return _scored(example, found, dice=_dice(found.target, example.mask) if hidden else np.nan)
+
+
+def _smooth() -> pl.LightningModule:
+    """The control of attacks on masks: a net as easy as LeNet, started as the papers start it."""
+    net = nn.Sequential(
+        nn.Conv2d(1, 16, 5, stride=2, padding=2),
+        nn.Sigmoid(),
+        nn.Conv2d(16, 16, 5, padding=2),
+        nn.Sigmoid(),
+        nn.Conv2d(16, 4, 1),
+        nn.PixelShuffle(2),
+    )
+    for parameter in net.parameters():
+        nn.init.uniform_(parameter, -0.5, 0.5)
+    return Segmentation(net)
 
 
 def _unet() -> pl.LightningModule:
@@ -229,6 +264,15 @@ def lenet_cases(lgg: Path | None, trials: int, iterations: int) -> Iterator[Case
             yield Case(name, size, "LeNet", words, draw(size, trials), trial)
 
 
+def smooth_cases(trials: int, iterations: int) -> Iterator[Case]:
+    """What a small segmentation net with sigmoids gives away, on slices with an infection."""
+    examples = [one for one in phantoms(32, 2 * trials) if one.label]
+    for hidden in (False, True):
+        trial = partial(smooth_trial, hidden=hidden, iterations=iterations)
+        words = f"L-BFGS, {iterations} iterations, mask {'hidden' if hidden else 'known'}"
+        yield Case("phantoms", 32, "small, sigmoids", words, examples, trial)
+
+
 def unet_cases(trials: int, iterations: int) -> Iterator[Case]:
     """What a segmentation net with BatchNorm gives away, on slices with an infection."""
     examples = [one for one in phantoms(64, 2 * trials) if one.label]
@@ -264,6 +308,7 @@ def main() -> None:
     sys.stdout.write(_line(HEADER) + _line(["---"] * len(HEADER)))
     for case in (
         *lenet_cases(options.lgg, options.trials, options.iterations),
+        *smooth_cases(options.unet_trials, options.iterations),
         *unet_cases(options.unet_trials, options.unet_iterations),
     ):
         rows.append(case.row(options.seed))

@@ -28,7 +28,16 @@ from lightning_fl.known_names import explain
 from lightning_fl.seeds import derive_seed, seed_all
 
 MAY_CHANGE = frozenset(
-    {"rounds", "min_sites", "engine", "trainer.accelerator", "trainer.device", "loggers", "output"}
+    {
+        "rounds",
+        "min_sites",
+        "engine",
+        "trainer.accelerator",
+        "trainer.device",
+        "audit",  # comes after all else, and changes nothing of it
+        "loggers",
+        "output",
+    }
 )
 """Settings that a resumed run may have otherwise than the run it goes on with."""
 ELSEWHERE = "lightning_fl.data_elsewhere.DataElsewhere"

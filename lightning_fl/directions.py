@@ -15,6 +15,7 @@ from lightning_fl.federation import Plan
 from lightning_fl.finished_run import FinishedRun
 from lightning_fl.messages import Message
 from lightning_fl.monitor import Monitor
+from lightning_fl.privacy.prepared_audit import AUDIT_JSON
 from lightning_fl.records import MetricRow
 from lightning_fl.results.report import REPORT
 from lightning_fl.results.summary import package_versions, read_results, summarise, write_results
@@ -180,9 +181,11 @@ class DirectionRuns:
         return ["--config", yaml.safe_dump(values)]
 
     def _is_finished(self, member: Settings) -> bool:
-        """Whether a direction has all its rounds and its report."""
-        results = member.folder / "results.json"
-        if not (member.folder / REPORT).is_file() or not results.is_file():
+        """Whether a direction has all its rounds, its report and, where there is one, its audit."""
+        results, audited = member.folder / "results.json", member.experiment.audit is not None
+        needed = [results, member.folder / REPORT]
+        needed += [member.folder / AUDIT_JSON] if audited else []
+        if not all(file.is_file() for file in needed):
             return False
         rounds: int = json.loads(results.read_text(encoding="utf-8"))["rounds"]
         return rounds == member.experiment.rounds

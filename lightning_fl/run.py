@@ -20,7 +20,8 @@ from lightning_fl.kept_models import keep_models_of, keep_preprocessing, keep_sh
 from lightning_fl.messages import Message
 from lightning_fl.monitor import Monitor
 from lightning_fl.parameters import Layout, from_vector, to_vector
-from lightning_fl.privacy.prepared_audit import PreparedAudit
+from lightning_fl.privacy.prepared_audit import AUDIT_FILES, PreparedAudit
+from lightning_fl.privacy.protection import Protection
 from lightning_fl.results.recorder import Recorder
 from lightning_fl.results.report import REPORT, write_report
 from lightning_fl.results.summary import write_results
@@ -97,7 +98,8 @@ class Run:
         """
         state = self.state()
         checkpoints = Checkpoints(self.folder / CHECKPOINTS)
-        (self.folder / REPORT).unlink(missing_ok=True)  # it is there once the run is whole
+        for name in (REPORT, *AUDIT_FILES):  # they are there once the run is whole
+            (self.folder / name).unlink(missing_ok=True)
         self.run_id = state.run
         audit = self.prepared_audit()  # refuses what it cannot attack before anything is trained
         self._tell_loggers()
@@ -106,9 +108,10 @@ class Run:
         self._keep_models(state)
         if self.experiment.evaluation.volumes and not self.experiment.engine.sites:
             results = self._with_volumes(results, state.round)
-        if audit is not None:
-            audit.run(FinishedRun(self.folder), self.monitor, state.round)
         write_report(self.folder)
+        if audit is not None:  # it may fail, and what was trained is to be read all the same
+            audit.run(FinishedRun(self.folder), self.monitor, state.round)
+            write_report(self.folder)
         self.monitor.on_run_end(results=results, run=str(self.folder))
         return results
 
@@ -156,9 +159,19 @@ class Run:
         return experiment.audit.prepare(
             self.template,
             experiment.data,
-            experiment.aggregator,
+            self._protection(),
             self.callback,
             experiment.seed,
+        )
+
+    def _protection(self) -> Protection:
+        experiment = self.experiment
+        shares = "updates" if self.layout.length else "nothing"
+        return Protection(
+            experiment.aggregator.describe(),
+            self.plan.sites_per_round,
+            type(experiment.privacy).__name__ if experiment.privacy else "",
+            "data" if experiment.algorithm.pools_data else shares,
         )
 
     def _federate(self, federation: Federation, state: RunState) -> dict[str, Any]:

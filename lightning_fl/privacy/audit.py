@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import pytorch_lightning as pl
 
-from lightning_fl.aggregation import Aggregator, CyclicCKKS
 from lightning_fl.algorithms import Algorithm
 from lightning_fl.data import FederatedDataModule
 from lightning_fl.errors import ConfigError
@@ -18,6 +17,7 @@ from lightning_fl.privacy.distinguish import LEAST_TRIALS
 from lightning_fl.privacy.lira import halves
 from lightning_fl.privacy.model_attacks import ModelAttacks
 from lightning_fl.privacy.prepared_audit import PreparedAudit
+from lightning_fl.privacy.protection import Protection
 from lightning_fl.privacy.trial_series import TrialSeries
 from lightning_fl.privacy.trials import Attack
 from lightning_fl.privacy.views import MEANS
@@ -119,7 +119,7 @@ class Audit:
         self,
         template: pl.LightningModule,
         data: FederatedDataModule,
-        aggregator: Aggregator,
+        protection: Protection,
         callback: Callable[[Algorithm], pl.Callback],
         seed: int,
     ) -> PreparedAudit:
@@ -128,7 +128,7 @@ class Audit:
         Args:
             template: of the task, with the run's first weights.
             data: of the run.
-            aggregator: of the run; a ring's `bits` are taken over.
+            protection: of the run's updates; a ring's `bits` are taken over.
             callback: makes the Lightning callback that performs an algorithm's steps.
             seed: of the run.
 
@@ -137,10 +137,9 @@ class Audit:
         """
         series = None
         if self.trials:
-            bits = aggregator.bits if isinstance(aggregator, CyclicCKKS) else 24
-            series = self._series(template, data, bits, callback, seed)
+            series = self._series(template, data, protection.bits, callback, seed)
         models = ModelAttacks(data, self.shadows, seed) if self.membership else None
-        return PreparedAudit(dict(vars(self)), series, models, seed)
+        return PreparedAudit(dict(vars(self)), protection, series, models, seed)
 
     def _series(
         self,

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from lightning_fl.data import FederatedDataModule
-from lightning_fl.errors import ConfigError
-from lightning_fl.privacy.gradients import TaskGradient
+from lightning_fl.errors import ConfigError, DataError
+from lightning_fl.privacy.gradients import Gradient, TaskGradient
 from lightning_fl.privacy.idlg import read_label
 from lightning_fl.privacy.image_scores import SSIM_WINDOW
 from lightning_fl.privacy.trials import Candidates
@@ -96,14 +96,33 @@ def _checked(sample: Any, data: FederatedDataModule) -> Mapping[str, Tensor]:
 
 
 def check_readable(template: pl.LightningModule, candidates: Candidates) -> None:
-    """Refuse nets whose gradient does not show the label.
+    """Refuse nets whose gradient does not show the label, or that cannot take a single image.
 
     Raises:
-        ConfigError: names the last layer and what it lacks.
+        ConfigError: names the net and what it lacks.
     """
     gradient = TaskGradient(template)
     batch = {"image": candidates.images[:1], "label": candidates.labels[:1]}
-    read_label(gradient.module, gradient(batch))
+    read_label(gradient.module, _tried(gradient, batch))
+
+
+def _tried(gradient: TaskGradient, batch: Mapping[str, Tensor]) -> Gradient:
+    """The gradient of one image.
+
+    Raises:
+        ConfigError: the net does not take images of this shape.
+    """
+    try:
+        return gradient(batch)
+    except (ConfigError, DataError, torch.OutOfMemoryError):
+        raise
+    except (RuntimeError, ValueError, AssertionError) as error:  # AssertionError: timm
+        net = type(getattr(gradient.module, "net", gradient.module)).__name__
+        raise ConfigError(
+            f"{net} cannot take images of shape {tuple(batch['image'].shape)} (batch, channels, "
+            f"height, width): {error} Change the net's dimensions or input channels, or "
+            f"`channels` or `size` in the datamodule, or {OTHERWISE}"
+        ) from error
 
 
 def value_range(images: Tensor) -> tuple[float, float]:

@@ -4,21 +4,22 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from lightning_fl.privacy.distinguish import Outcome
+from lightning_fl.privacy.distinguish import OBSERVERS, Outcome
 from lightning_fl.privacy.trials import TrialRow
-from lightning_fl.privacy.verdicts import WORDS, Summary, summarise
+from lightning_fl.privacy.verdicts import Summary, summarise
 from lightning_fl.privacy.views import VIEWS
 
 
-def view_records(rows: Sequence[TrialRow], candidates: int) -> list[dict[str, Any]]:
+def view_records(rows: Sequence[TrialRow], common_label: float) -> list[dict[str, Any]]:
     """Each view that has trials, summed up, in the order of the report.
 
     Args:
         rows: of all trials.
-        candidates: images that identification chooses among.
+        common_label: share of the candidates that have the more common label.
     """
-    by_view = [[row for row in rows if row.view == view] for view in VIEWS]
-    return [_view_record(summarise(of_one, candidates)) for of_one in by_view if of_one]
+    by_view = {view: [row for row in rows if row.view == view] for view in VIEWS}
+    floor = by_view["noise"]
+    return [_view_record(summarise(of, floor, common_label)) for of in by_view.values() if of]
 
 
 def outcome_records(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
@@ -26,7 +27,8 @@ def outcome_records(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
     return [
         {
             **outcome._asdict(),
-            "title": VIEWS[outcome.view].title,
+            **OBSERVERS[outcome.view]._asdict(),
+            "sees": outcome.sees,
             "accuracy": outcome.accuracy,
             "advantage": outcome.advantage,
             "interval": outcome.interval(),
@@ -43,7 +45,7 @@ def _view_record(summary: Summary) -> dict[str, Any]:
         "sees": view.sees,
         "protected": view.protected,
         **asdict(summary),
-        "words": WORDS[summary.verdict],
+        "words": summary.words,
     }
 
 

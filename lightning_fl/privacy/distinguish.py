@@ -1,7 +1,7 @@
 """The distinguishing test: which of two chosen updates is behind the bytes of a view?"""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from lightning_fl.aggregation.ckks import RingKey
 from lightning_fl.aggregation.fixed_point import Floats, Integers
-from lightning_fl.aggregation.masks import KEY_BYTES, site_mask
+from lightning_fl.aggregation.masks import MaskKey, site_mask
 from lightning_fl.aggregation.packing import pack, to_reals
 from lightning_fl.aggregation.ring_parameters import RingParameters, choose
 from lightning_fl.errors import ConfigError
@@ -18,7 +18,6 @@ from lightning_fl.privacy.ring_views import data_modulus
 LEAST_TRIALS = 1000
 TRAINING = 500
 """Trials beside those that count, on which the attacker learns what to look for."""
-SITES = 3
 LENGTH = 64
 """Values of the two updates; a real one only has more of the same."""
 Z95, Z999 = 1.959964, 3.290527
@@ -80,7 +79,28 @@ def wilson(right: int, trials: int, z: float = Z95) -> tuple[float, float]:
     return max(centre - half, 0.0), min(centre + half, 1.0)
 
 
-Observe = Callable[[Integers, np.random.Generator], Floats]
+class Observer(NamedTuple):
+    """A party of the ring, for the report.
+
+    Attributes:
+        title: who, and what it sees.
+        protected: whether it is not to tell the updates apart.
+    """
+
+    title: str
+    protected: bool
+
+
+OBSERVERS = {
+    "coordinator": Observer("Coordinator: a site's ciphertext", True),
+    "initiators_own": Observer("Coordinator: the initiator's own ciphertext", True),
+    "neighbour": Observer("Next site: the ciphertext, by a key of its own", True),
+    "neighbours": Observer("Both neighbours: the difference, by a key of their own", True),
+    "initiator_pairwise": Observer("Initiator, pairwise masks: what its key opens", True),
+    "initiator_none": Observer("Initiator, no masks: what its key opens", False),
+}
+
+Observe = Callable[[Integers], Floats]
 """From an update's integers to the features of what a party sees of it."""
 
 
@@ -89,20 +109,24 @@ class Game:
     """Two updates that the attacker chose, and a ring whose public key it knows.
 
     The updates are as far apart as the grid allows: all values at its one end or at its other,
-    with random signs.
+    with random signs. Keys, masks and encryption take their randomness from the operating system,
+    so outcomes are not the same twice.
 
     Args:
-        seed: of the updates, of which one is taken, and of masks. Encryption takes its randomness
-            from the operating system, so its outcomes are not the same twice.
+        seed: of the updates, and of which one is taken.
+        bits: of the ring.
+        sites: of the ring.
     """
 
     seed: int = 0
+    bits: int = 24
+    sites: int = 3
 
     def play(self, view: str, trials: int = LEAST_TRIALS) -> Outcome:
         """Let the attacker learn from some trials and count its right answers in others.
 
         Args:
-            view: one of `observers`.
+            view: one of `OBSERVERS`.
             trials: that count.
 
         Raises:
@@ -113,13 +137,13 @@ class Game:
                 f"Expected `trials` to be at least {LEAST_TRIALS}, but got {trials}: with fewer, "
                 "even a view that gives a little away looks like a coin."
             )
-        observers = self.observers()
-        if view not in observers:
-            raise ConfigError(f"Unknown view {view!r}; known are {', '.join(observers)}.")
+        if view not in OBSERVERS:
+            raise ConfigError(f"Unknown view {view!r}; known are {', '.join(OBSERVERS)}.")
+        observe = self.observers()[view]
         generator = np.random.default_rng([self.seed, *view.encode()])
         pair = self.updates()
         taken = generator.integers(0, 2, trials + TRAINING)
-        seen = np.stack([observers[view](pair[one], generator) for one in taken])
+        seen = np.stack([observe(pair[one]) for one in taken])
         learn, count = slice(0, TRAINING), slice(TRAINING, None)
         answers = linear_answers(seen[learn], taken[learn], seen[count])
         return Outcome(view, trials, int(np.sum(answers == taken[count])))
@@ -132,15 +156,17 @@ class Game:
 
     @property
     def parameters(self) -> RingParameters:
-        """Of a ring of three sites on the usual grid."""
-        return choose(24, SITES)
+        """Of the ring."""
+        return choose(self.bits, self.sites)
 
     def observers(self) -> Mapping[str, Observe]:
         """By view, what a party sees; one key serves all trials."""
         ring = _Ring(RingKey(self.parameters))
         return {
             "coordinator": ring.ciphertext,
+            "initiators_own": ring.initiators_own,
             "neighbour": ring.with_another_key,
+            "neighbours": ring.difference,
             "initiator_pairwise": ring.masked_words,
             "initiator_none": ring.bare_words,
         }
@@ -155,45 +181,67 @@ class _Ring:
         self.modulus = data_modulus(self.parameters)
         self.stranger = RingKey(self.parameters)
 
-    def ciphertext(self, integers: Integers, generator: np.random.Generator) -> Floats:
-        """Both polynomials, each number centred: -0.5 to 0.5; and how often each byte occurs."""
-        words = to_reals(pack(integers, self.parameters), 0, self.parameters)
-        context = self.key.context
-        [data] = context.to_bytes(context.encrypt(words))
-        numbers = np.frombuffer(data, dtype="<u8") / self.modulus - 0.5
-        counts = np.bincount(np.frombuffer(data, dtype=np.uint8), minlength=256)
-        return np.concatenate([numbers, counts / len(data)])
+    def ciphertext(self, integers: Integers) -> Floats:
+        """Both polynomials of what a site adds."""
+        [data] = self._encrypted(integers)
+        return self._numbers(data, data)
 
-    def with_another_key(self, integers: Integers, generator: np.random.Generator) -> Floats:
+    def initiators_own(self, integers: Integers) -> Floats:
+        """The initiator's, by its secret key: one polynomial, and the seed of the other."""
+        [data] = self.key.encrypt(self._reals(integers))
+        return self._numbers(data[: 8 * self.parameters.degree], data)
+
+    def with_another_key(self, integers: Integers) -> Floats:
         """What the ciphertext decrypts to with a key of the attacker's own, one number a value."""
-        words = to_reals(pack(integers, self.parameters), 0, self.parameters)
-        sent = self.key.context.to_bytes(self.key.context.encrypt(words))
-        found = self.stranger.decrypt(self.stranger.context.from_bytes(sent))
-        return found[:LENGTH] / 2.0**self.parameters.word_bits
+        return self._read(self.stranger, self._encrypted(integers))
 
-    def masked_words(self, integers: Integers, generator: np.random.Generator) -> Floats:
-        """What the key opens where two others share masks with the site; it knows one of them."""
-        hidden = site_mask(
-            "B", {"C": generator.bytes(KEY_BYTES)}, 0, self._count, self.parameters.word_bits
-        )
+    def difference(self, integers: Integers) -> Floats:
+        """The sums before and after a site, each decrypted with a key of the attackers' own."""
+        context = self.key.context
+        running = context.encrypt(np.zeros(self._count))
+        before = context.to_bytes(running)
+        context.add(running, context.from_bytes(self._encrypted(integers)))
+        after = context.to_bytes(running)
+        return self._read(self.stranger, after) - self._read(self.stranger, before)
+
+    def masked_words(self, integers: Integers) -> Floats:
+        """What the key opens where all but one of the sites that share masks with this one help."""
+        site, other = MaskKey(), MaskKey()
+        keys = {"C": site.pair_key(other.public, "distinguishing test")}
+        hidden = site_mask("B", keys, 0, self._count, self.parameters.word_bits)
         return self._opened(integers, hidden)
 
-    def bare_words(self, integers: Integers, generator: np.random.Generator) -> Floats:
+    def bare_words(self, integers: Integers) -> Floats:
         """What the key opens without masks."""
         return self._opened(integers, 0)
 
     @property
     def _count(self) -> int:
-        return self.parameters.values_per_ciphertext
+        return self.parameters.degree
+
+    def _reals(self, integers: Integers, mask: Integers | int = 0) -> Floats:
+        return to_reals(pack(integers, self.parameters), mask, self.parameters)
+
+    def _encrypted(self, integers: Integers, mask: Integers | int = 0) -> list[bytes]:
+        context = self.key.context
+        return context.to_bytes(context.encrypt(self._reals(integers, mask)))
+
+    def _numbers(self, polynomials: bytes, data: bytes) -> Floats:
+        """Each number centred, -0.5 to 0.5; and how often each byte occurs."""
+        numbers = np.frombuffer(polynomials, dtype="<u8") / self.modulus - 0.5
+        counts = np.bincount(np.frombuffer(data, dtype=np.uint8), minlength=256)
+        return np.concatenate([numbers, counts / len(data)])
 
     def _opened(self, integers: Integers, mask: Integers | int) -> Floats:
-        """Encrypted, decrypted and rounded."""
-        words = to_reals(pack(integers, self.parameters), mask, self.parameters)
-        context = self.key.context
-        sent = context.to_bytes(context.encrypt(words))
-        opened = np.rint(self.key.decrypt(context.from_bytes(sent)))
-        found: Floats = opened[:LENGTH] / 2.0**self.parameters.word_bits
+        """Encrypted, decrypted by the ring's key and rounded."""
+        size = 2.0**self.parameters.word_bits
+        found: Floats = np.rint(size * self._read(self.key, self._encrypted(integers, mask))) / size
         return found
+
+    def _read(self, key: RingKey, data: Sequence[bytes]) -> Floats:
+        """The first words by some key, as shares of the largest."""
+        words = key.decrypt(key.context.from_bytes(data))[:LENGTH]
+        return words / 2.0**self.parameters.word_bits
 
 
 def linear_answers(seen: Floats, taken: Integers, new: Floats, ridge: float = 1.0) -> Integers:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
@@ -93,8 +94,8 @@ def best_order(images: Tensor, truth: Tensor) -> Tensor:
 def ranks(images: Tensor, gallery: Sequence[int], candidates: Tensor) -> list[int]:
     """The rank of each reconstruction's true image among a site's images, by MSE.
 
-    Rank 1 is a patient found: of all candidates the true image is nearest. A guess that knows
-    nothing reaches rank 1 about once in as many trials as there are candidates.
+    Rank 1 is a patient found: of all candidates the true image is nearest. How often a guess that
+    knows nothing reaches rank 1 is said by `luck`.
 
     Args:
         images: reconstructions (B, C, H, W), lined up with `gallery` (see `best_order`).
@@ -123,6 +124,34 @@ def identifiability(ranks_: Sequence[int]) -> float:
     if not ranks_:
         raise DataError("Expected at least one rank, but got none.")
     return sum(rank == 1 for rank in ranks_) / len(ranks_)
+
+
+def luck(images: Tensor, candidates: Tensor, *, draws: int = 200, seed: int = 0) -> float:
+    """The share that the same reconstructions identify of images drawn at random.
+
+    Reconstructions of several images are lined up with the true ones by what they look like, which
+    helps a guess that knows nothing: a single one is right once in as many trials as there are
+    candidates, eight together are right far more often.
+
+    Args:
+        images: reconstructions (B, C, H, W), in any order.
+        candidates: the site's images (N, C, H, W), at least B.
+        draws: sets of B candidates that are taken for the true ones; a single image needs none.
+        seed: of the draws.
+
+    Raises:
+        DataError: a value is not finite.
+    """
+    if len(images) == 1:
+        return 1 / len(candidates)
+    table = mse_table(images, candidates).numpy()
+    nearest, found = table.argmin(axis=1), 0
+    generator = np.random.default_rng(seed)
+    for _ in range(draws):
+        drawn = generator.permutation(len(candidates))[: len(images)]
+        rows, columns = linear_sum_assignment(table[:, drawn])
+        found += int((nearest[rows] == drawn[columns]).sum())
+    return found / (draws * len(images))
 
 
 def mse_table(first: Tensor, second: Tensor) -> Tensor:

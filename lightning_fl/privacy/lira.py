@@ -5,23 +5,16 @@ IV-D), with few shadow models, whose losses of a sample are taken for Gaussian.
 """
 
 import math
-from collections.abc import Callable, Sequence
 
 import numpy as np
-import pytorch_lightning as pl
 from numpy.typing import ArrayLike, NDArray
-from torch.utils.data import Dataset, Subset
 
 from lightning_fl.errors import ConfigError, DataError
 from lightning_fl.privacy.membership import Floats
-from lightning_fl.privacy.sample_losses import sample_losses, samples_in
 
 LEAST_SHADOWS = 2
 SMALLEST = 1e-12
 """Losses below this are taken for it: their logarithm says no more."""
-
-Train = Callable[[Dataset[object]], pl.LightningModule]
-"""Trains a new model, as the attacked one was trained, on a dataset."""
 
 
 def offline_scores(target: ArrayLike, shadows: ArrayLike, inside: ArrayLike) -> Floats:
@@ -83,31 +76,6 @@ def halves(candidates: int, shadows: int, seed: int = 0) -> NDArray[np.bool_]:
         inside[pair, generator.permutation(candidates)[: candidates // 2]] = True
         inside[pair + 1] = ~inside[pair]
     return inside
-
-
-def shadow_losses(
-    train: Train, dataset: Dataset[object], *, shadows: int = 8, seed: int = 0
-) -> tuple[Floats, NDArray[np.bool_]]:
-    """Train shadow models, each on half of a dataset, and take their losses of all of it.
-
-    Args:
-        train: trains a new model on a dataset, as the attacked one was.
-        dataset: the candidates, members and non-members of the attacked model.
-        shadows: how many models.
-        seed: decides the halves.
-
-    Returns:
-        Losses and membership for `offline_scores`, each of shape (shadows, candidates).
-
-    Raises:
-        ConfigError: as `halves`.
-    """
-    inside = halves(samples_in(dataset), shadows, seed)
-    losses = []
-    for members in inside:
-        chosen: Sequence[int] = np.flatnonzero(members).tolist()
-        losses.append(sample_losses(train(Subset(dataset, chosen)), dataset))
-    return np.stack(losses), inside
 
 
 def _logarithms(losses: ArrayLike) -> Floats:

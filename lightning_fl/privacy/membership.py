@@ -4,11 +4,12 @@ Pure functions on losses. Attacks give a score to each candidate, higher for "wa
 of members and of non-members then say how good the attack is.
 """
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import rankdata
 
 from lightning_fl.errors import ConfigError, DataError
 
@@ -47,6 +48,24 @@ class Inference:
 def loss_threshold_scores(losses: ArrayLike) -> Floats:
     """The attack of Yeom et al. (2018, arXiv 1709.01604): who has a low loss was a member."""
     return -np.asarray(losses, dtype=np.float64)
+
+
+def ranks_within(scores: ArrayLike, groups: Sequence[str]) -> Floats:
+    """Ranks inside each group, as shares from 0 to 1; ties have their mean rank.
+
+    For scores of several hospitals: one whose patients all have lower losses would otherwise be
+    taken for one with more members.
+
+    Args:
+        scores: of candidates.
+        groups: of each, e.g. its hospital.
+    """
+    values, names = np.asarray(scores, dtype=np.float64), np.asarray(groups)
+    found = np.empty_like(values)
+    for name in dict.fromkeys(groups):
+        chosen = names == name
+        found[chosen] = (rankdata(values[chosen]) - 0.5) / chosen.sum()
+    return found
 
 
 def auc(members: ArrayLike, non_members: ArrayLike) -> float:
@@ -133,23 +152,6 @@ def inference(
         low, high = np.percentile([values[name] for values in drawn], [2.5, 97.5])
         intervals[name] = (float(low), float(high))
     return Inference(measures(inside, outside), intervals, len(inside), len(outside))
-
-
-def patient_means(losses: ArrayLike, patients: Sequence[Hashable]) -> dict[Hashable, float]:
-    """The mean loss of each patient's samples, in the order in which patients first appear.
-
-    Raises:
-        DataError: there is not one patient for each loss.
-    """
-    values = np.asarray(losses, dtype=np.float64)
-    if len(values) != len(patients):
-        raise DataError(
-            f"Expected a patient for each of {len(values)} losses, but got {len(patients)}."
-        )
-    samples: dict[Hashable, list[float]] = {}
-    for patient, value in zip(patients, values.tolist(), strict=True):
-        samples.setdefault(patient, []).append(value)
-    return {patient: float(np.mean(found)) for patient, found in samples.items()}
 
 
 def _checked(members: ArrayLike, non_members: ArrayLike) -> tuple[Floats, Floats]:

@@ -11,7 +11,12 @@ from numpy.typing import NDArray
 from lightning_fl.data import FederatedDataModule
 from lightning_fl.finished_run import GLOBAL, PERSONAL, FinishedRun
 from lightning_fl.privacy.lira import halves, offline_scores
-from lightning_fl.privacy.membership import Floats, inference, loss_threshold_scores
+from lightning_fl.privacy.membership import (
+    Floats,
+    inference,
+    loss_threshold_scores,
+    ranks_within,
+)
 from lightning_fl.privacy.model_inference import ModelInference
 from lightning_fl.privacy.sample_losses import patient_losses
 from lightning_fl.privacy.shadows import Candidate, train_shadow
@@ -58,8 +63,7 @@ class ModelAttacks:
         candidates = self.candidates()
         targets = list(self._targets(run, candidates))
         found = [
-            self._judged(one, LOSS, loss_threshold_scores(one.losses), candidates)
-            for one in targets
+            self._judged(one, LOSS, self._by_loss(one, candidates), candidates) for one in targets
         ]
         if not self.shadows or not targets:
             return found
@@ -122,6 +126,11 @@ class ModelAttacks:
             bound = self.data.for_site(one.site, self.seed)
             found.append(patient_losses(module, bound, [one.patient])[one.patient])
         return np.array(found)
+
+    def _by_loss(self, target: Target, candidates: Sequence[Candidate]) -> Floats:
+        """Scores by loss; an attacker who knows the hospitals compares inside of each."""
+        sites = [candidates[number].site for number in target.chosen]
+        return ranks_within(loss_threshold_scores(target.losses), sites)
 
     def _judged(
         self, target: Target, attack: str, scores: Floats, candidates: Sequence[Candidate]

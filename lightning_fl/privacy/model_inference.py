@@ -50,7 +50,7 @@ class ModelInference:
         if self.detected:
             return "Gives training patients away."
         if self.found.values["auc"] < low:
-            return "Training patients have the larger losses: they are other cases than test ones."
+            return "Below what a coin reaches: by chance, or training patients are harder cases."
         if high >= 1:
             return "So few patients that no result could be told from a coin."
         return f"Not told from a coin; an AUC above {high:.2f} would be."

@@ -9,16 +9,28 @@ import safetensors.torch
 
 from lightning_fl.atomic import write_bytes, write_text
 from lightning_fl.csv_files import write_csv
+from lightning_fl.errors import (
+    ConfigError,
+    DataError,
+    NonFiniteError,
+    OutOfRangeError,
+    SiteError,
+    TooFewSitesError,
+)
 from lightning_fl.finished_run import FinishedRun
 from lightning_fl.monitor import Monitor
 from lightning_fl.privacy.audit_record import outcome_records, view_records
-from lightning_fl.privacy.distinguish import Game, Outcome
+from lightning_fl.privacy.distinguish import OBSERVERS, Game, Outcome
 from lightning_fl.privacy.model_attacks import ModelAttacks
+from lightning_fl.privacy.protection import Protection
 from lightning_fl.privacy.trial_series import Pictures, TrialSeries
 from lightning_fl.privacy.trials import TrialRow
 from lightning_fl.seeds import derive_seed
 
 AUDIT_CSV, AUDIT_JSON, AUDIT_PICTURES = "audit.csv", "audit.json", "audit.safetensors"
+AUDIT_FILES = (AUDIT_CSV, AUDIT_JSON, AUDIT_PICTURES)
+FAILURES = (ConfigError, DataError, NonFiniteError, OutOfRangeError, SiteError, TooFewSitesError)
+"""What a trained model or an image can do to an audit that has passed its checks."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +39,14 @@ class PreparedAudit:
 
     Attributes:
         settings: of the audit, by name.
+        protection: of the run's updates.
         series: trials with single images; None for none.
         models: membership inference; None for none.
         seed: of the run.
     """
 
     settings: Mapping[str, Any]
+    protection: Protection
     series: TrialSeries | None
     models: ModelAttacks | None
     seed: int
@@ -44,18 +58,37 @@ class PreparedAudit:
             run: with its models; its settings give the task anew.
             monitor: hears of each trial.
             round_: the run's last, for the monitor.
+
+        Raises:
+            DataError: an attack cannot be made, e.g. of weights that are not finite.
         """
-        for name in (AUDIT_CSV, AUDIT_PICTURES):  # of a run that is resumed
+        for name in AUDIT_FILES:  # of a run that is resumed
             (run.folder / name).unlink(missing_ok=True)
+        try:
+            record = self._record(run, monitor, round_)
+        except FAILURES as error:
+            raise DataError(
+                f"The run in {run.folder} is whole and has its report, but its audit failed: "
+                f"{error} Go on with --resume {run.folder} and `--audit.trials 0`, "
+                "`--audit.membership false` or `--audit null`, or as it was to try again."
+            ) from error
+        write_text(run.folder / AUDIT_JSON, json.dumps(record, indent=2) + "\n")
+
+    def _record(self, run: FinishedRun, monitor: Monitor, round_: int) -> dict[str, Any]:
+        """What audit.json holds.
+
+        Raises:
+            DataError: and others of `FAILURES`.
+        """
         views = self._views(run, monitor, round_)
         outcomes = outcome_records(self._distinguish())
         members = self.models.attack(run) if self.models else []
-        record = {
+        return {
+            "run": self.protection.record(),
             **views,
             "distinguishing": outcomes,
             "membership": [found.record() for found in members],
         }
-        write_text(run.folder / AUDIT_JSON, json.dumps(record, indent=2) + "\n")
 
     def _views(self, run: FinishedRun, monitor: Monitor, round_: int) -> dict[str, Any]:
         """Play the trials; gives their part of audit.json."""
@@ -71,9 +104,10 @@ class PreparedAudit:
             monitor.on_site_done(site=name, operation="audit", seconds=seconds)
         write_csv(run.folder / AUDIT_CSV, TrialRow._fields, rows)
         self._keep_pictures(run, self.series, shown)
+        facts = self.series.facts()
         return {
-            "settings": {**self.settings, **self.series.facts()},
-            "views": view_records(rows, len(self.series.candidates.images)),
+            "settings": {**self.settings, **facts},
+            "views": view_records(rows, facts["common_label"]),
             "seconds": sum(row.seconds for row in rows),
         }
 
@@ -84,6 +118,6 @@ class PreparedAudit:
             write_bytes(run.folder / AUDIT_PICTURES, safetensors.torch.save(tensors))
 
     def _distinguish(self) -> list[Outcome]:
-        game = Game(derive_seed(self.seed, "distinguish"))
-        trials = self.settings["distinguishing"]
-        return [game.play(view, trials) for view in game.observers()] if trials else []
+        trials, ring = self.settings["distinguishing"], self.protection
+        game = Game(derive_seed(self.seed, "distinguish"), ring.bits, ring.ring_sites)
+        return [game.play(view, trials) for view in OBSERVERS] if trials else []

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lightning_fl.errors import DataError
 from lightning_fl.finished_run import FinishedRun
 from lightning_fl.privacy.trials import Attack, Candidates, Shown, TrialRow
 from lightning_fl.seeds import derive_seed
@@ -41,12 +42,22 @@ class TrialSeries:
 
         Args:
             run: whose settings give the task anew.
+
+        Raises:
+            DataError: an update is zero or not finite; names the trial.
         """
         for number in range(self.seeds):
             attack = self._attack(run, number)
             for trial in range(self.trials):
                 seed = derive_seed(self._seed, "audit", number * self.trials + trial)
-                yield attack.trial(trial, self.candidates, self._drawn(seed), seed=seed)
+                try:
+                    found = attack.trial(trial, self.candidates, self._drawn(seed), seed=seed)
+                except DataError as error:
+                    raise DataError(
+                        f"Trial {trial + 1} with the first weights of seed {attack.weights_seed}: "
+                        f"{error}"
+                    ) from error
+                yield found
 
     def facts(self) -> dict[str, Any]:
         """What a reader of the results has to know of the images and of the task."""

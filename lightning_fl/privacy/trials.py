@@ -14,11 +14,12 @@ from lightning_fl.aggregation import Plain
 from lightning_fl.algorithms import Algorithm, FedAvg
 from lightning_fl.errors import ConfigError
 from lightning_fl.parameters import from_vector
+from lightning_fl.privacy.correlation import correlation
 from lightning_fl.privacy.dlg import dlg
 from lightning_fl.privacy.floor import flat_guess, random_guess
 from lightning_fl.privacy.gradients import TaskGradient, mean_gradient
 from lightning_fl.privacy.idlg import read_label
-from lightning_fl.privacy.image_scores import best_order, identifiability, image_scores, ranks
+from lightning_fl.privacy.image_scores import best_order, identifiability, image_scores, luck, ranks
 from lightning_fl.privacy.local_steps import LocalSteps, Simulation
 from lightning_fl.privacy.matching import Matching
 from lightning_fl.privacy.recording import OpenRing
@@ -39,7 +40,10 @@ class TrialRow(NamedTuple):
         ssim: of the reconstruction.
         identified: share of the images that are nearest, of all candidates, to their own
             reconstruction.
+        luck: the share that would be identified by luck alone.
         label_right: 1 or 0 for a label read from the gradient; NaN where the attacker was told.
+        correlation: of the guessed update with the true one.
+        length: values of an update; chance alone gives a correlation of about 1 / sqrt(length).
         guess_psnr: what the better of flat grey and random pixels scores on the same images.
         objective: the attacker's own measure of success.
         seconds: of the attack.
@@ -52,7 +56,10 @@ class TrialRow(NamedTuple):
     psnr: float
     ssim: float
     identified: float
+    luck: float
     label_right: float
+    correlation: float
+    length: int
     guess_psnr: float
     objective: float
     seconds: float
@@ -80,6 +87,26 @@ class Candidates:
     def samples(self, chosen: Sequence[int]) -> list[dict[str, Tensor]]:
         """Samples as a data set gives them."""
         return [{"image": self.images[i], "label": self.labels[i]} for i in chosen]
+
+
+class Aim(NamedTuple):
+    """What one attack starts from, and what it is to be judged by.
+
+    Attributes:
+        view: its name in `VIEWS`.
+        trial: number of the trial.
+        guess: the view's, of an update.
+        truth: the true update, shape (length,).
+        numbers: of the true images among the candidates, one for each site of the guess.
+        seed: of the attack's start.
+    """
+
+    view: str
+    trial: int
+    guess: Guess
+    truth: Tensor
+    numbers: list[int]
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -125,9 +152,9 @@ class Attack:
         gradient = TaskGradient(self.template)
         for name, guess in guesses(evidence, seed=seed).items():
             numbers = [chosen[int(site[1:]) - 1] for site in guess.sites]
-            row, shown = self._scored(name, number, gradient, guess, candidates, numbers, seed)
+            aim = Aim(name, number, guess, evidence.truth(guess), numbers, seed)
+            row, pictures[name] = self.attacked(aim, gradient, candidates)
             rows.append(row)
-            pictures[name] = shown
         return rows, pictures
 
     @property
@@ -169,41 +196,49 @@ class Attack:
             means={n: stage.record(OpenRing(bits=self.bits), stage.names[:n]) for n in MEANS},
         )
 
-    def _scored(
-        self,
-        name: str,
-        number: int,
-        gradient: TaskGradient,
-        guess: Guess,
-        candidates: Candidates,
-        numbers: list[int],
-        seed: int,
+    def attacked(
+        self, aim: Aim, gradient: TaskGradient, candidates: Candidates
     ) -> tuple[TrialRow, Shown]:
-        truth, labels = candidates.images[numbers], candidates.labels[numbers]
-        seen = self.seen_gradient(guess)
-        label = labels if len(numbers) > 1 else label_guess(gradient.module, seen)
-        simulate: Simulation = gradient
-        if guess.steps > 1:
-            simulate = LocalSteps(gradient, lr=self.lr, steps=guess.steps)
-        shape = (len(truth), *truth.shape[1:])
-        problem = Matching(simulate, seen, _four(shape), Known("label", label), self.values)
-        found = dlg(problem, iterations=self.iterations, restarts=1, seed=seed)
+        """Look for the images of one view, and score what is found.
+
+        Args:
+            aim: the view's guess.
+            gradient: of the task, at the weights that are attacked.
+            candidates: all images.
+        """
+        truth, labels = candidates.images[aim.numbers], candidates.labels[aim.numbers]
+        seen = self.seen_gradient(aim.guess)
+        label = labels if len(truth) > 1 else label_guess(gradient.module, seen)
+        problem = Matching(
+            self._simulation(gradient, aim.guess.steps),
+            seen,
+            _four((len(truth), *truth.shape[1:])),
+            Known("label", label),
+            self.values,
+        )
+        found = dlg(problem, iterations=self.iterations, restarts=1, seed=aim.seed)
         images = found.images[best_order(found.images, truth)]
         scores = image_scores(images, truth, values=self.values)
         row = TrialRow(
-            view=name,
+            view=aim.view,
             seed=self.weights_seed,
-            trial=number,
+            trial=aim.trial,
             images=len(truth),
             psnr=scores.psnr,
             ssim=scores.ssim,
-            identified=identifiability(ranks(images, numbers, candidates.images)),
-            label_right=float(torch.equal(label, labels)) if len(numbers) == 1 else float("nan"),
-            guess_psnr=self._guess_psnr(truth, seed),
+            identified=identifiability(ranks(images, aim.numbers, candidates.images)),
+            luck=luck(images, candidates.images, seed=aim.seed),
+            label_right=float(torch.equal(label, labels)) if len(truth) == 1 else float("nan"),
+            correlation=correlation(aim.guess.update, aim.truth),
+            length=len(aim.truth),
+            guess_psnr=self._guess_psnr(truth, aim.seed),
             objective=found.objective,
             seconds=found.seconds,
         )
         return row, Shown(truth[0], images[0])
+
+    def _simulation(self, gradient: TaskGradient, steps: int) -> Simulation:
+        return LocalSteps(gradient, lr=self.lr, steps=steps) if steps > 1 else gradient
 
     def seen_gradient(self, guess: Guess) -> dict[str, Tensor]:
         """What a guessed update says about the gradient of the sites' images."""

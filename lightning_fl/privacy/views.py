@@ -103,6 +103,11 @@ class Evidence:
         place = self.order.index(self.victim)
         return self.order[place - 1], self.order[(place + 1) % len(self.order)]
 
+    def truth(self, guess: Guess) -> Tensor:
+        """The true mean update of the sites that a guess is about; the attacker has it not."""
+        recording = self.clear if guess.steps == 1 else self.several_steps
+        return torch.stack([recording.in_the_clear(site) for site in guess.sites]).mean(dim=0)
+
 
 def guesses(evidence: Evidence, *, seed: int = 0) -> dict[str, Guess]:
     """Every view's guess; a view that the ring is too small for is left out.

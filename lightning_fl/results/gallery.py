@@ -99,22 +99,29 @@ def outline(mask: Mask) -> str:
     return "".join(paths)
 
 
-def png(image: NDArray[np.float32]) -> bytes:
+def png(image: NDArray[np.float32], *, like: NDArray[np.float32] | None = None) -> bytes:
     """Encode an image, its contrast stretched from the 0.5th to the 99.5th percentile.
 
     Args:
         image: (C, H, W) of any range. Three channels are shown in colour; of any other number the
             middle one is shown, the slice itself in a stack of neighbours.
+        like: another image of that shape, whose percentiles are taken, so that both can be
+            compared.
     """
-    shown = image.transpose(1, 2, 0) if len(image) == 3 else image[len(image) // 2]
-    shown = np.nan_to_num(shown.astype(np.float32))
-    low, high = np.percentile(shown, (0.5, 99.5))
+    shown = _shown(image)
+    low, high = np.percentile(shown if like is None else _shown(like), (0.5, 99.5))
     stretched = np.clip((shown - low) / max(high - low, 1e-6), 0, 1)
     picture = Image.fromarray((255 * stretched).round().astype(np.uint8))
     picture.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
+
+
+def _shown(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What there is to see of an image, (H, W) or (H, W, 3)."""
+    shown = image.transpose(1, 2, 0) if len(image) == 3 else image[len(image) // 2]
+    return np.nan_to_num(shown.astype(np.float32))
 
 
 def data_uri(content: bytes) -> str:

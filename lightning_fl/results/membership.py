@@ -72,10 +72,11 @@ def membership_table(found: Sequence[Mapping[str, Any]]) -> str:
     header = ["model", "attack", "patients in and out", "AUC", "AUC of a coin", "found at 10 %"]
     caption = (
         "Patients in are training patients, patients out test patients, each with the mean loss of"
-        " its samples. AUC is the chance that the attack ranks a training patient before a test"
-        " patient; a coin has 0.5, and of coins with so many patients 95 % lie where the table"
-        " says. Found at 10 %: the share of training patients that a threshold finds which takes"
-        " one in ten test patients for a training patient; the same at 1 % is shown where there"
+        " its samples, by which the loss threshold ranks them inside each hospital. AUC is the"
+        " chance that the attack ranks a training patient before a test patient; a coin has 0.5,"
+        " and of coins with so many patients 95 % lie where the table says. Found at 10 %: the"
+        " share of training patients that a threshold finds which takes one in ten test patients"
+        " for a training patient; the same at 1 % is shown where there"
         f" are {ENOUGH} test patients. In brackets 95 % intervals by bootstrap over patients."
     )
     at_one = ["found at 1 %"] if enough else []

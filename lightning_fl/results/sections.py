@@ -167,7 +167,9 @@ def reproduction(run: RunFolder) -> str:
     return page.section(
         "To run this again",
         page.paragraph(
-            "The same configuration and versions give the same numbers on the same kind of machine."
+            "The same configuration and versions give the same numbers on the same kind of machine,"
+            " but for what rests on keys and masks, which are new in every run: the bytes of"
+            " encrypted messages and, in an audit, the rows of views that are hidden."
         ),
         page.folded("config.yaml", run.config_text),
         page.folded("Aggregator", settings) if settings else "",

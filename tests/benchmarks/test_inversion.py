@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from benchmarks import inversion
-from benchmarks.inversion import Case, Example, brain_crops, lenet_trial, unet_trial
+from benchmarks.inversion import Case, Example, brain_crops, lenet_trial, smooth_trial, unet_trial
 from tests.lightning_fl.privacy.victims import pictures
 
 LGG = Path(__file__).parents[2].parent / "shared" / "data" / "lgg_mri"
@@ -45,6 +45,13 @@ def test_an_image_comes_back_from_the_small_net_with_its_label() -> None:
     assert math.isnan(found.dice)
 
 
+def test_an_image_comes_back_from_the_small_segmentation_net_where_the_mask_is_known() -> None:
+    known = smooth_trial(example(), 0, hidden=False, iterations=200)
+    assert known.psnr >= 20 > known.guess
+    assert math.isnan(known.dice)
+    assert math.isfinite(smooth_trial(example(), 0, hidden=True, iterations=1).dice)
+
+
 @pytest.mark.parametrize("lbfgs", [False, True])
 @pytest.mark.parametrize("training", [False, True])
 def test_the_net_with_batch_norm_is_attacked_in_both_modes(lbfgs: bool, training: bool) -> None:
@@ -64,7 +71,7 @@ def test_the_whole_table_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("sys.argv", ["inversion.py", *few, "--csv", str(file)])
     inversion.main()
     rows = list(csv.DictReader(file.open()))
-    assert [row["net"].split(",")[0] for row in rows] == ["LeNet"] + ["U-Net"] * 8
+    assert [row["net"].split(",")[0] for row in rows] == (["LeNet"] + ["small"] * 2 + ["U-Net"] * 8)
 
 
 @pytest.mark.skipif(not LGG.is_dir(), reason="needs the brain MRI of configs/lgg_mri.yaml")

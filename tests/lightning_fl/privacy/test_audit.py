@@ -13,13 +13,16 @@ from torch import nn
 from callbacks import FederatedCallback
 from datamodules import ChestPhantoms, LabelledPhantoms
 from lightning_fl.aggregation import CyclicCKKS, Plain, ckks
+from lightning_fl.algorithms import Centralised, Local
 from lightning_fl.config import read_settings
 from lightning_fl.data import FederatedDataModule
-from lightning_fl.errors import ConfigError
+from lightning_fl.differential_privacy import SiteLevelDP
+from lightning_fl.errors import ConfigError, DataError
 from lightning_fl.finished_run import FinishedRun
 from lightning_fl.monitor import Monitor
 from lightning_fl.privacy.audit import Audit
 from lightning_fl.privacy.prepared_audit import PreparedAudit
+from lightning_fl.privacy.protection import Protection
 from lightning_fl.privacy.trials import Attack, TrialRow
 from lightning_fl.privacy.views import VIEWS
 from models import Classification
@@ -42,8 +45,8 @@ def task(net: nn.Module | None = None, optimizer: Any = None) -> Classification:
 def prepared(
     audit: Audit, data: FederatedDataModule, template: pl.LightningModule | None = None
 ) -> PreparedAudit:
-    aggregator = CyclicCKKS(bits=22)
-    return audit.prepare(template or task(), data, aggregator, FederatedCallback, 0)
+    protection = Protection(CyclicCKKS(bits=22).describe(), sites=3)
+    return audit.prepare(template or task(), data, protection, FederatedCallback, 0)
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +79,7 @@ def test_what_is_not_hidden_comes_back(views: dict[str, Any], view: str) -> None
     assert views[view]["psnr"] >= 20
     assert views[view]["identified"] == 1
     assert views[view]["label_right"] == 1
+    assert views[view]["correlation"] > 0.99
     assert views[view]["verdict"] == "comes back"
 
 
@@ -85,6 +89,7 @@ def test_what_is_not_hidden_comes_back(views: dict[str, Any], view: str) -> None
 def test_what_is_hidden_is_at_the_floor(views: dict[str, Any], view: str) -> None:
     assert views[view]["psnr"] <= views[view]["guess_psnr"]
     assert abs(views[view]["ssim"]) < 0.1
+    assert views[view]["correlation"] <= views[view]["chance"] < 0.04
     assert views[view]["protected"]
 
 
@@ -113,6 +118,32 @@ def test_a_run_has_its_audit_in_the_report_and_no_secret_key_in_any_file(
     assert all(holder() is None for holder in SpyGenerator.alive)  # gone from memory, too
 
 
+@pytest.mark.parametrize(
+    ("settings", "words", "views"),
+    [
+        ({"aggregator": Plain()}, "its coordinator reads every update", "plain"),
+        ({"aggregator": CyclicCKKS(masking="none")}, "no pairwise masks", "initiator_none"),
+        ({"aggregator": CyclicCKKS()}, "nobody is meant to read", "initiator_pairwise"),
+        (
+            {"aggregator": Plain(weights="equal"), "privacy": SiteLevelDP(noise_multiplier=1.0)},
+            r"every update. Its differential privacy (SiteLevelDP)",
+            "plain",
+        ),
+        ({"algorithm": Local()}, "sites share nothing", ""),
+        ({"algorithm": Centralised()}, "sites share data", ""),
+    ],
+)
+def test_the_record_says_what_hides_updates_in_this_run(
+    tmp_path: Path, settings: dict[str, Any], words: str, views: str
+) -> None:
+    audit = Audit(trials=0, distinguishing=0, membership=False)
+    experiment = toy_experiment(audit=audit, rounds=1, **settings)
+    toy_run(tmp_path, experiment).start()
+    found = json.loads((tmp_path / "audit.json").read_text())["run"]
+    assert words in found["words"]
+    assert views in found["views"] or not (views or found["views"])
+
+
 def test_settings_are_written_down(folder: Path) -> None:
     settings = json.loads((folder / "audit.json").read_text())["settings"]
     assert (settings["trials"], settings["candidates"], settings["lr"]) == (1, 12, RATE)
@@ -128,7 +159,8 @@ def test_every_seed_has_the_first_weights_of_a_run_with_that_seed(
 
     def trial(self: Attack, number: int, *_: Any, **__: Any) -> tuple[list[TrialRow], Any]:
         attacked.append((self.weights_seed, number, self.template.state_dict()))
-        return [TrialRow("plain", self.weights_seed, number, 1, 30, 1, 1, 1, 10, 0, 0)], {}
+        row = TrialRow("plain", self.weights_seed, number, 1, 30, 1, 1, 0, 1, 1, 100, 10, 0, 0)
+        return [row], {}
 
     monkeypatch.setattr(Attack, "trial", trial)
     own = read_settings(["--config", str(CONFIG), "--output", str(tmp_path)])
@@ -214,6 +246,47 @@ def test_a_net_whose_last_layer_shows_no_label_is_refused(tmp_path: Path) -> Non
     net = nn.Sequential(nn.Flatten(), nn.Linear(1024, 8), nn.Tanh(), nn.Linear(8, 2, bias=False))
     with pytest.raises(ConfigError, match="has no bias, and its weight's gradient shows no sign"):
         prepared(Audit(), phantoms(tmp_path), task(net))
+
+
+def test_a_net_that_does_not_take_the_images_is_refused_in_words(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    with pytest.raises(ConfigError, match=r"LeNet cannot take images of shape \(1, 1, 32, 32\)"):
+        prepared(Audit(), phantoms(tmp_path), task(LeNet(3, 2, 32)))
+
+
+def test_a_net_that_cannot_train_on_one_image_is_refused_in_words(tmp_path: Path) -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(1024, 2), nn.BatchNorm1d(2))
+    with pytest.raises(ConfigError, match=r"cannot take images .* more than 1 value per channel"):
+        prepared(Audit(), phantoms(tmp_path), task(net))
+
+
+def test_an_audit_that_fails_leaves_the_report_and_can_be_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise DataError("The seen gradient is zero everywhere.")
+
+    audit = Audit(trials=1, iterations=1, candidates=8, distinguishing=0, membership=False)
+    data = phantoms(tmp_path / "cache", batch_size=4)
+    experiment = toy_experiment(module=task(), data=data, audit=audit, rounds=1)
+    folder = tmp_path / "run"
+    with monkeypatch.context() as broke:
+        broke.setattr(Attack, "attacked", broken)
+        with pytest.raises(DataError, match=r"audit failed: Trial 1 .* seed 0: The seen gradient"):
+            toy_run(folder, experiment).start()
+    assert "Privacy audit" not in (folder / "report.html").read_text()
+    assert not (folder / "audit.json").exists()
+    toy_run(folder, experiment).start()
+    assert "<h2>Privacy audit</h2>" in (folder / "report.html").read_text()
+
+
+def test_a_resumed_run_may_have_another_audit_or_none(tmp_path: Path) -> None:
+    read_settings(["--config", str(CONFIG), "--output", str(tmp_path)]).save()
+    resumed = ["--resume", str(tmp_path)]
+    assert read_settings([*resumed, "--audit", "null"]).experiment.audit is None
+    other = read_settings([*resumed, "--audit.trials", "0"]).experiment.audit
+    assert other is not None
+    assert other.trials == 0
 
 
 def test_a_run_refuses_an_audit_that_cannot_be_before_it_trains(tmp_path: Path) -> None:

@@ -2,8 +2,16 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
+from lightning_fl.aggregation.ring_parameters import choose
 from lightning_fl.errors import ConfigError
-from lightning_fl.privacy.distinguish import TRAINING, Game, Outcome, linear_answers, wilson
+from lightning_fl.privacy.distinguish import (
+    OBSERVERS,
+    TRAINING,
+    Game,
+    Outcome,
+    linear_answers,
+    wilson,
+)
 
 
 @pytest.mark.parametrize(("right", "trials"), [(0, 10), (465, 1000), (1000, 1000), (3, 4)])
@@ -33,16 +41,12 @@ def test_the_initiator_without_masks_is_always_right() -> None:
     assert outcome.sees
 
 
-def test_the_initiator_with_pairwise_masks_is_a_coin() -> None:
-    """Seeded: the masks are drawn from the game's seed."""
-    outcome = Game(seed=1).play("initiator_pairwise")
-    assert outcome.trials == 1000
-    assert outcome.is_a_coin
+PROTECTED = [name for name, observer in OBSERVERS.items() if observer.protected]
 
 
-@pytest.mark.parametrize("view", ["coordinator", "neighbour"])
-def test_who_has_no_key_is_a_coin(view: str) -> None:
-    """SEAL's randomness cannot be seeded, so the interval is one that chance misses once in 10^5.
+@pytest.mark.parametrize("view", PROTECTED)
+def test_who_is_not_to_see_is_a_coin(view: str) -> None:
+    """Randomness cannot be seeded, so the interval is one that chance misses once in 10^5.
 
     An attacker with an advantage of 0.3 would be outside of it.
     """
@@ -50,6 +54,15 @@ def test_who_has_no_key_is_a_coin(view: str) -> None:
     low, high = outcome.interval(4.42)
     assert low <= 0.5 <= high
     assert Outcome(view, 1000, 650).interval(4.42)[0] > 0.5
+
+
+@pytest.mark.parametrize(("bits", "sites"), [(8, 5), (16, 3), (30, 8)])
+def test_the_ring_is_of_the_runs_bits_and_sites(bits: int, sites: int) -> None:
+    game = Game(bits=bits, sites=sites)
+    assert game.parameters == choose(bits, sites)
+    assert game.play("initiator_none").accuracy > 0.99
+    for name, observe in game.observers().items():
+        assert np.isfinite(observe(game.updates()[0])).all(), name
 
 
 @pytest.mark.parametrize(("features", "shift"), [(1, 3.0), (1000, 0.3)])
@@ -67,5 +80,5 @@ def test_a_learner_finds_what_is_there_in_one_feature_or_spread_over_many(
 def test_too_few_trials_and_unknown_views_are_refused() -> None:
     with pytest.raises(ConfigError, match="`trials` to be at least 1000, but got 999"):
         Game().play("coordinator", 999)
-    with pytest.raises(ConfigError, match="Unknown view 'nobody'; known are coordinator, neigh"):
+    with pytest.raises(ConfigError, match="Unknown view 'nobody'; known are coordinator, initi"):
         Game().play("nobody")

@@ -5,7 +5,7 @@ import torch
 
 from lightning_fl.errors import ConfigError, DataError
 from lightning_fl.privacy import image_scores
-from lightning_fl.privacy.image_scores import best_order, identifiability, mse_table, ranks
+from lightning_fl.privacy.image_scores import best_order, identifiability, luck, mse_table, ranks
 from tests.lightning_fl.privacy.victims import pictures
 
 
@@ -64,3 +64,22 @@ def test_images_smaller_than_the_window_are_refused() -> None:
 def test_no_ranks_are_refused() -> None:
     with pytest.raises(DataError, match="at least one rank"):
         identifiability([])
+
+
+def test_a_single_image_is_found_by_luck_once_in_as_many_trials_as_candidates() -> None:
+    assert luck(torch.rand(1, 1, 16, 16), torch.rand(20, 1, 16, 16)) == 1 / 20
+
+
+def test_batches_are_found_by_luck_more_often() -> None:
+    """As often as noise identifies, when it is lined up with images that it has nothing of."""
+    generator = torch.Generator().manual_seed(0)
+    candidates = torch.rand(32, 1, 8, 8, generator=generator)
+    rates, expected = [], []
+    for trial in range(300):
+        guess = torch.rand(8, 1, 8, 8, generator=generator)
+        numbers = torch.randperm(32, generator=generator)[:8].tolist()
+        order = best_order(guess, candidates[numbers])
+        rates.append(identifiability(ranks(guess[order], numbers, candidates)))
+        expected.append(luck(guess, candidates, draws=20, seed=trial))
+    assert sum(rates) / 300 > 2 / 32
+    assert sum(expected) / 300 == pytest.approx(sum(rates) / 300, rel=0.15)

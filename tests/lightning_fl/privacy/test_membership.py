@@ -10,7 +10,7 @@ from lightning_fl.privacy.membership import (
     auc,
     inference,
     loss_threshold_scores,
-    patient_means,
+    ranks_within,
     tpr_at_fpr,
 )
 
@@ -71,9 +71,12 @@ def test_an_inference_says_how_many_there_were_and_repeats() -> None:
     assert not inference([0.0, 1.0], [0.0, 1.0], resamples=50).detected
 
 
-def test_a_patients_loss_is_the_mean_of_its_samples() -> None:
-    found = patient_means([1.0, 2.0, 6.0], ["b", "a", "b"])
-    assert list(found.items()) == [("b", 3.5), ("a", 2.0)]
+def test_ranks_within_groups_forget_how_groups_differ() -> None:
+    """Group A has far larger scores; its one member ranks first of two, as in group B."""
+    ranks = ranks_within([10.0, 9.0, 2.0, 1.0, 1.0], ["A", "A", "B", "B", "B"])
+    assert ranks.tolist() == pytest.approx([0.75, 0.25, 2.5 / 3, 1 / 3, 1 / 3])
+    assert auc(ranks[[0, 2]], ranks[[1, 3, 4]]) == 1
+    assert auc([10.0, 2.0], [9.0, 1.0, 1.0]) < 1
 
 
 @pytest.mark.parametrize(
@@ -97,5 +100,3 @@ def test_bad_settings_are_refused() -> None:
         tpr_at_fpr([1.0], [0.0], 1.5)
     with pytest.raises(ConfigError, match="`resamples` to be at least 1, but got 0"):
         inference([1.0], [0.0], resamples=0)
-    with pytest.raises(DataError, match="a patient for each of 2 losses, but got 1"):
-        patient_means([1.0, 2.0], ["a"])

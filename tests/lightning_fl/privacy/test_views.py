@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lightning_fl.messages import Message
 from lightning_fl.privacy import TaskGradient
+from lightning_fl.privacy.correlation import correlation
 from lightning_fl.privacy.recording import Recording
 from lightning_fl.privacy.ring_views import ciphertext_difference, data_modulus, opened
 from lightning_fl.privacy.views import VIEWS, Evidence, Guess, guesses
@@ -15,6 +16,8 @@ from tests.lightning_fl.privacy.rounds import attack, candidates, evidence, task
 
 STEP = 2.0**-24
 """Of the ring's grid."""
+NOTHING = 0.04
+"""Correlation by chance: more than four standard deviations for the updates of these tests."""
 
 
 @pytest.fixture(scope="module")
@@ -30,10 +33,6 @@ def found(recorded: Evidence) -> dict[str, Guess]:
 def truth(recorded: Evidence, *sites: str) -> Tensor:
     """The mean update of some sites, as they sent it in the clear."""
     return torch.stack([recorded.clear.in_the_clear(site) for site in sites]).mean(dim=0)
-
-
-def correlation(one: Tensor, other: Tensor) -> float:
-    return float(torch.corrcoef(torch.stack([one, other]))[0, 1])
 
 
 def test_an_update_in_the_clear_is_the_gradient_of_the_sites_image(
@@ -61,7 +60,7 @@ def test_with_pairwise_masks_the_initiator_reads_noise(recorded: Evidence) -> No
     initiator, *others = recorded.order
     for site in others:
         read = opened(recorded.rings["pairwise"], [site], [initiator])
-        assert abs(correlation(read, truth(recorded, site))) < 0.1
+        assert abs(correlation(read, truth(recorded, site))) < NOTHING
         assert float(read.abs().median()) > 100 * float(truth(recorded, site).abs().max())
 
 
@@ -77,7 +76,7 @@ def test_the_initiator_and_both_neighbours_read_the_sum_of_the_rest_alone(
     torch.testing.assert_close(guess.update, expected, rtol=0, atol=STEP)
     for site in guess.sites:
         read = opened(recorded.rings["pairwise"], [site], helpers)
-        assert abs(correlation(read, truth(recorded, site))) < 0.1
+        assert abs(correlation(read, truth(recorded, site))) < NOTHING
 
 
 def test_all_others_together_read_the_last_sites_update(recorded: Evidence) -> None:
@@ -104,13 +103,21 @@ def test_a_published_mean_is_the_mean(
     torch.testing.assert_close(guess.update, truth(recorded, *guess.sites), rtol=0, atol=2 * STEP)
 
 
+def test_sums_over_two_sets_of_sites_give_the_site_between_them_away(recorded: Evidence) -> None:
+    """Two rings over one round's updates, the second without the last site."""
+    larger, smaller = recorded.means[3], recorded.means[2]
+    [between] = {*larger.order} - {*smaller.order}
+    found = 3 * larger.published - 2 * smaller.published
+    torch.testing.assert_close(found, truth(recorded, between), rtol=0, atol=10 * STEP)
+
+
 @pytest.mark.parametrize("view", ["coordinator", "neighbour", "neighbours", "noise"])
 def test_without_the_key_a_guess_has_nothing_of_the_update(
     recorded: Evidence, found: dict[str, Guess], view: str
 ) -> None:
     expected = truth(recorded, recorded.victim)
     assert found[view].update.shape == expected.shape
-    assert abs(correlation(found[view].update, expected)) < 0.1
+    assert abs(correlation(found[view].update, expected)) < NOTHING
     assert bool(found[view].update.isfinite().all())
 
 

@@ -39,3 +39,14 @@ def test_png_is_small_and_of_the_right_kind(channels: int, mode: str) -> None:
 def test_constant_or_broken_image_is_drawn_all_the_same() -> None:
     broken = np.full((1, 8, 8), np.nan, dtype=np.float32)
     assert Image.open(io.BytesIO(png(broken))).size == (8, 8)
+
+
+def test_a_png_can_have_the_range_of_another_image() -> None:
+    """A dark image stays dark beside a bright one, where its own range would stretch it."""
+    bright = np.linspace(0, 1, 64, dtype=np.float32).reshape(1, 8, 8)
+    dark = (bright / 10).astype(np.float32)
+    own, shared = (
+        np.asarray(Image.open(io.BytesIO(png(dark, like=like)))) for like in (None, bright)
+    )
+    assert own.max() == 255
+    assert shared.max() < 30
