@@ -18,10 +18,13 @@ class Places:
     """Folders of the demo.
 
     Attributes:
-        folder: holds all of them.
+        folder: holds all of them; made absolute, since each party works in a folder of its own.
     """
 
     folder: Path
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "folder", self.folder.resolve())
 
     @property
     def provisioner(self) -> Path:

@@ -216,6 +216,13 @@ def demo(folder: Path, *settings: str) -> "subprocess.Popen[str]":
     )
 
 
+def test_parties_find_their_files_from_wherever_they_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Places(Path("runs/demo")).kit("A") == tmp_path.resolve() / "runs/demo/hospitals/A/kit"
+
+
 @pytest.mark.slow
 def test_the_demo_runs_and_everybody_has_what_is_theirs(tmp_path: Path) -> None:
     places = Places(tmp_path / "demo")
