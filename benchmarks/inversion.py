@@ -10,8 +10,6 @@ writes it as CSV.
 """
 
 import argparse
-import csv
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +23,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from benchmarks.table import save, say_head, say_row
 from datamodules import ChestPhantoms
 from lightning_fl.privacy import (
     HiddenMask,
@@ -305,22 +304,15 @@ def main() -> None:
     parser.add_argument("--csv", type=Path, default=Path("runs/benchmarks/inversion.csv"))
     options = parser.parse_args()
     rows = []
-    sys.stdout.write(_line(HEADER) + _line(["---"] * len(HEADER)))
+    say_head(HEADER)
     for case in (
         *lenet_cases(options.lgg, options.trials, options.iterations),
         *smooth_cases(options.unet_trials, options.iterations),
         *unet_cases(options.unet_trials, options.unet_iterations),
     ):
         rows.append(case.row(options.seed))
-        sys.stdout.write(_line(rows[-1]))
-        sys.stdout.flush()
-    options.csv.parent.mkdir(parents=True, exist_ok=True)
-    with options.csv.open("w", newline="") as file:
-        csv.writer(file).writerows([HEADER, *rows])
-
-
-def _line(cells: tuple[str, ...] | list[str]) -> str:
-    return "| " + " | ".join(cells) + " |\n"
+        say_row(rows[-1])
+    save(options.csv, HEADER, rows)
 
 
 if __name__ == "__main__":

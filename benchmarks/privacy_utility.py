@@ -9,10 +9,8 @@ CSV with a row for each run.
 """
 
 import argparse
-import csv
 import logging
 import math
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -26,6 +24,7 @@ import torch
 from monai.networks.nets import Classifier
 from torch import nn
 
+from benchmarks.table import save, say_head, say_row
 from callbacks import FederatedCallback
 from datamodules import LabelledPhantoms
 from lightning_fl.aggregation import Plain
@@ -180,20 +179,13 @@ def main() -> None:
         options.sites, options.patients, options.rounds, options.local_steps, options.cache_dir
     )
     header = ["protects", "noise multiplier", "epsilon", "seeds", "test AUROC (95 %)", "seconds"]
-    sys.stdout.write(_line(header) + _line(["---"] * len(header)))
+    say_head(header)
     runs = []
     for key, make in cases(options.site_noise, options.sample_noise, options.clip).items():
         scores = [task.score(make(), seed) for seed in range(options.seeds)]
         runs += [[*key, seed, *score] for seed, score in enumerate(scores)]
-        sys.stdout.write(_line(row(*key, scores)))
-        sys.stdout.flush()
-    options.csv.parent.mkdir(parents=True, exist_ok=True)
-    with options.csv.open("w", newline="") as file:
-        csv.writer(file).writerows([["protects", "noise", "seed", *Score._fields], *runs])
-
-
-def _line(cells: list[str]) -> str:
-    return "| " + " | ".join(cells) + " |\n"
+        say_row(row(*key, scores))
+    save(options.csv, ["protects", "noise", "seed", *Score._fields], runs)
 
 
 if __name__ == "__main__":
