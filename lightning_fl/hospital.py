@@ -62,7 +62,7 @@ class Hospital:
             MessageError: there is no site yet, or it refuses.
         """
         if op == HOST:
-            return self._host(Invitation.decode(payload))
+            return self._host(payload)
         if self.site is None:
             raise MessageError(f"There is no site here yet to answer {op!r}; ask to host one.")
         self._write_down(op, "in", payload)
@@ -72,7 +72,8 @@ class Hospital:
             keep_models_of(self.folder, self.site.name, alone=True)
         return answer
 
-    def _host(self, invitation: Invitation) -> bytes:
+    def _host(self, payload: bytes) -> bytes:
+        invitation = Invitation.decode(payload)
         invitation.check_versions(package_versions(SAME))
         if self.site is not None and self.site.run != invitation.run:
             raise MessageError(
@@ -87,13 +88,11 @@ class Hospital:
         if self.file is not None:
             write_text(self.folder / CONFIG, maker.settings)
             keep_preprocessing(self.folder, run_of(maker).experiment.data, [invitation.site])
-            self._write_down(HOST, "in", invitation.encode())
+            self._write_down(HOST, "in", payload)
         return json.dumps({"process": os.getpid()}).encode()
 
     def _simulated(self, asked: Invitation) -> SiteMaker:
-        return SiteMaker(
-            asked.settings, asked.folder, asked.run, asked.sites, threads=asked.threads or None
-        )
+        return SiteMaker(asked.settings, asked.folder, asked.run, asked.sites, asked.threads)
 
     def _own(self, asked: Invitation) -> SiteMaker:
         """The site on the terms of the hospital's file.

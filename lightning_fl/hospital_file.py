@@ -182,37 +182,33 @@ def check_form(settings: Mapping[str, Any]) -> None:
     unknown = sorted(str(key) for key in settings if key not in Experiment.__dataclass_fields__)
     if unknown:
         raise ConfigError(f"The run has settings that are none: {', '.join(unknown)}.")
-    for key in _keys(settings):
+    for value in nested(settings):
+        if isinstance(value, Mapping):
+            _check_keys(value)
+        elif isinstance(value, str) and _is_structure(value):
+            raise ConfigError(
+                f"The run has the text {value[:80]!r}, in which settings are hidden. Write them "
+                "out."
+            )
+
+
+def _check_keys(values: Mapping[Any, Any]) -> None:
+    for key in values:
         if not isinstance(key, str) or "." in key or key.endswith("+") or key == "dict_kwargs":
             raise ConfigError(
                 f"The run has the key {key!r}, by which settings could be changed past this "
                 "hospital's own. Write settings as nested mappings, without dict_kwargs."
             )
-    for text in _texts(settings):
-        if _is_structure(text):
-            raise ConfigError(
-                f"The run has the text {text[:80]!r}, in which settings are hidden. Write them out."
-            )
 
 
-def _keys(values: Any) -> Iterator[Any]:
-    if isinstance(values, Mapping):
-        yield from values
-        for value in values.values():
-            yield from _keys(value)
-    elif isinstance(values, list | tuple):
-        for value in values:
-            yield from _keys(value)
-
-
-def _texts(values: Any) -> Iterator[str]:
+def nested(values: Any) -> Iterator[Any]:
+    """Settings themselves and all values in them, however deep."""
+    yield values
     if isinstance(values, Mapping):
         values = list(values.values())
     if isinstance(values, list | tuple):
         for value in values:
-            yield from _texts(value)
-    elif isinstance(values, str):
-        yield values
+            yield from nested(value)
 
 
 def _is_structure(text: str) -> bool:
@@ -239,17 +235,11 @@ def import_paths(values: Any) -> Iterator[str]:
     That is every `class_path`, and every text that looks like an import path, since a setting may
     want a function.
     """
-    if isinstance(values, Mapping):
-        for key, value in values.items():
-            if key == "class_path":
-                yield str(value)
-            else:
-                yield from import_paths(value)
-    elif isinstance(values, list | tuple):
-        for value in values:
-            yield from import_paths(value)
-    elif isinstance(values, str) and _PATH.fullmatch(values.strip()):
-        yield values.strip()
+    for value in nested(values):
+        if isinstance(value, Mapping) and "class_path" in value:
+            yield str(value["class_path"])
+        elif isinstance(value, str) and _PATH.fullmatch(value.strip()):
+            yield value.strip()
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ class Invitation:
         run: identifier of the run.
         sites: all hospitals.
         folder: of the run, where the process is on the coordinator's machine; "" elsewhere.
-        threads: of torch, where the process is on the coordinator's machine; else 0.
+        threads: of torch, where the process is on the coordinator's machine; else None.
         versions: of the coordinator's packages.
     """
 
@@ -34,7 +34,7 @@ class Invitation:
     run: str
     sites: tuple[str, ...]
     folder: str = ""
-    threads: int = 0
+    threads: int | None = None
     versions: Mapping[str, str] = field(default_factory=lambda: package_versions(SAME))
 
     def encode(self) -> bytes:

@@ -92,8 +92,7 @@ class NVFlare(Engine):
     def _invitation(self, maker: PortableSites, site: str, names: Sequence[str]) -> Invitation:
         if self.kit is not None:
             return Invitation(site, maker.settings, maker.run, tuple(names))
-        threads = maker.threads or 0
-        return Invitation(site, maker.settings, maker.run, (), maker.folder, threads)
+        return Invitation(site, maker.settings, maker.run, (), maker.folder, maker.threads)
 
     def _jobs(self, names: Sequence[str], folder: Path) -> "Jobs":
         if self.kit is not None:
