@@ -112,7 +112,7 @@ class Demo:
             "start_timeout": str(START),
         }
         chosen = [a for k, v in engine.items() for a in (f"--engine.init_args.{k}", v)]
-        run = ["--output", str(self.places.run.resolve())]
+        run = ["--output", str(self.places.run)]
         return [sys.executable, str(TRAIN), "--config", str(CONFIG), *chosen, *run, *settings]
 
     def party(self, name: str) -> Party:
@@ -123,7 +123,6 @@ class Demo:
             folder = self.places.coordinator
         else:
             folder = self.places.provisioner
-        folder = folder.resolve()
         threads = max(1, (os.cpu_count() or 1) // len(self.project.sites))
         log = None if name == "train.py" else folder / f"{name.split()[0]}.log"
         return Party(name, folder, environment(folder, threads), log)
@@ -136,7 +135,7 @@ class Demo:
     @property
     def user_kit(self) -> Path:
         """Folder of the kit of the user who starts runs; NVFlare wants it named as the user."""
-        return self.places.coordinator.resolve() / self.project.user
+        return self.places.coordinator / self.project.user
 
 
 def check_installed() -> None:

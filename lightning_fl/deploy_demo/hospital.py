@@ -27,7 +27,7 @@ def settle(folder: Path, site: str, data: Path) -> str:
     Returns:
         The fingerprint of the identity, which the other hospitals pin.
     """
-    prepare(folder / "kit", data.resolve())
+    prepare(folder / "kit", data)
     (folder / IDENTITY).mkdir()
     return make(folder / IDENTITY / f"{site}{SUFFIX}")
 
@@ -42,7 +42,7 @@ def pin(folder: Path, pins: Mapping[str, str]) -> None:
     file = folder / "kit" / "local" / NAME
     values: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
     ring = values["settings"]["aggregator"]["init_args"]
-    ring |= {"identities": str((folder / IDENTITY).resolve()), "pins": dict(pins)}
+    ring |= {"identities": str(folder / IDENTITY), "pins": dict(pins)}
     write_text(file, yaml.safe_dump(values, sort_keys=False))
 
 
