@@ -18,11 +18,10 @@ from lightning_fl.aggregation import CyclicCKKS
 from lightning_fl.aggregation.ring import Ring
 from lightning_fl.aggregation.ring_plan import RingPlan
 from lightning_fl.channel import Channel
-from lightning_fl.errors import SiteError
 from lightning_fl.messages import HEAD, Message
 from lightning_fl.monitor import Monitor
 from lightning_fl.parameters import Layout
-from lightning_fl.transport import OnReply, Reply, Transport
+from lightning_fl.transport import Outcomes, Reply, Transport
 
 RUN, RING = "waves", "ring"
 BLOCK_BYTES = 2**20
@@ -69,21 +68,12 @@ class Sleepers(Transport):
         """Names of the sites."""
         return self._order
 
-    def map(
-        self,
-        op: str,
-        payloads: Mapping[str, bytes],
-        *,
-        timeout: float,
-        on_reply: OnReply | None = None,
-    ) -> dict[str, Reply | SiteError]:
+    def outcomes(self, op: str, payloads: Mapping[str, bytes], timeout: float) -> Outcomes:
         """All sites work at the same time, each for the same time."""
         time.sleep(self._delay)
         frames = {site: _frame(payload) for site, payload in payloads.items()}
-        return {
-            site: Reply(self._answers[site, f["step"], bool(f["info"])], self._delay)
-            for site, f in frames.items()
-        }
+        for site, f in frames.items():
+            yield site, Reply(self._answers[site, f["step"], bool(f["info"])], self._delay)
 
 
 def _answer(site: str, following: str, step: int, ahead: bool) -> bytes:

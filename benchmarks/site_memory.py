@@ -8,21 +8,20 @@ Markdown table and writes a CSV.
 """
 
 import argparse
-import csv
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeVar
 
+from benchmarks.table import save, say_head, say_row
 from callbacks import FederatedCallback
 from lightning_fl.config import read_settings
 from lightning_fl.engines.nvflare.engine import NVFlare
 from lightning_fl.engines.nvflare.transport import NVFlareTransport
-from lightning_fl.errors import SiteError
 from lightning_fl.monitor import Monitor
 from lightning_fl.run import Run
-from lightning_fl.transport import Answering, OnReply, Reply, Transport
+from lightning_fl.transport import Answering, Outcomes, Transport
 
 T = TypeVar("T")
 MIB = 2**20
@@ -62,20 +61,12 @@ class Measuring(Transport):
         """Names of the sites."""
         return self._inner.sites
 
-    def map(
-        self,
-        op: str,
-        payloads: Mapping[str, bytes],
-        *,
-        timeout: float,
-        on_reply: OnReply | None = None,
-    ) -> dict[str, Reply | SiteError]:
+    def outcomes(self, op: str, payloads: Mapping[str, bytes], timeout: float) -> Outcomes:
         """As the engine's, measured."""
         before = {site: _reset_peak(self._processes[site]) for site in payloads}
-        replies = self._inner.map(op, payloads, timeout=timeout, on_reply=on_reply)
+        yield from self._inner.outcomes(op, payloads, timeout)
         for site in payloads:
             self._rows.append((op, before[site], _status(self._processes[site], "VmHWM")))
-        return replies
 
 
 class Measured(NVFlare):
@@ -133,12 +124,11 @@ def main() -> None:
         run.start()
     rows = _table(engine.rows, update)
     header = ["operation", "calls", "peak above before, MiB", "in updates"]
-    lines = [header, ["---"] * len(header), *rows]
     sys.stdout.write(f"An update has {update / MIB:.0f} MiB.\n")
-    sys.stdout.write("\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n")
-    options.csv.parent.mkdir(parents=True, exist_ok=True)
-    with options.csv.open("w", newline="") as file:
-        csv.writer(file).writerows([header, *rows])
+    say_head(header)
+    for row in rows:
+        say_row(row)
+    save(options.csv, header, rows)
 
 
 def _table(rows: Sequence[tuple[str, int, int]], update: int) -> list[list[str]]:

@@ -1,7 +1,7 @@
 """How a coordinator reaches sites: bytes to named sites, answers or a SiteError each."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from lightning_fl.errors import SiteError
@@ -23,6 +23,7 @@ class Answering(Protocol):
 
 
 OnReply = Callable[[str, "Reply | SiteError"], None]
+Outcomes = Iterator[tuple[str, "Reply | SiteError"]]
 
 
 class Transport(ABC):
@@ -34,6 +35,19 @@ class Transport(ABC):
         """Names of the sites that can be reached; they never change."""
 
     @abstractmethod
+    def outcomes(self, op: str, payloads: Mapping[str, bytes], timeout: float) -> Outcomes:
+        """Ask several sites at once; one site's failure does not lose another's answer.
+
+        Args:
+            op: name of the operation.
+            payloads: what to send, by site.
+            timeout: seconds after which a site counts as late.
+
+        Yields:
+            Each site once, as it answers or fails: its reply, or the SiteError that says why there
+            is none.
+        """
+
     def map(
         self,
         op: str,
@@ -42,7 +56,7 @@ class Transport(ABC):
         timeout: float,
         on_reply: OnReply | None = None,
     ) -> dict[str, Reply | SiteError]:
-        """Ask several sites at once; one site's failure does not lose another's answer.
+        """Ask several sites at once, and wait for all.
 
         Args:
             op: name of the operation.
@@ -51,5 +65,11 @@ class Transport(ABC):
             on_reply: told of each site as it answers or fails.
 
         Returns:
-            For each site its reply, or the SiteError that says why there is none.
+            The outcome of each site, in the order of `payloads`; see `outcomes`.
         """
+        replies: dict[str, Reply | SiteError] = {}
+        for site, reply in self.outcomes(op, payloads, timeout):
+            replies[site] = reply
+            if on_reply is not None:
+                on_reply(site, reply)
+        return {site: replies[site] for site in payloads}

@@ -7,8 +7,7 @@ from typing import TypeVar
 
 from lightning_fl.engines.asking import ask
 from lightning_fl.engines.base import Engine
-from lightning_fl.errors import SiteError
-from lightning_fl.transport import Answering, OnReply, Reply, Transport
+from lightning_fl.transport import Answering, Outcomes, Transport
 
 T = TypeVar("T")
 
@@ -28,22 +27,13 @@ class LocalTransport(Transport):
         """Names of the sites."""
         return tuple(self._sites)
 
-    def map(
-        self,
-        op: str,
-        payloads: Mapping[str, bytes],
-        *,
-        timeout: float,
-        on_reply: OnReply | None = None,
-    ) -> dict[str, Reply | SiteError]:
+    def outcomes(self, op: str, payloads: Mapping[str, bytes], timeout: float) -> Outcomes:
         """Ask the sites one after the other, in the order of `payloads`."""
-        replies: dict[str, Reply | SiteError] = {}
+        del timeout
         for site, payload in payloads.items():
-            replies[site] = ask(site, self._sites[site], op, payload)
+            reply = ask(site, self._sites[site], op, payload)
             gc.collect()
-            if on_reply is not None:
-                on_reply(site, replies[site])
-        return replies
+            yield site, reply
 
 
 @contextmanager

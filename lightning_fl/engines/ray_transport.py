@@ -10,7 +10,7 @@ from lightning_fl.engines import ray_cluster
 from lightning_fl.engines.ray_cluster import Pending, Worker, WorkerLostError
 from lightning_fl.engines.ray_host import ANSWERED
 from lightning_fl.errors import SiteError
-from lightning_fl.transport import OnReply, Reply, Transport
+from lightning_fl.transport import Outcomes, Reply, Transport
 
 START = 300.0
 """A process that is not there after so many seconds counts as lost: the cluster has no room."""
@@ -122,29 +122,17 @@ class RayTransport(Transport):
         """Names of the sites."""
         return tuple(sorted(self._homes))
 
-    def map(
-        self,
-        op: str,
-        payloads: Mapping[str, bytes],
-        *,
-        timeout: float,
-        on_reply: OnReply | None = None,
-    ) -> dict[str, Reply | SiteError]:
+    def outcomes(self, op: str, payloads: Mapping[str, bytes], timeout: float) -> Outcomes:
         """Ask all workers at once; the timeout is for each site's own turn."""
-        replies: dict[str, Reply | SiteError] = {}
         queues = self._queues(op, payloads, timeout)
         turns = [queue.popleft().begin() for queue in queues.values()]
         while turns:
-            outcomes = self._outcomes(turns)
+            outcomes = self._ended(turns)
             turns = [turn for turn in turns if turn.site not in outcomes]
             for site in outcomes:  # first of all, no worker should stand idle
                 if queue := queues[self._homes[site]]:
                     turns.append(queue.popleft().begin())
-            for site, outcome in outcomes.items():
-                replies[site] = outcome
-                if on_reply is not None:
-                    on_reply(site, outcome)
-        return {site: replies[site] for site in payloads}
+            yield from outcomes.items()
 
     def _queues(
         self, op: str, payloads: Mapping[str, bytes], timeout: float
@@ -159,7 +147,7 @@ class RayTransport(Transport):
             queues.setdefault(worker, deque()).append(turn)
         return queues
 
-    def _outcomes(self, turns: Sequence[Turn]) -> dict[str, Reply | SiteError]:
+    def _ended(self, turns: Sequence[Turn]) -> dict[str, Reply | SiteError]:
         """Of those turns that end next, whichever way."""
         longest = min(turn.seconds_left() for turn in turns)
         done = ray_cluster.finished([turn.pending for turn in turns], longest)

@@ -22,7 +22,7 @@ from threading import Lock
 from typing import Any
 
 from lightning_fl.errors import SiteError
-from lightning_fl.transport import OnReply, Reply, Transport
+from lightning_fl.transport import Outcomes, Reply, Transport
 
 GRACE = 30
 """Seconds that the far end has, beyond a call's timeout, to say that the call timed out."""
@@ -51,7 +51,7 @@ class Line:
         self.connection = connection
         # an end that does not read must not hold up the other for ever
         with socket.socket(fileno=os.dup(connection.fileno())) as same:
-            same.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(GRACE), 0))
+            same.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", GRACE, 0))
         self._sending = Lock()
 
     def send(self, header: Mapping[str, Any], payload: bytes = b"") -> None:
@@ -193,22 +193,8 @@ class RelayTransport(Transport):
         line.connection.close()
         self._lines = {site: other for site, other in self._lines.items() if other is not line}
 
-    def map(
-        self,
-        op: str,
-        payloads: Mapping[str, bytes],
-        *,
-        timeout: float,
-        on_reply: OnReply | None = None,
-    ) -> dict[str, Reply | SiteError]:
+    def outcomes(self, op: str, payloads: Mapping[str, bytes], timeout: float) -> Outcomes:
         """Ask all sites at once."""
-        replies: dict[str, Reply | SiteError] = {}
-
-        def settle(site: str, reply: Reply | SiteError) -> None:
-            replies[site] = reply
-            if on_reply is not None:
-                on_reply(site, reply)
-
         waiting = self._send(op, payloads, timeout)
         pulse = Pulse(waiting.values())
         end = time.monotonic() + timeout + GRACE
@@ -219,14 +205,13 @@ class RelayTransport(Transport):
                 pulse.hear(header)
                 site = waiting.pop(header["id"], None)
                 if site is not None:  # else it was a ping, or nobody waits for it any more
-                    settle(site, _reply(site, op, header, payload))
+                    yield site, _reply(site, op, header, payload)
             for number, site in list(waiting.items()):
                 if why := self._why_lost(site, pulse):
                     del waiting[number]
-                    settle(site, SiteError(site, op, "lost", why))
+                    yield site, SiteError(site, op, "lost", why)
         for site in waiting.values():
-            settle(site, SiteError(site, op, "timeout", f"no answer in {timeout:g} seconds"))
-        return {site: replies[site] for site in payloads}
+            yield site, SiteError(site, op, "timeout", f"no answer in {timeout:g} seconds")
 
     def _why_lost(self, site: str, pulse: "Pulse") -> str:
         """Why a site is lost; "" where it is not."""

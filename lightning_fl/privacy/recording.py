@@ -11,9 +11,8 @@ from lightning_fl.aggregation import CyclicCKKS
 from lightning_fl.aggregation.base import HoldsUpdate, SiteOperation
 from lightning_fl.aggregation.membership import Membership
 from lightning_fl.aggregation.ring_member import RingMember
-from lightning_fl.errors import SiteError
 from lightning_fl.messages import Message
-from lightning_fl.transport import OnReply, Reply, Transport
+from lightning_fl.transport import Outcomes, Reply, Transport
 
 
 class Exchange(NamedTuple):
@@ -129,22 +128,13 @@ class RecordingTransport(Transport):
         """Names of the sites."""
         return self.inner.sites
 
-    def map(
-        self,
-        op: str,
-        payloads: Mapping[str, bytes],
-        *,
-        timeout: float,
-        on_reply: OnReply | None = None,
-    ) -> dict[str, Reply | SiteError]:
+    def outcomes(self, op: str, payloads: Mapping[str, bytes], timeout: float) -> Outcomes:
         """As the inner one's."""
-        replies = self.inner.map(op, payloads, timeout=timeout, on_reply=on_reply)
-        for site, payload in payloads.items():
-            reply = replies[site]
+        for site, reply in self.inner.outcomes(op, payloads, timeout):
             answer = reply.payload if isinstance(reply, Reply) else None
-            self.recording.exchanges.append(Exchange(op, site, payload, answer))
+            self.recording.exchanges.append(Exchange(op, site, payloads[site], answer))
+            yield site, reply
         for site, member in self.members.items():
             # a site gives its membership up when its part is done; here it stays
             if member.membership is not None:
                 self.recording.memberships[site] = replace(member.membership, ready={})
-        return replies

@@ -10,7 +10,7 @@ from lightning_fl.engines.hosting import HOST
 from lightning_fl.engines.nvflare.jobs import Jobs
 from lightning_fl.engines.relay import PING, Post, RelayTransport
 from lightning_fl.errors import ConfigError, SiteError, SiteErrorKind
-from lightning_fl.transport import OnReply, Reply, Transport
+from lightning_fl.transport import Outcomes, Reply, Transport
 
 PING_SECONDS = 10.0
 """For a site that did not answer the last time to say that it is there at all."""
@@ -65,29 +65,19 @@ class NVFlareTransport(Transport):
             all_of.callback(self._jobs.stop, self.sites)
             self._relay.hang_up(self.sites)
 
-    def map(
-        self,
-        op: str,
-        payloads: Mapping[str, bytes],
-        *,
-        timeout: float,
-        on_reply: OnReply | None = None,
-    ) -> dict[str, Reply | SiteError]:
+    def outcomes(self, op: str, payloads: Mapping[str, bytes], timeout: float) -> Outcomes:
         """Ask all sites at once; those that were lost if they can be there again."""
         lost = [site for site in payloads if site in self._lost]
         if lost and (returning := self._jobs.returning(lost)):
             self._start_again(returning)
         absent = self._absent(payloads)
         there = {site: payload for site, payload in payloads.items() if site not in absent}
-        replies = self._relay.map(op, there, timeout=timeout, on_reply=on_reply)
-        for site, reply in replies.items():
+        for site, reply in self._relay.outcomes(op, there, timeout):
             self._mark(site, reply)
+            yield site, reply
         for site, kind in absent.items():
             why = {"lost": "its process is gone", "timeout": "it still does not answer"}[kind]
-            replies[site] = SiteError(site, op, kind, why)
-            if on_reply is not None:
-                on_reply(site, replies[site])
-        return {site: replies[site] for site in payloads}
+            yield site, SiteError(site, op, kind, why)
 
     def _absent(self, sites: Iterable[str]) -> dict[str, SiteErrorKind]:
         """Sites that need not be asked: those that are lost, and late ones that are still silent.
@@ -108,9 +98,7 @@ class NVFlareTransport(Transport):
             return
         if reply.kind == "timeout":
             self._late.add(site)
-            if not self._jobs.kill(site):
-                return
-        if reply.kind in ("lost", "timeout"):
+        if reply.kind == "lost" or (reply.kind == "timeout" and self._jobs.kill(site)):
             self._lost.add(site)
 
     def _start_again(self, sites: Sequence[str]) -> None:

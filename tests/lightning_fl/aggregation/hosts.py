@@ -17,7 +17,7 @@ from lightning_fl.messages import COORDINATOR, HEAD, MAGIC, Message, MessageErro
 from lightning_fl.monitor import Monitor
 from lightning_fl.parameters import Layout
 from lightning_fl.records import CostRow, TranscriptRow
-from lightning_fl.transport import Answering, OnReply, Reply
+from lightning_fl.transport import Answering, Outcomes, Reply
 
 RUN = "run"
 """Identifier of every test's run, unless told otherwise."""
@@ -171,21 +171,10 @@ class RecordingTransport(LocalTransport):
         self.on_answer = on_answer
         self.exchanges: list[Exchange] = []
 
-    def map(
-        self,
-        op: str,
-        payloads: Mapping[str, bytes],
-        *,
-        timeout: float,
-        on_reply: OnReply | None = None,
-    ) -> dict[str, Reply | SiteError]:
+    def outcomes(self, op: str, payloads: Mapping[str, bytes], timeout: float) -> Outcomes:
         """As LocalTransport's, without its garbage collection: hosts hold no models."""
-        replies: dict[str, Reply | SiteError] = {}
         for site, payload in payloads.items():
-            replies[site] = self._deliver(op, site, payload)
-            if on_reply is not None:
-                on_reply(site, replies[site])
-        return replies
+            yield site, self._deliver(op, site, payload)
 
     def requests(self, op: str, site: str | None = None) -> list[bytes]:
         """What reached a site (or any site) for an operation, in order."""
