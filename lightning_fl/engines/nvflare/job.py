@@ -120,7 +120,7 @@ class SimulatedSide(SiteSide):
 
 
 def _hospital(folder: Path | None, name: str) -> Answering:
-    # by name, for a transport knows no sites, and the server's process needs no torch
+    # by name, for an engine stands below sites and knows none
     hospital = load_by_name("lightning_fl.hospital", file="lightning_fl/", user="a site")
     answering: Answering = hospital.Hospital.of(folder, name)
     return answering
