@@ -19,7 +19,7 @@ demo: setup
 
 # a server, three hospitals and a coordinator in processes of their own; see docs/deploy.md
 deploy-demo: setup
-	$(BIN)/python -m lightning_fl.deploy_demo
+	$(BIN)/python -m examples.deploy_demo
 
 test: setup
 	$(PYTEST) -m "not slow"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lightning_fl.messages import Message
+    from lightning_fl.wire.messages import Message
 
 PACKAGES = ("lightning_fl", "models", "datamodules", "callbacks")
 BEFORE_ROUND_1 = ("host", "describe")
@@ -43,11 +43,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status: 0 for success, 1 for a run that could not go on (it is saved), 2 for
         settings or data that cannot work, 130 for a run stopped by Ctrl-C (it is saved).
     """
-    from callbacks import FederatedCallback, progress_monitor
-    from lightning_fl.config import read_settings
-    from lightning_fl.directions import DirectionRuns
+    from callbacks import progress_monitor
     from lightning_fl.errors import ConfigError, DataError, SiteError, TooFewSitesError
-    from lightning_fl.run import Run
+    from lightning_fl.run.config import read_settings
+    from lightning_fl.run.directions import DirectionRuns
+    from lightning_fl.run.run import Run
 
     _quiet_libraries()
     folder: Path | None = None
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = read_settings(sys.argv[1:] if arguments is None else arguments)
         folder = settings.folder
         if settings.experiment.directions:
-            runs = DirectionRuns(settings, FederatedCallback, progress_monitor)
+            runs = DirectionRuns(settings, progress_monitor)
             if settings.validate:
                 _say_what_was_found(runs.validate())
             else:
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         with closing(progress_monitor()) as monitor:
             experiment, folder = settings.experiment, settings.folder
-            run = Run(experiment, folder, FederatedCallback, monitor, text=settings.text)
+            run = Run(experiment, folder, monitor, text=settings.text)
             if settings.validate:
                 _say_what_was_found(run.validate())
             else:

@@ -10,12 +10,11 @@ from pathlib import Path
 from statistics import median
 from typing import TypeVar
 
-from callbacks import FederatedCallback
-from lightning_fl.config import read_settings
 from lightning_fl.engines import Engine, Local, Ray
-from lightning_fl.monitor import Monitor
-from lightning_fl.run import Run
-from lightning_fl.transport import Answering, Transport
+from lightning_fl.run.config import read_settings
+from lightning_fl.run.run import Run
+from lightning_fl.wire.monitor import Monitor
+from lightning_fl.wire.transport import Answering, Transport
 
 T = TypeVar("T")
 WORKERS = 2
@@ -116,7 +115,7 @@ def time_rounds(output: Path, sites: int, rounds: int, local_steps: int) -> list
         settings = read_settings([*common, "--output", str(output / name)])
         settings.save()
         experiment = replace(settings.experiment, engine=engines[name])
-        run = Run(experiment, settings.folder, FederatedCallback, watch, text=settings.text)
+        run = Run(experiment, settings.folder, watch, text=settings.text)
         run.start()
         whole, cpu = ([b - a for a, b in pairwise(s)] for s in (watch.ends, watch.spent))
         found.append(Rounds(name, median(whole), median(watch.trained), median(cpu)))

@@ -27,16 +27,15 @@ import torch
 from benchmarks.engine_rounds import rounds_table, time_rounds
 from benchmarks.ring_waves import time_waves, waves_table
 from benchmarks.secure_ring import write_csv
-from callbacks import FederatedCallback
 from lightning_fl.aggregation import Updates
-from lightning_fl.channel import Channel
-from lightning_fl.config import read_settings
 from lightning_fl.engines import Engine, Local, NVFlare, Ray
-from lightning_fl.monitor import Monitor
-from lightning_fl.parameters import to_vector
-from lightning_fl.run import Run
-from lightning_fl.site_maker import SiteMaker
-from lightning_fl.transport import Transport
+from lightning_fl.run.config import read_settings
+from lightning_fl.run.run import Run
+from lightning_fl.run.site_maker import SiteMaker
+from lightning_fl.training.parameters import to_vector
+from lightning_fl.wire.channel import Channel
+from lightning_fl.wire.monitor import Monitor
+from lightning_fl.wire.transport import Transport
 
 ENGINES: Mapping[str, Callable[[], Engine]] = {
     "local": Local,
@@ -80,7 +79,7 @@ def time_rings(engine: str, repeats: int) -> Rings:
         settings = read_settings([*NET, *TINY, "--output", f"{folder}/run"])
         settings.save()
         experiment = settings.experiment
-        run = Run(experiment, settings.folder, FederatedCallback, Monitor(), text=settings.text)
+        run = Run(experiment, settings.folder, Monitor(), text=settings.text)
 
         def coordinate(transport: Transport) -> list[float]:
             channel = Channel(
@@ -92,7 +91,7 @@ def time_rings(engine: str, repeats: int) -> Rings:
                 monitor=Monitor(),
             )
             samples = _train(channel, run)
-            updates = Updates(1, samples, run.layout)
+            updates = Updates(1, samples, run.blueprint.layout)
             ends = [time.perf_counter()]
             for _ in range(repeats + 1):
                 experiment.aggregator.mean(channel, updates)
@@ -101,15 +100,15 @@ def time_rings(engine: str, repeats: int) -> Rings:
 
         begin = time.perf_counter()
         maker = SiteMaker(settings.text, str(settings.folder.resolve()), run.run_id, threads=1)
-        first, *warm = ENGINES[engine]().run(coordinate, maker, run.plan.training)
+        first, *warm = ENGINES[engine]().run(coordinate, maker, run.blueprint.plan.training)
         whole = time.perf_counter() - begin
     return Rings(engine, whole - sum(warm) - first, median(warm))
 
 
 def _train(channel: Channel, run: Run) -> dict[str, int]:
     """Give all sites the weights and an update; their samples, by name."""
-    weights = to_vector(run.template.state_dict(), run.layout)
-    sites = run.plan.training
+    weights = to_vector(run.blueprint.template.state_dict(), run.blueprint.layout)
+    sites = run.blueprint.plan.training
     info, tensors = {"blocks": 1}, {"weights": weights}
     channel.ask_all("load", dict.fromkeys(sites, channel.message(0, info=info, tensors=tensors)))
     message = channel.message(1, info={"keep": []})

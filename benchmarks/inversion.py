@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from benchmarks.table import save, say_head, say_row
 from datamodules import ChestPhantoms
-from lightning_fl.privacy import (
+from lightning_fl.audit import (
     HiddenMask,
     Known,
     Matching,
@@ -36,7 +36,7 @@ from lightning_fl.privacy import (
     image_scores,
     invert_gradient,
 )
-from lightning_fl.privacy.floor import flat_guess, random_guess
+from lightning_fl.audit.attacks.floor import flat_guess, random_guess
 from lightning_fl.seeds import derive_seed, seed_all
 from models import Classification, Segmentation
 from models.lenet import LeNet

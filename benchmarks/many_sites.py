@@ -26,16 +26,15 @@ from typing import Any
 
 import segmentation_models_pytorch as smp
 
-from callbacks import FederatedCallback
 from datamodules import ChestPhantoms
 from lightning_fl.aggregation import Plain
 from lightning_fl.algorithms import Algorithm, FedAvg, PerFedAvg
 from lightning_fl.engines import Local
-from lightning_fl.experiment import Experiment
-from lightning_fl.fitting import TrainerOptions
-from lightning_fl.monitor import Monitor
 from lightning_fl.personalisation import FineTune, Personalisation
-from lightning_fl.run import Run
+from lightning_fl.run.experiment import Experiment
+from lightning_fl.run.run import Run
+from lightning_fl.training.fitting import TrainerOptions
+from lightning_fl.wire.monitor import Monitor
 from models import Segmentation
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -117,8 +116,7 @@ def make_experiment(options: argparse.Namespace, sites: int) -> Experiment:
         classes=1,
     )
     return Experiment(
-        net=net,
-        task=Segmentation,
+        task=Segmentation(net),
         data=make_data(options, sites),
         algorithm=ALGORITHMS[options.algorithm](),
         aggregator=Plain(),
@@ -146,7 +144,7 @@ def run_case(options: argparse.Namespace, sites: int) -> Case:
     gauge = Gauge()
     with tempfile.TemporaryDirectory(dir=options.output) as folder:
         (Path(folder) / "config.yaml").touch()
-        Run(make_experiment(options, sites), Path(folder), FederatedCallback, gauge).start()
+        Run(make_experiment(options, sites), Path(folder), gauge).start()
     return Case(
         sites=sites,
         start_mib=start,

@@ -16,10 +16,10 @@ from pathlib import Path
 from monai.networks.nets import BasicUNet
 
 from datamodules import ChestPhantoms
-from lightning_fl.fitting import Progress, TrainerOptions, fit
-from lightning_fl.privacy.membership import Inference, inference, loss_threshold_scores
-from lightning_fl.privacy.sample_losses import site_losses
+from lightning_fl.audit.membership.inference import Inference, inference, loss_threshold_scores
+from lightning_fl.audit.membership.sample_losses import site_losses
 from lightning_fl.seeds import derive_seed, seed_all
+from lightning_fl.training.fitting import Progress, TrainerOptions, fit
 from models import Segmentation
 
 PATIENTS, VALIDATION, TEST = 23, 1, 11

@@ -25,21 +25,20 @@ from monai.networks.nets import Classifier
 from torch import nn
 
 from benchmarks.table import save, say_head, say_row
-from callbacks import FederatedCallback
 from datamodules import LabelledPhantoms
 from lightning_fl.aggregation import Plain
 from lightning_fl.algorithms import FedAvg
-from lightning_fl.differential_privacy import DifferentialPrivacy, SampleLevelDP, SiteLevelDP
 from lightning_fl.engines import Local
-from lightning_fl.evaluation import Evaluation
-from lightning_fl.experiment import Experiment
-from lightning_fl.fitting import TrainerOptions
-from lightning_fl.monitor import Monitor
 from lightning_fl.personalisation import Personalisation
-from lightning_fl.run import Run
+from lightning_fl.privacy import DifferentialPrivacy, SampleLevelDP, SiteLevelDP
+from lightning_fl.run.experiment import Experiment
+from lightning_fl.run.run import Run
 from lightning_fl.seeds import derive_seed, seed_all
-from lightning_fl.study.statistics import student_interval
+from lightning_fl.training.evaluation import Evaluation
+from lightning_fl.training.fitting import TrainerOptions
+from lightning_fl.wire.monitor import Monitor
 from models import Classification
+from study.statistics import student_interval
 
 DELTA = 1e-5
 METRIC = "auroc"
@@ -82,7 +81,7 @@ class Task:
         start = time.perf_counter()
         with TemporaryDirectory() as folder:
             (Path(folder) / "config.yaml").touch()
-            run = Run(self._experiment(privacy, seed), Path(folder), FederatedCallback, Monitor())
+            run = Run(self._experiment(privacy, seed), Path(folder), Monitor())
             results = run.start()
         epsilon = results.get("privacy", {}).get("epsilon", math.nan)
         auroc = results["mean"]["global"]["test"][METRIC]
@@ -92,8 +91,7 @@ class Task:
     def _experiment(self, privacy: DifferentialPrivacy | None, seed: int) -> Experiment:
         seed_all(derive_seed(seed, "net"))
         return Experiment(
-            net=_net(),
-            task=partial(Classification, classes=2, optimizer=_adam),
+            task=Classification(_net(), classes=2, optimizer=_adam),
             data=LabelledPhantoms(
                 sites=self.sites,
                 patients=self.patients,

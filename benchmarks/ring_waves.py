@@ -14,14 +14,14 @@ from typing import Any
 
 import torch
 
-from lightning_fl.aggregation import CyclicCKKS
-from lightning_fl.aggregation.ring import Ring
-from lightning_fl.aggregation.ring_plan import RingPlan
-from lightning_fl.channel import Channel
-from lightning_fl.messages import HEAD, Message
-from lightning_fl.monitor import Monitor
-from lightning_fl.parameters import Layout
-from lightning_fl.transport import Outcomes, Reply, Transport
+from lightning_fl.aggregation.ring.plan import RingPlan
+from lightning_fl.aggregation.ring.relay import Ring
+from lightning_fl.aggregation.ring.settings import RingSettings
+from lightning_fl.training.parameters import Layout
+from lightning_fl.wire.channel import Channel
+from lightning_fl.wire.messages import HEAD, Message
+from lightning_fl.wire.monitor import Monitor
+from lightning_fl.wire.transport import Outcomes, Reply, Transport
 
 RUN, RING = "waves", "ring"
 BLOCK_BYTES = 2**20
@@ -97,7 +97,7 @@ def _frame(payload: bytes) -> dict[str, Any]:
 
 def time_waves(sites: int, values: int, delay: float, repeats: int = 3) -> Waves:
     """Let all blocks of an update go round, a few times; medians."""
-    plan = CyclicCKKS().plan(sites, Layout((("weights", (values,)),), ()), None)
+    plan = RingSettings().plan(sites, Layout((("weights", (values,)),), ()), None)
     once = partial(_go_round, tuple(f"site{number}" for number in range(sites)), plan)
     relay, measured = (median(once(d) for _ in range(repeats)) for d in (0.0, delay))
     predicted = (plan.blocks + sites - 1) * delay

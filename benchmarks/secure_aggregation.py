@@ -28,7 +28,7 @@ from benchmarks.secure_baselines import (
 )
 from benchmarks.secure_ring import PARTS, Meter, run_ring, write_csv
 from lightning_fl.aggregation import CyclicCKKS, Updates
-from lightning_fl.site_store import SiteStore
+from lightning_fl.site.store import SiteStore
 
 COMPACT_BITS, WIDE_BITS = 16, 24
 
@@ -58,7 +58,7 @@ def ring(problem: Problem, bits: int) -> Outcome:
     aggregator = CyclicCKKS(bits=bits)
     memory: Mapping[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for round_ in (1, 2) if aggregator.compact else (2,):
+        for round_ in (1, 2) if aggregator.settings.compact else (2,):
             for name, update in problem.updates.items():
                 SiteStore(Path(folder) / name).save_update(round_, update)
             updates = Updates(round_, problem.samples, problem.layout, memory=memory)

@@ -21,8 +21,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightning_fl.parameters import Layout
 from lightning_fl.seeds import derive_seed
+from lightning_fl.training.parameters import Layout
 
 MASK_SD = 1e4
 """Standard deviation of the paper's mask."""

@@ -15,14 +15,14 @@ from benchmarks.secure_baselines import (
     Outcome,
 )
 from lightning_fl.aggregation import Aggregate, CyclicCKKS, Updates
-from lightning_fl.channel import Channel
 from lightning_fl.engines import Local
-from lightning_fl.messages import Message
-from lightning_fl.monitor import Monitor
-from lightning_fl.parameters import Layout
-from lightning_fl.records import CostRow
-from lightning_fl.site_store import SiteStore
-from lightning_fl.transport import Transport
+from lightning_fl.site.store import SiteStore
+from lightning_fl.training.parameters import Layout
+from lightning_fl.wire.channel import Channel
+from lightning_fl.wire.messages import Message
+from lightning_fl.wire.monitor import Monitor
+from lightning_fl.wire.records import CostRow
+from lightning_fl.wire.transport import Transport
 
 RUN = "benchmark"
 PARTS = ("keys", "encode", "encrypt", "add", "decrypt", "frames", "coordinator")

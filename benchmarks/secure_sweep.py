@@ -35,11 +35,11 @@ from benchmarks.secure_baselines import (
 )
 from benchmarks.secure_ring import Meter, resident, run_ring, write_csv
 from lightning_fl.aggregation import CyclicCKKS, Updates
-from lightning_fl.aggregation.fixed_point import MARGIN, exponents_for
-from lightning_fl.aggregation.ring_parameters import choose, is_compact
+from lightning_fl.aggregation.ring.fixed_point import MARGIN, exponents_for
+from lightning_fl.aggregation.ring.parameters import choose, is_compact
 from lightning_fl.errors import ConfigError
-from lightning_fl.parameters import Layout
-from lightning_fl.site_store import SiteStore
+from lightning_fl.site.store import SiteStore
+from lightning_fl.training.parameters import Layout
 
 ROOT = Path(__file__).resolve().parents[1]
 COMPACT_BITS, WIDE_BITS = 16, 24

@@ -15,13 +15,12 @@ from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 from benchmarks.table import save, say_head, say_row
-from callbacks import FederatedCallback
-from lightning_fl.config import read_settings
 from lightning_fl.engines.nvflare.engine import NVFlare
 from lightning_fl.engines.nvflare.transport import NVFlareTransport
-from lightning_fl.monitor import Monitor
-from lightning_fl.run import Run
-from lightning_fl.transport import Answering, Outcomes, Transport
+from lightning_fl.run.config import read_settings
+from lightning_fl.run.run import Run
+from lightning_fl.wire.monitor import Monitor
+from lightning_fl.wire.transport import Answering, Outcomes, Transport
 
 T = TypeVar("T")
 MIB = 2**20
@@ -116,11 +115,10 @@ def main() -> None:
         run = Run(
             settings.experiment,
             settings.folder,
-            FederatedCallback,
             Monitor(),
             text=settings.text,
         )
-        update = 4 * run.layout.length
+        update = 4 * run.blueprint.layout.length
         run.start()
     rows = _table(engine.rows, update)
     header = ["operation", "calls", "peak above before, MiB", "in updates"]

@@ -30,8 +30,8 @@ from torch.utils.data import DataLoader, StackDataset
 
 from callbacks import FederatedCallback
 from lightning_fl.algorithms import Algorithm, FedAvg, PerFedAvg
-from lightning_fl.fitting import Progress, TrainerOptions, fit
 from lightning_fl.seeds import derive_seed, seed_all
+from lightning_fl.training.fitting import Progress, TrainerOptions, fit
 from models import Segmentation
 
 BARE = "PyTorch loop"

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from lightning_fl.csv_files import write_csv
+from lightning_fl.files import write_csv
 
 
 def say_head(header: Sequence[str]) -> None:

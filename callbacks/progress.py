@@ -21,10 +21,10 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from lightning_fl.monitor import Monitor
 from lightning_fl.results.formats import LOWER_IS_BETTER, MISSING, seconds_text
 from lightning_fl.results.scores import headline_metric
 from lightning_fl.results.tables import final_table
+from lightning_fl.wire.monitor import Monitor
 
 SITES_SHOWN = 8
 """With more sites than these, only the worst scores are shown."""

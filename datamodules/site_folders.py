@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from lightning_fl.data import POOLED
+from lightning_fl.data.module import POOLED
 from lightning_fl.errors import ConfigError
 
 

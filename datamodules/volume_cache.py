@@ -9,8 +9,8 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from lightning_fl.atomic import write_bytes
 from lightning_fl.errors import DataError
+from lightning_fl.files import write_bytes
 
 T = TypeVar("T", bound=np.generic)
 

@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MetricCollection
 
-from lightning_fl.data import LabelledSample
+from lightning_fl.data.module import LabelledSample
 from lightning_fl.errors import ConfigError
 from models.checks import try_net
 from models.classification_metrics import classification_scores

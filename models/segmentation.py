@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MetricCollection
 
-from lightning_fl.data import Sample
+from lightning_fl.data.module import Sample
 from lightning_fl.errors import ConfigError
 from models.checks import check_mask_values, check_sizes, checked_logits, try_net
 from models.evaluation_mode import evaluation_mode

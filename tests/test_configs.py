@@ -7,10 +7,10 @@ import pytest
 import yaml
 
 import train
-from lightning_fl import make_example
+from datamodules.examples import __main__ as make_example
+from tests.folders import ROOT
 from tests.toy import ONE_STEP, TINY_EXAMPLE
 
-ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 TINY = {"tiny_covid": "covid_ct", "tiny_rad": "rad_chestct"}
 """Overrides of one config alone."""
@@ -25,7 +25,7 @@ LIMITS = ["--rounds", "1", "--trainer.local_steps", "1", "--trainer.accelerator"
 
 
 EXAMPLES = {"covid_ct": "covid", "rad_chestct": "rad", "deploy_demo": "images"}
-"""Configs whose data are made first: what `lightning_fl.make_example` calls them."""
+"""Configs whose data are made first: what `datamodules.examples.__main__` calls them."""
 
 
 def example_data(config: Path, cache: Path) -> list[str]:

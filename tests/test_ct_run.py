@@ -12,20 +12,20 @@ import pytest
 import yaml
 
 import train
-from callbacks import FederatedCallback
-from lightning_fl import make_example, predict
-from lightning_fl.config import read_settings
-from lightning_fl.directions import DirectionRuns
+from datamodules.examples import __main__ as make_example
 from lightning_fl.errors import ConfigError
-from lightning_fl.finished_run import FinishedRun
-from lightning_fl.monitor import Monitor
-from lightning_fl.results import report
+from lightning_fl.predict import __main__ as predict
+from lightning_fl.predict.finished_run import FinishedRun
+from lightning_fl.results.report import __main__ as report
 from lightning_fl.results.summary import read_results
-from lightning_fl.task_settings import without_download
-from lightning_fl.volumes.records import read_volumes
+from lightning_fl.results.volume_tables import read_volumes
+from lightning_fl.run.config import read_settings
+from lightning_fl.run.directions import DirectionRuns
+from lightning_fl.training.task import without_download
+from lightning_fl.wire.monitor import Monitor
+from tests.folders import ROOT
 from tests.toy import ONE_STEP
 
-ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = ("covid", "--patients", "3", "--size", "32", "--slices", "12")
 
 
@@ -152,8 +152,8 @@ def test_a_resumed_run_hands_on_what_may_change(
         raise ConfigError("stopped here")
 
     given = [*arguments(made, tmp_path / "run"), "--min_sites", "3"]
-    runs = DirectionRuns(read_settings(given), FederatedCallback, Monitor)
-    monkeypatch.setattr("lightning_fl.directions.read_settings", stop)
+    runs = DirectionRuns(read_settings(given), Monitor)
+    monkeypatch.setattr("lightning_fl.run.directions.read_settings", stop)
     (tmp_path / "run" / "axial" / "checkpoints" / "round-00000").mkdir(parents=True)
     with pytest.raises(ConfigError, match="stopped here"):
         runs.start()

@@ -8,12 +8,12 @@ import torch
 
 import train
 from datamodules import RadChestCT
-from lightning_fl import make_example, predict
+from datamodules.examples import __main__ as make_example
 from lightning_fl.errors import ConfigError
-from lightning_fl.finished_run import FinishedRun
+from lightning_fl.predict import __main__ as predict
+from lightning_fl.predict.finished_run import FinishedRun
+from tests.folders import ROOT
 from tests.toy import ONE_STEP, TINY_EXAMPLE
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,11 @@ from PIL import Image
 
 import train
 from lightning_fl.errors import SiteError
-from lightning_fl.run import Run
+from lightning_fl.run.run import Run
 from models import Segmentation
+from tests.folders import ROOT
 from tests.toy import ONE_STEP
 
-ROOT = Path(__file__).resolve().parents[1]
 Train = Callable[..., int]
 
 

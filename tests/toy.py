@@ -9,17 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
-from callbacks import FederatedCallback
 from lightning_fl.aggregation import Plain
 from lightning_fl.algorithms import Algorithm, FedAvg
-from lightning_fl.data import FederatedDataModule
+from lightning_fl.data.module import FederatedDataModule
 from lightning_fl.engines import Local
-from lightning_fl.evaluation import Evaluation
-from lightning_fl.experiment import Experiment
-from lightning_fl.fitting import TrainerOptions
-from lightning_fl.monitor import Monitor
 from lightning_fl.personalisation import FineTune, Personalisation
-from lightning_fl.run import Run
+from lightning_fl.run.experiment import Experiment
+from lightning_fl.run.run import Run
+from lightning_fl.training.evaluation import Evaluation
+from lightning_fl.training.fitting import TrainerOptions
+from lightning_fl.wire.monitor import Monitor
 
 
 class ToyModule(pl.LightningModule):
@@ -135,8 +134,7 @@ def toy_experiment(**settings: Any) -> Experiment:
     module = settings.pop("module", None) or ToyModule()
     algorithm: Algorithm = settings.pop("algorithm", None) or FedAvg()
     defaults: dict[str, Any] = {
-        "net": module.net,
-        "task": lambda net: module,
+        "task": module,
         "data": ToyHospitals(),
         "algorithm": algorithm,
         "aggregator": Plain(),
@@ -153,4 +151,4 @@ def toy_run(folder: Path, experiment: Experiment, monitor: Monitor | None = None
     """A run in `folder` that has not begun."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").touch()
-    return Run(experiment, folder, FederatedCallback, monitor or Monitor())
+    return Run(experiment, folder, monitor or Monitor())

@@ -11,7 +11,7 @@ from datamodules.ct.grid import Box, Grid, Placement
 from datamodules.ct.hounsfield import report, reported
 from datamodules.ct.volume import CTVolume, read_ct, read_mask
 from datamodules.volume_cache import FileStamp, cached, cached_text, stamps
-from lightning_fl.scans import ScanFiles
+from lightning_fl.data.scans import ScanFiles
 
 VERSION = 1
 """Raise it with every change that moves a voxel: older files are then no longer found."""

@@ -14,9 +14,9 @@ from datamodules.ct.fold_file import read_folds
 from datamodules.ct.index import index_patients
 from datamodules.ct.preprocessing import CTPreprocessing
 from datamodules.ct.samples import Choose, CTSlices, slices_of_scan, slices_with_lesion
-from lightning_fl.data import FederatedDataModule, Sample
+from lightning_fl.data.module import FederatedDataModule, Sample
+from lightning_fl.data.scans import ScanFiles
 from lightning_fl.errors import ConfigError, DataError
-from lightning_fl.scans import ScanFiles
 
 _log = logging.getLogger(__name__)
 

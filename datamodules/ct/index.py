@@ -5,8 +5,8 @@ from pathlib import Path
 
 from datamodules.ct.nifti import SUFFIXES
 from datamodules.site_folders import site_names
+from lightning_fl.data.scans import ScanFiles
 from lightning_fl.errors import DataError
-from lightning_fl.scans import ScanFiles
 
 SEGMENTATION = ".dcm"
 """Suffix of a mask that is a DICOM segmentation."""

@@ -11,8 +11,8 @@ from datamodules.ct.scan import CTScan
 from datamodules.ct.slices import Slicing
 from datamodules.ct.volume import CTVolume, read_ct
 from datamodules.volume_cache import FileStamp, stamps
+from lightning_fl.data.scans import Preprocessing
 from lightning_fl.errors import ConfigError, DataError
-from lightning_fl.scans import Preprocessing
 
 
 @dataclass(frozen=True)

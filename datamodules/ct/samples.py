@@ -10,8 +10,8 @@ from torch.utils.data import Dataset
 
 from datamodules.ct.cache import CachedScan, PreparedScan
 from datamodules.ct.slices import Slicing
-from lightning_fl.augmentation import augmented
-from lightning_fl.data import Sample
+from lightning_fl.data.augmentation import augmented
+from lightning_fl.data.module import Sample
 
 Choose = Callable[[PreparedScan], Sequence[int]]
 """Which slices of a scan are samples."""

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from datamodules.ct.grid import Grid
 from datamodules.ct.slices import Slicing
 from datamodules.ct.volume import CTVolume, read_mask, save_mask
-from lightning_fl.scans import Mask, Volume
+from lightning_fl.data.scans import Mask, Volume
 
 T = TypeVar("T", bound=np.generic)
 

@@ -24,8 +24,8 @@ from datamodules.ct.space import (
     to_ras,
     turn,
 )
-from lightning_fl.atomic import write_bytes
 from lightning_fl.errors import DataError
+from lightning_fl.files import write_bytes
 
 T = TypeVar("T", bound=np.generic)
 

@@ -3,8 +3,10 @@
 from datamodules.examples.covid import COVID
 from datamodules.examples.example import Amount as Amount
 from datamodules.examples.example import Example as Example
+from datamodules.examples.example import Make as Make
+from datamodules.examples.example import claim as claim
 from datamodules.examples.images import IMAGES
 from datamodules.examples.rad import RAD
 
 EXAMPLES = {"rad": RAD, "covid": COVID, "images": IMAGES}
-"""By the name on the command line of `python -m lightning_fl.make_example`."""
+"""By the name on the command line of `python -m datamodules.examples`."""

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from datamodules.chest.patient import Patient
-from datamodules.chest.sites import SHIFTS, Profile, profile
 from datamodules.examples.dicom import series, write_series
 from datamodules.examples.dicom_seg import write_segmentation
 from datamodules.examples.example import Amount, Example
@@ -20,6 +18,8 @@ from datamodules.examples.phantom_volume import (
     phantom_volume,
     slice_spacing,
 )
+from datamodules.phantoms.patient import Patient
+from datamodules.phantoms.sites import SHIFTS, Profile, profile
 from lightning_fl.seeds import derive_seed
 
 CT, MASK, SERIES, SEGMENTATION = "ct.nii.gz", "mask.nii.gz", "ct", "mask.dcm"

@@ -7,8 +7,8 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
-from datamodules.chest.scanner import Scanner
 from datamodules.examples.phantom_volume import LOWEST, PhantomVolume
+from datamodules.phantoms.scanner import Scanner
 
 DATE, TIME = "20200315", "101500"
 MANUFACTURER, MODEL = "Phantom", "Chest phantom"

@@ -43,6 +43,9 @@ class Amount:
             raise ConfigError(f"Expected `sites` to be at most {MOST_SITES}, but got {self.sites}.")
 
 
+Make = Callable[[Path, Amount], Iterator[str]]
+
+
 @dataclass(frozen=True)
 class Example:
     """The example data of one task.
@@ -58,5 +61,21 @@ class Example:
 
     configs: tuple[str, ...]
     amount: Amount
-    make: Callable[[Path, Amount], Iterator[str]]
-    make_apart: Callable[[Path, Amount], Iterator[str]] | None = None
+    make: Make
+    make_apart: Make | None = None
+
+
+def claim(folder: Path) -> None:
+    """Make the folder, or take an empty one.
+
+    Raises:
+        ConfigError: there is something in it, or it is a file.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder} is a file; name a folder that is new or empty.")
+    if folder.is_dir() and any(folder.iterdir()):
+        raise ConfigError(
+            f"{folder} is not empty, and nothing in it is replaced; name a folder that is new or "
+            "empty."
+        )
+    folder.mkdir(parents=True, exist_ok=True)

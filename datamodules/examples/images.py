@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from datamodules.chest.patient import Patient, render
-from datamodules.chest.sites import SHIFTS, profile
 from datamodules.examples.example import Amount, Example
-from datamodules.folder_index import COLUMNS, MANIFEST
+from datamodules.images.folder_index import COLUMNS, MANIFEST
+from datamodules.phantoms.patient import Patient, render
+from datamodules.phantoms.sites import SHIFTS, profile
 from lightning_fl.seeds import derive_seed
 
 WHITE = 255

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.chest import anatomy
-from datamodules.chest.geometry import FIELD_OF_VIEW, FloatArray
-from datamodules.chest.lesions import outline
-from datamodules.chest.patient import MIDDLE, Patient, hounsfield, look
-from datamodules.chest.scanner import SUBLEVELS, measure, sublevels
+from datamodules.phantoms import anatomy
+from datamodules.phantoms.geometry import FIELD_OF_VIEW, FloatArray
+from datamodules.phantoms.lesions import outline
+from datamodules.phantoms.patient import MIDDLE, Patient, hounsfield, look
+from datamodules.phantoms.scanner import SUBLEVELS, measure, sublevels
 from lightning_fl.seeds import derive_seed
 
 CENTRE, HEIGHT = 20.0, 160.0

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from datamodules.chest.lesions import Disease
-from datamodules.chest.patient import Patient
-from datamodules.chest.sites import REFERENCE, Profile
 from datamodules.examples.example import Amount, Example
 from datamodules.examples.phantom_volume import PhantomVolume, phantom_volume
 from datamodules.examples.rad_metadata import COLUMNS, MACHINES, Machine, Row, metadata
+from datamodules.phantoms.lesions import Disease
+from datamodules.phantoms.patient import Patient
+from datamodules.phantoms.sites import REFERENCE, Profile
 from lightning_fl.seeds import derive_seed
 
 TABLE = "metadata.csv"

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from datamodules.chest.scanner import Scanner
 from datamodules.examples.phantom_volume import LOWEST, PhantomVolume
+from datamodules.phantoms.scanner import Scanner
 from lightning_fl.seeds import derive_seed
 
 Row = dict[str, str | int | float]

@@ -10,7 +10,7 @@ from datamodules.rad_chest.preprocessing import RadPreprocessing
 from datamodules.rad_chest.samples import VolumeSamples, cached_cube, warn_of
 from datamodules.rad_chest.site_rule import SiteRule
 from datamodules.rad_chest.table import TableRule, read_table
-from lightning_fl.data import FederatedDataModule, LabelledSample
+from lightning_fl.data.module import FederatedDataModule, LabelledSample
 from lightning_fl.errors import ConfigError
 
 

@@ -10,8 +10,8 @@ from torch.utils.data import Dataset
 
 from datamodules.rad_chest.rescale import centred, rescale, thicker
 from datamodules.rad_chest.volume_file import Volume, read_volume
+from lightning_fl.data.scans import Preprocessing, Scan
 from lightning_fl.errors import ConfigError, DataError
-from lightning_fl.scans import Preprocessing, Scan
 
 SMALLEST = 8
 """Side of a cube below which nothing of a chest is left."""

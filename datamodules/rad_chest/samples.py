@@ -14,7 +14,7 @@ from datamodules.rad_chest.preprocessing import RadPreprocessing
 from datamodules.rad_chest.table import LabelledVolume
 from datamodules.rad_chest.volume_file import Volume, read_volume
 from datamodules.volume_cache import cached, cached_text, stamps
-from lightning_fl.data import LabelledSample
+from lightning_fl.data.module import LabelledSample
 from lightning_fl.errors import ConfigError
 
 VERSION = 1

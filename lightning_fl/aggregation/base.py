@@ -1,17 +1,18 @@
 """What an aggregator is: the coordinator's half that asks, and the site's half that answers."""
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 from torch import Tensor
 
-from lightning_fl.channel import Channel
-from lightning_fl.differential_privacy.noise import SiteNoise
 from lightning_fl.errors import ConfigError, SiteError, TooFewSitesError
-from lightning_fl.messages import COORDINATOR, Message
-from lightning_fl.parameters import Layout
+from lightning_fl.privacy.noise import SiteNoise
+from lightning_fl.training.parameters import Layout
+from lightning_fl.wire.channel import Channel
+from lightning_fl.wire.messages import COORDINATOR, Message
 
 
 class Answer(NamedTuple):
@@ -141,17 +142,19 @@ class Aggregator(ABC):
             ConfigError: names the reason and the remedy.
         """
 
-    def protect(self, noise: SiteNoise | None, layout: Layout) -> None:
-        """Let the sites clip their updates and add noise from now on, or (None) no more.
+    def protected(self, noise: SiteNoise | None, layout: Layout) -> Self:
+        """Return a copy whose sites clip their updates and add noise.
 
         Args:
-            noise: of the run.
+            noise: of the run; None for neither.
             layout: of an update.
 
         Raises:
             ConfigError: these settings of the aggregator give away what the noise should hide.
         """
-        self.noise = noise
+        protected = copy.copy(self)
+        protected.noise = noise
+        return protected
 
     def check_site(self, site: HoldsUpdate) -> None:  # noqa: B027
         """The same at a site, about what only the site knows.

@@ -15,10 +15,10 @@ from lightning_fl.aggregation.base import (
     Updates,
     require,
 )
-from lightning_fl.channel import Channel
-from lightning_fl.differential_privacy.release import Release
 from lightning_fl.errors import SiteError
-from lightning_fl.messages import BLOCK_BYTES, Message, MessageError
+from lightning_fl.privacy.release import Release
+from lightning_fl.wire.channel import Channel
+from lightning_fl.wire.messages import BLOCK_BYTES, Message, MessageError
 
 BLOCK = BLOCK_BYTES // 4
 """float32 values in a block."""

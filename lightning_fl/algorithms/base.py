@@ -11,10 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from lightning_fl.algorithms.server import GlobalRound, ServerOptimizer
-from lightning_fl.batch_norm import BatchNormPolicy, batch_norm_entries, describe_norm_layers
 from lightning_fl.errors import ConfigError
-from lightning_fl.parameters import Layout, State, make_layout
-from lightning_fl.personal_layers import (
+from lightning_fl.training.batch_norm import (
+    BatchNormPolicy,
+    batch_norm_entries,
+    describe_norm_layers,
+)
+from lightning_fl.training.parameters import Layout, State, make_layout
+from lightning_fl.training.personal_layers import (
     check_something_is_shared,
     check_ties,
     personal_entries,
@@ -128,7 +132,6 @@ class Algorithm:
         self.round: int | None = None
         self.received: Mapping[str, Tensor] = {}
         self.kept: Mapping[str, Tensor] = {}
-        self._has_warned = False
 
     def local_entries(self, module: nn.Module) -> set[str]:
         """Names of the entries of `module.state_dict()` that stay at the site (in the end).
@@ -145,8 +148,14 @@ class Algorithm:
         return local
 
     def layout(self, module: nn.Module) -> Layout:
-        """Which entries of a module travel, in the order of the flat vector."""
-        self._warn_without_batch_norm(module)
+        """Decide which entries of a module travel, in the order of the flat vector."""
+        if self.batch_norm == "local" and not batch_norm_entries(module):
+            _log.warning(
+                "`batch_norm: local` (FedBN) keeps nothing at the sites, because this net has no "
+                "BatchNorm layer; it equals `batch_norm: average`. Norm layers of this net: %s. "
+                "To keep those at the sites, name them in `personal`.",
+                describe_norm_layers(module),
+            )
         local, extra = self.local_entries(module), self.extra_entries(module)
         if self.shared_rounds:
             return make_layout(module, late=local, extra=extra)
@@ -188,20 +197,8 @@ class Algorithm:
         named = module.named_parameters()
         return {name: p for name, p in named if p.requires_grad and name not in local}
 
-    def _warn_without_batch_norm(self, module: nn.Module) -> None:
-        """Say once where FedBN keeps nothing at the site."""
-        nothing = self.batch_norm == "local" and not batch_norm_entries(module)
-        if nothing and not self._has_warned:  # a run asks once for itself and once for each site
-            self._has_warned = True
-            _log.warning(
-                "`batch_norm: local` (FedBN) keeps nothing at the sites, because this net has no "
-                "BatchNorm layer; it equals `batch_norm: average`. Norm layers of this net: %s. "
-                "To keep those at the sites, name them in `personal`.",
-                describe_norm_layers(module),
-            )
-
-    def plan_rounds(self, rounds: int) -> None:
-        """Hear how many rounds the run has, before anything is built.
+    def for_rounds(self, rounds: int) -> Self:
+        """Return the algorithm of a run that has this number of rounds.
 
         Raises:
             ConfigError: `shared_rounds` leaves none in which layers stay at the sites.
@@ -212,6 +209,7 @@ class Algorithm:
                 f"got {self.shared_rounds}. Without `personal` and local BatchNorm all "
                 "rounds are shared."
             )
+        return self
 
     def check_steps(self, steps: int) -> None:
         """Refuse a number of optimiser steps in a round that the method cannot work with.

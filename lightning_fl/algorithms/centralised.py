@@ -3,7 +3,7 @@
 from torch import nn
 
 from lightning_fl.algorithms.base import Algorithm
-from lightning_fl.batch_norm import BatchNormPolicy
+from lightning_fl.training.batch_norm import BatchNormPolicy
 
 
 class Centralised(Algorithm):

@@ -1,13 +1,11 @@
 """Ditto: beside the shared model each site trains one of its own, held near the shared one."""
 
-from collections.abc import Sequence
+from typing import Any
 
 import pytorch_lightning as pl
 
 from lightning_fl.algorithms.base import Algorithm, check_one_optimizer
 from lightning_fl.algorithms.fedprox import FedProx
-from lightning_fl.algorithms.server import ServerOptimizer
-from lightning_fl.batch_norm import BatchNormPolicy
 
 
 class Ditto(Algorithm):
@@ -27,10 +25,6 @@ class Ditto(Algorithm):
 
     Args:
         mu: weight of the proximal term, >= 0; 0 is local training, a large one pulls v_k to w.
-        batch_norm: "average", "local" (FedBN) or "freeze"; v_k's statistics are always its own.
-        personal: layers of w that stay at the site, by name or pattern; see `Algorithm`.
-        shared_rounds: rounds in which these layers are still averaged; see `Algorithm`.
-        server: the coordinator's optimiser, null for the plain mean; see `Algorithm`.
 
     Raises:
         ConfigError: `mu` is negative or not a number.
@@ -38,21 +32,14 @@ class Ditto(Algorithm):
 
     gradients_per_step = 2
 
-    def __init__(
-        self,
-        mu: float = 0.1,
-        *,
-        batch_norm: BatchNormPolicy = "average",
-        personal: Sequence[str] = (),
-        shared_rounds: int = 0,
-        server: ServerOptimizer | None = None,
-    ) -> None:
-        super().__init__(
-            batch_norm=batch_norm, personal=personal, shared_rounds=shared_rounds, server=server
-        )
+    def __init__(self, mu: float = 0.1, **common: Any) -> None:
+        super().__init__(**common)
         self.mu = mu
         self.second = FedProx(
-            mu, batch_norm=batch_norm, personal=personal, shared_rounds=shared_rounds
+            mu,
+            batch_norm=self.batch_norm,
+            personal=self.personal,
+            shared_rounds=self.shared_rounds,
         )
 
     def check_trainer(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:

@@ -8,10 +8,4 @@ class FedAvg(Algorithm):
 
     Every site trains the global weights on its own data with the task's optimiser; the new global
     weights are the weighted mean of the sites' weights.
-
-    Args:
-        batch_norm: "average", "local" (FedBN, Li et al. 2021, arXiv 2102.07623) or "freeze".
-        personal: layers that stay at the site, by name or pattern; see `Algorithm`.
-        shared_rounds: rounds in which these layers are still averaged; see `Algorithm`.
-        server: the coordinator's optimiser, null for the plain mean; see `Algorithm`.
     """

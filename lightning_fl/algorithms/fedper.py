@@ -1,10 +1,9 @@
 """FedPer: the last layers of the net belong to each site."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from lightning_fl.algorithms.base import Algorithm
-from lightning_fl.algorithms.server import ServerOptimizer
-from lightning_fl.batch_norm import BatchNormPolicy
 
 
 class FedPer(Algorithm):
@@ -19,21 +18,9 @@ class FedPer(Algorithm):
     the class gives it its name and its default.
 
     Args:
-        batch_norm: "average", "local" (FedBN) or "freeze".
         personal: layers that stay at the site, by name or pattern; see `Algorithm`. With none it
             is FedAvg.
-        shared_rounds: rounds in which these layers are still averaged; see `Algorithm`.
-        server: the coordinator's optimiser, null for the plain mean; see `Algorithm`.
     """
 
-    def __init__(
-        self,
-        *,
-        batch_norm: BatchNormPolicy = "average",
-        personal: Sequence[str] = ("segmentation_head",),
-        shared_rounds: int = 0,
-        server: ServerOptimizer | None = None,
-    ) -> None:
-        super().__init__(
-            batch_norm=batch_norm, personal=personal, shared_rounds=shared_rounds, server=server
-        )
+    def __init__(self, *, personal: Sequence[str] = ("segmentation_head",), **common: Any) -> None:
+        super().__init__(personal=personal, **common)

@@ -9,8 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from lightning_fl.algorithms.base import Algorithm, LocalFit, check_one_optimizer
-from lightning_fl.algorithms.server import ServerOptimizer
-from lightning_fl.batch_norm import BatchNormPolicy
 from lightning_fl.errors import ConfigError
 
 
@@ -27,27 +25,13 @@ class FedProx(Algorithm):
 
     Args:
         mu: weight of the proximal term, >= 0; with 0 it is FedAvg.
-        batch_norm: "average", "local" (FedBN) or "freeze".
-        personal: layers that stay at the site, by name or pattern; see `Algorithm`.
-        shared_rounds: rounds in which these layers are still averaged; see `Algorithm`.
-        server: the coordinator's optimiser, null for the plain mean; see `Algorithm`.
 
     Raises:
         ConfigError: `mu` is negative or not a number.
     """
 
-    def __init__(
-        self,
-        mu: float = 0.01,
-        *,
-        batch_norm: BatchNormPolicy = "average",
-        personal: Sequence[str] = (),
-        shared_rounds: int = 0,
-        server: ServerOptimizer | None = None,
-    ) -> None:
-        super().__init__(
-            batch_norm=batch_norm, personal=personal, shared_rounds=shared_rounds, server=server
-        )
+    def __init__(self, mu: float = 0.01, **common: Any) -> None:
+        super().__init__(**common)
         if not 0 <= mu < math.inf:
             raise ConfigError(f"Expected `mu` to be non-negative and finite, but got {mu}.")
         self.mu = mu

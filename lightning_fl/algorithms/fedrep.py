@@ -1,13 +1,12 @@
 """FedRep: first the site's own head, then the representation that all share."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytorch_lightning as pl
 from torch import nn
 
 from lightning_fl.algorithms.base import Algorithm, LocalFit, check_one_optimizer
-from lightning_fl.algorithms.server import ServerOptimizer
-from lightning_fl.batch_norm import BatchNormPolicy
 from lightning_fl.errors import ConfigError
 
 
@@ -30,11 +29,8 @@ class FedRep(Algorithm):
     Args:
         head_steps: steps of each round that train the head alone, >= 1 and fewer than a round has.
             In a round of `local_epochs` a site with no more steps than these trains its head only.
-        batch_norm: "average", "local" (FedBN) or "freeze".
-        personal: the head: layers that stay at the site, by name or pattern; see `Algorithm`.
-        shared_rounds: rounds in which the head, too, is averaged; see `Algorithm`. It trains in
-            its own phase all the same.
-        server: the coordinator's optimiser, null for the plain mean; see `Algorithm`.
+        personal: the head: layers that stay at the site, by name or pattern; see `Algorithm`. With
+            `shared_rounds` it is averaged at first, and trains in its own phase all the same.
 
     Raises:
         ConfigError: `head_steps` is less than 1, or `personal` is empty.
@@ -44,14 +40,10 @@ class FedRep(Algorithm):
         self,
         head_steps: int = 10,
         *,
-        batch_norm: BatchNormPolicy = "average",
         personal: Sequence[str] = ("segmentation_head",),
-        shared_rounds: int = 0,
-        server: ServerOptimizer | None = None,
+        **common: Any,
     ) -> None:
-        super().__init__(
-            batch_norm=batch_norm, personal=personal, shared_rounds=shared_rounds, server=server
-        )
+        super().__init__(personal=personal, **common)
         if head_steps < 1:
             raise ConfigError(
                 f"Expected `head_steps` to be at least 1, but got {head_steps}. FedAvg has no "

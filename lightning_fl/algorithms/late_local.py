@@ -1,11 +1,13 @@
 """LateLocal: all layers are averaged in the first rounds, the last ones stay at the site later."""
 
+import copy
 from collections.abc import Sequence
+from typing import Self
 
 from lightning_fl.algorithms.base import Algorithm
 from lightning_fl.algorithms.server import ServerOptimizer
-from lightning_fl.batch_norm import BatchNormPolicy
 from lightning_fl.errors import ConfigError
+from lightning_fl.training.batch_norm import BatchNormPolicy
 
 
 class LateLocal(Algorithm):
@@ -50,6 +52,8 @@ class LateLocal(Algorithm):
             )
         self.share = share
 
-    def plan_rounds(self, rounds: int) -> None:
-        """Set s; in a run of a single round nothing turns local."""
-        self.shared_rounds = min(max(1, round(self.share * rounds)), max(1, rounds - 1))
+    def for_rounds(self, rounds: int) -> Self:
+        """Return a copy with its s; in a run of a single round nothing turns local."""
+        planned = copy.copy(self)
+        planned.shared_rounds = min(max(1, round(self.share * rounds)), max(1, rounds - 1))
+        return planned

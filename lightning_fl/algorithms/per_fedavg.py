@@ -17,10 +17,8 @@ from lightning_fl.algorithms.meta_gradient import (
     move,
     put_back,
 )
-from lightning_fl.algorithms.server import ServerOptimizer
-from lightning_fl.batch_norm import BatchNormPolicy
-from lightning_fl.batches import to_float64
 from lightning_fl.errors import ConfigError
+from lightning_fl.training.batches import to_float64
 
 Order = Literal["first", "exact", "hessian_free"]
 
@@ -38,6 +36,7 @@ class PerFedAvg(Algorithm):
 
     BatchNorm's running statistics follow Lightning's own pass alone, the one on D' at w~; the
     extra passes on D and D'' normalise with their batch and leave the statistics as they were.
+    Personal layers make the inner and the outer step like all others.
 
     Args:
         inner_lr: alpha, the rate of the inner gradient step, > 0.
@@ -45,29 +44,13 @@ class PerFedAvg(Algorithm):
             double backward; a step takes the time of five to seven gradients. "hessian_free"
             multiplies by differences of gradients in float64; a step takes four gradients, two of
             them in double precision, which is slow on a CPU and on GPUs without it.
-        batch_norm: "average", "local" (FedBN) or "freeze".
-        personal: layers that stay at the site, by name or pattern; see `Algorithm`. They make the
-            inner and the outer step like all others.
-        shared_rounds: rounds in which these layers are still averaged; see `Algorithm`.
-        server: the coordinator's optimiser, null for the plain mean; see `Algorithm`.
 
     Raises:
         ConfigError: `inner_lr` is not positive, or `order` is unknown.
     """
 
-    def __init__(
-        self,
-        inner_lr: float = 0.01,
-        order: Order = "first",
-        *,
-        batch_norm: BatchNormPolicy = "average",
-        personal: Sequence[str] = (),
-        shared_rounds: int = 0,
-        server: ServerOptimizer | None = None,
-    ) -> None:
-        super().__init__(
-            batch_norm=batch_norm, personal=personal, shared_rounds=shared_rounds, server=server
-        )
+    def __init__(self, inner_lr: float = 0.01, order: Order = "first", **common: Any) -> None:
+        super().__init__(**common)
         if not inner_lr > 0:
             raise ConfigError(f"Expected `inner_lr` to be positive, but got {inner_lr}.")
         if order not in ("first", "exact", "hessian_free"):

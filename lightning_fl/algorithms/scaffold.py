@@ -1,6 +1,6 @@
 """SCAFFOLD: control variates take each site's own drift out of its steps."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Self
 
 import pytorch_lightning as pl
@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from lightning_fl.algorithms.base import Algorithm, LocalFit, check_one_optimizer
-from lightning_fl.algorithms.server import GlobalRound, ServerOptimizer
-from lightning_fl.batch_norm import BatchNormPolicy
-from lightning_fl.parameters import State
+from lightning_fl.algorithms.server import GlobalRound
+from lightning_fl.training.parameters import State
 
 CONTROL = "control of "
 """Stands before a weight's name in that of its control variate."""
@@ -40,28 +39,11 @@ class Scaffold(Algorithm):
 
     Layers that stay at the site (with `shared_rounds`, sooner or later) have no control variate and
     train as in FedAvg. With all of them 0, as in round 1, it is FedAvg.
-
-    Args:
-        batch_norm: "average", "local" (FedBN) or "freeze".
-        personal: layers that stay at the site, by name or pattern; see `Algorithm`.
-        shared_rounds: rounds in which these layers are still averaged; see `Algorithm`.
-        server: the coordinator's optimiser for the weights, null for the plain mean (the paper's
-            global rate 1); see `Algorithm`.
+    `server` acts on the weights; null is the paper's global rate 1.
     """
 
-    def __init__(
-        self,
-        *,
-        batch_norm: BatchNormPolicy = "average",
-        personal: Sequence[str] = (),
-        shared_rounds: int = 0,
-        server: ServerOptimizer | None = None,
-    ) -> None:
-        super().__init__(
-            batch_norm=batch_norm, personal=personal, shared_rounds=shared_rounds, server=server
-        )
-        self._sums: State = {}
-        self._steps = 0
+    _sums: State
+    _steps: int
 
     def extra_entries(self, module: nn.Module) -> dict[str, tuple[int, ...]]:
         """A control variate for each weight that is shared to the end."""

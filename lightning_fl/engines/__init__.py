@@ -3,4 +3,4 @@
 from lightning_fl.engines.base import Engine as Engine
 from lightning_fl.engines.local import Local as Local
 from lightning_fl.engines.nvflare import NVFlare as NVFlare
-from lightning_fl.engines.ray import Ray as Ray
+from lightning_fl.engines.ray.engine import Ray as Ray

@@ -5,7 +5,7 @@ import time
 import traceback
 
 from lightning_fl.errors import NonFiniteError, SiteError, SiteErrorKind
-from lightning_fl.transport import Answering, Reply
+from lightning_fl.wire.transport import Answering, Reply
 
 _log = logging.getLogger(__name__)
 

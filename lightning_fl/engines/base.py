@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import ClassVar, Protocol, TypeVar, runtime_checkable
 
 from lightning_fl.errors import ConfigError
-from lightning_fl.transport import Answering, Transport
+from lightning_fl.wire.transport import Answering, Transport
 
 T = TypeVar("T")
 

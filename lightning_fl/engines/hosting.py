@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from lightning_fl.errors import ConfigError
-from lightning_fl.results.summary import package_versions
+from lightning_fl.wire.versions import package_versions
 
 HOST = "host"
 """The operation; its payload is an `Invitation`, its answer says the process, as JSON."""

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from lightning_fl.engines.asking import ask
 from lightning_fl.engines.base import Engine
-from lightning_fl.transport import Answering, Outcomes, Transport
+from lightning_fl.wire.transport import Answering, Outcomes, Transport
 
 T = TypeVar("T")
 

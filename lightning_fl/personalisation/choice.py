@@ -2,18 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytorch_lightning as pl
 
-from lightning_fl.fitting import evaluate
-from lightning_fl.parameters import is_finite
 from lightning_fl.personalisation.candidate import Variant
 from lightning_fl.personalisation.guard import choose, patient_mean
+from lightning_fl.personalisation.local_task import LocalTask
+from lightning_fl.personalisation.settings import Personalisation
 from lightning_fl.personalisation.workbench import Workbench
-
-if TYPE_CHECKING:
-    from lightning_fl.site import Site
+from lightning_fl.training.fitting import evaluate
+from lightning_fl.training.parameters import is_finite
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ def references(
         came: the model as it came out of the federation.
         own: what personalisation starts from; the same object where that is the model as it came.
         averaged: the model whose layers all are means over the sites, where `came` has some of
-            the site's own; see `Site.averaged_module`.
+            the site's own; see `LocalState.averaged_module`.
     """
     found = [Variant("none", came, is_reference=True)]
     if averaged is not None:
@@ -72,7 +71,8 @@ def references(
 
 
 def personalise(
-    site: "Site",
+    task: LocalTask,
+    settings: Personalisation,
     came: pl.LightningModule,
     own: pl.LightningModule,
     averaged: pl.LightningModule | None = None,
@@ -80,20 +80,22 @@ def personalise(
     """Make a site's variants of a model and choose one by data that they were not fitted to.
 
     Args:
-        site: whose data are used.
+        task: of the site.
+        settings: of the run's personalisation.
         came: the model as it came out of the federation.
         own: what personalisation starts from, see `references`.
         averaged: see `references`.
     """
-    split, settings = site.data.split(site.name), site.personalisation
+    split = task.data.split(task.name)
     few = len(split.val) < settings.few and len(split.train) > 1
     folds = split_folds(split.train, settings.folds) if few else []
     without = references(came, own, averaged)
-    return choose_by(site, own, without, split.train, split.val, folds)
+    return choose_by(task, settings, own, without, split.train, split.val, folds)
 
 
 def choose_by(
-    site: "Site",
+    task: LocalTask,
+    settings: Personalisation,
     start: pl.LightningModule,
     without: Sequence[Variant],
     train: Sequence[str],
@@ -110,7 +112,8 @@ def choose_by(
     trained: the start's own score is flattered, and the guard then errs towards keeping it.
 
     Args:
-        site: whose data are used.
+        task: of the site.
+        settings: of the run's personalisation.
         start: what is personalised.
         without: the models it has without personalising.
         train: patients that may be fitted to.
@@ -118,18 +121,18 @@ def choose_by(
         folds: parts of `train`; none for plain validation.
     """
     start_name = next(v.name for v in without if v.module is start)
-    bench = Workbench(site, start, train, start_name)
-    variants = [*without, *site.personalisation.variants(bench)]
-    parts = [(len(val), _scores(site, variants, val))] if val else []
+    bench = Workbench(task, start, train, start_name)
+    variants = [*without, *settings.variants(bench)]
+    parts = [(len(val), _scores(task, variants, val))] if val else []
     gradients = bench.gradients
     for fold in folds:
-        others = Workbench(site, start, [p for p in train if p not in fold], start_name)
-        fitted = [*without, *site.personalisation.variants(others)]
-        parts.append((len(fold), _scores(site, fitted, fold)))
+        others = Workbench(task, start, [p for p in train if p not in fold], start_name)
+        fitted = [*without, *settings.variants(others)]
+        parts.append((len(fold), _scores(task, fitted, fold)))
         gradients += others.gradients
     scores = {v.name: patient_mean([(n, found[v.name]) for n, found in parts]) for v in variants}
     names = [v.name for v in variants if v.is_reference]
-    name = choose(scores, names, site.personalisation.margin, site.evaluation)
+    name = choose(scores, names, settings.margin, task.evaluation)
     [chosen] = [v for v in variants if v.name == name]
     finetuned = bench.finetuned[max(bench.finetuned)] if bench.finetuned else None
     by = "cross-validation" if folds else "validation"
@@ -142,13 +145,15 @@ def split_folds(patients: Sequence[str], folds: int) -> list[tuple[str, ...]]:
     return [tuple(patients[i::count]) for i in range(count)]
 
 
-def _scores(site: "Site", variants: Sequence[Variant], patients: Sequence[str]) -> dict[str, float]:
-    return {variant.name: score(site, variant.module, patients) for variant in variants}
+def _scores(
+    task: LocalTask, variants: Sequence[Variant], patients: Sequence[str]
+) -> dict[str, float]:
+    return {variant.name: score(task, variant.module, patients) for variant in variants}
 
 
-def score(site: "Site", module: pl.LightningModule, patients: Sequence[str]) -> float:
+def score(task: LocalTask, module: pl.LightningModule, patients: Sequence[str]) -> float:
     """The run's metric of a model on some patients; NaN for weights that are not finite."""
     if not is_finite(module.state_dict()):  # NaN may look like an empty mask, which can score 1
         return float("nan")
-    metrics = evaluate(module, site.data.patient_loader(patients), "val", site.trainer)
-    return metrics[site.evaluation.metric]
+    metrics = evaluate(module, task.data.patient_loader(patients), "val", task.trainer)
+    return metrics[task.evaluation.metric]

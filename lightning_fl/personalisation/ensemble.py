@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lightning_fl.errors import ConfigError
 from lightning_fl.personalisation.candidate import Candidate, Variant
-from lightning_fl.personalisation.path import last_path, require_path
+from lightning_fl.personalisation.fine_tune import last_path, require_path
 from lightning_fl.personalisation.workbench import Workbench
 
 OutputMap = Callable[[Tensor], Tensor]

@@ -8,11 +8,11 @@ from typing import Literal
 import pytorch_lightning as pl
 
 from lightning_fl.errors import ConfigError
-from lightning_fl.parameters import State
 from lightning_fl.personalisation.candidate import Candidate, Variant
 from lightning_fl.personalisation.fitted_layers import HoldOthers, fitted_entries
 from lightning_fl.personalisation.snapshots import Snapshots
 from lightning_fl.personalisation.workbench import Workbench
+from lightning_fl.training.parameters import State
 
 Schedule = Literal["constant", "cosine"]
 
@@ -141,6 +141,27 @@ def check_rate(candidate: str, lr: float | None) -> None:
     """
     if lr is not None and not lr > 0:
         raise ConfigError(f"Expected {candidate}'s `lr` to be positive or null, but got {lr}.")
+
+
+def last_path(found: Sequence[Variant]) -> list[Variant]:
+    """The snapshots of the last fine-tuning, in ascending order of steps; none without any."""
+    paths = [variant.path for variant in found if variant.path]
+    return [variant for variant in found if paths and variant.path == paths[-1]]
+
+
+def require_path(candidate: str, before: Sequence[Candidate]) -> FineTune:
+    """The last fine-tuning among some candidates.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    found = [one for one in before if isinstance(one, FineTune)]
+    if not found:
+        raise ConfigError(
+            f"{candidate} builds on a fine-tuning, but no FineTune stands before it in "
+            "`personalisation.candidates`. Put one there."
+        )
+    return found[-1]
 
 
 def _with_state(start: pl.LightningModule, state: State) -> pl.LightningModule:

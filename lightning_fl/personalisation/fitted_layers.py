@@ -5,9 +5,9 @@ from collections.abc import Collection, Sequence
 import pytorch_lightning as pl
 from torch import nn
 
-from lightning_fl.batch_norm import batch_norm_modules, norm_layers
 from lightning_fl.errors import ConfigError
-from lightning_fl.personal_layers import matching_layers, personal_entries
+from lightning_fl.training.batch_norm import batch_norm_modules, norm_layers
+from lightning_fl.training.personal_layers import matching_layers, personal_entries
 
 HEAD = "segmentation_head"
 """What segmentation_models_pytorch calls the layers that give the logits."""

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from lightning_fl.evaluation import Evaluation
+from lightning_fl.training.evaluation import Evaluation
 
 
 def choose(

@@ -7,10 +7,10 @@ import pytorch_lightning as pl
 import torch
 
 from lightning_fl.errors import ConfigError
-from lightning_fl.parameters import State
 from lightning_fl.personalisation.candidate import Candidate, Variant
-from lightning_fl.personalisation.path import last_path, require_path
+from lightning_fl.personalisation.fine_tune import last_path, require_path
 from lightning_fl.personalisation.workbench import Workbench
+from lightning_fl.training.parameters import State
 
 
 class Interpolate(Candidate):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lightning_fl.personalisation.candidate import Candidate, Variant
 from lightning_fl.personalisation.ensemble import OutputMap, check_averages
-from lightning_fl.personalisation.path import last_path
+from lightning_fl.personalisation.fine_tune import last_path
 from lightning_fl.personalisation.workbench import Workbench
 
 

@@ -2,24 +2,22 @@
 
 import copy
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import pytorch_lightning as pl
 
 from lightning_fl.algorithms import FedAvg
-from lightning_fl.batch_norm import batch_norm_modules
-from lightning_fl.fitting import CountGradients, Progress, fit, reestimate_batch_norm
+from lightning_fl.algorithms.callback import FederatedCallback
+from lightning_fl.personalisation.local_task import LocalTask
 from lightning_fl.seeds import derive_seed, seed_all
-
-if TYPE_CHECKING:
-    from lightning_fl.site import Site
+from lightning_fl.training.batch_norm import batch_norm_modules
+from lightning_fl.training.fitting import CountGradients, Progress, fit, reestimate_batch_norm
 
 
 class Workbench:
     """Fits models on some training patients of a site and counts the gradients.
 
     Args:
-        site: whose data are used.
+        task: of the site.
         start: the model that is personalised; candidates copy it and never change it.
         patients: the training patients that may be used.
         start_name: of the variant that `start` is.
@@ -31,12 +29,12 @@ class Workbench:
 
     def __init__(
         self,
-        site: "Site",
+        task: LocalTask,
         start: pl.LightningModule,
         patients: Sequence[str],
         start_name: str = "none",
     ) -> None:
-        self.site = site
+        self.task = task
         self.start_name = start_name
         self.start = start
         self.patients = tuple(patients)
@@ -46,12 +44,12 @@ class Workbench:
     @property
     def untrained(self) -> pl.LightningModule:
         """A copy of the model the run began with."""
-        return copy.deepcopy(self.site.template)
+        return copy.deepcopy(self.task.template)
 
     @property
     def freezes_batch_norm(self) -> bool:
         """Whether running statistics are held in this run, also while training."""
-        return self.site.algorithm.batch_norm == "freeze"
+        return self.task.batch_norm == "freeze"
 
     def fit(
         self, module: pl.LightningModule, steps: int, purpose: str, callbacks: Sequence[pl.Callback]
@@ -64,15 +62,14 @@ class Workbench:
             purpose: with the run's seed and the site's name it decides everything random.
             callbacks: of this fit, beside the one that treats BatchNorm as the run does.
         """
-        site = self.site
-        seed_all(derive_seed(site.seed, site.name, purpose))
-        plain = FedAvg(batch_norm=site.algorithm.batch_norm)
-        loader = site.data.train_loader(
-            seed=derive_seed(site.seed, site.name, 0, purpose), patients=self.patients
+        task = self.task
+        seed_all(derive_seed(task.seed, task.name, purpose))
+        plain = FederatedCallback(FedAvg(batch_norm=task.batch_norm))
+        loader = task.data.train_loader(
+            seed=derive_seed(task.seed, task.name, 0, purpose), patients=self.patients
         )
         count = CountGradients()
-        used = [site.callback(plain), *callbacks, count]
-        fit(module, loader, used, site.trainer.for_steps(steps), Progress())
+        fit(module, loader, [plain, *callbacks, count], task.trainer.for_steps(steps), Progress())
         self.gradients += count.gradients
 
     def with_own_batch_norm(self, module: pl.LightningModule) -> pl.LightningModule:
@@ -80,9 +77,10 @@ class Workbench:
         if not batch_norm_modules(module):
             return module
         module = copy.deepcopy(module)
-        seed = derive_seed(self.site.seed, self.site.name, "batch norm")
-        loader = self.site.data.train_loader(seed=seed, augment=False, patients=self.patients)
-        reestimate_batch_norm(module, loader, self.site.trainer)
+        task = self.task
+        seed = derive_seed(task.seed, task.name, "batch norm")
+        loader = task.data.train_loader(seed=seed, augment=False, patients=self.patients)
+        reestimate_batch_norm(module, loader, task.trainer)
         return module
 
     def with_fitting_batch_norm(self, module: pl.LightningModule) -> pl.LightningModule:

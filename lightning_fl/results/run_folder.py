@@ -8,10 +8,10 @@ from typing import Any
 
 import yaml
 
-from lightning_fl.records import CostRow, MetricRow, TranscriptRow
 from lightning_fl.results.scores import headline_metric, metrics_of
 from lightning_fl.results.summary import read_results
 from lightning_fl.results.tables import read_costs, read_metrics, read_transcript
+from lightning_fl.wire.records import CostRow, MetricRow, TranscriptRow
 
 UNDIRECTED = "round,site,operation,bytes,seconds"
 """The columns of costs.csv before bytes were counted each way."""

@@ -2,31 +2,19 @@
 
 import json
 import math
-import platform
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from lightning_fl.atomic import write_text
-from lightning_fl.records import CostRow, MetricRow
+from lightning_fl.files import write_text
 from lightning_fl.results.formats import LOWER_IS_BETTER
-
-PACKAGES = (
-    "lightning-fl",
-    "pytorch-lightning",
-    "torch",
-    "torchmetrics",
-    "torchvision",
-    "segmentation-models-pytorch",
-    "monai",
-    "numpy",
-    "tenseal",
-)
+from lightning_fl.wire.records import CostRow, MetricRow
 
 Scores = dict[str, dict[str, dict[str, float]]]
 """Model -> split -> metric -> value."""
+Curves = Mapping[str, Mapping[str, Mapping[str, float]]]
+"""Site that did not train -> number of patients, as text -> metric -> value."""
 
 
 def summarise(
@@ -102,17 +90,6 @@ def _mean(values: Sequence[float], _: str) -> float:
 def worst(values: Sequence[float], metric: str) -> float:
     """Return the lowest value, or the highest one of a metric that should be low."""
     return max(values) if metric in LOWER_IS_BETTER else min(values)
-
-
-def package_versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
-    """Return the versions of Python and of those packages that are installed."""
-    versions = {"python": platform.python_version()}
-    for package in packages:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions
 
 
 def write_results(path: Path, results: Mapping[str, Any]) -> None:

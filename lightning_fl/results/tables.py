@@ -7,10 +7,10 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from lightning_fl.csv_files import read_csv, write_csv
-from lightning_fl.records import CostRow, MetricRow, TranscriptRow
+from lightning_fl.files import read_csv, write_csv
 from lightning_fl.results.formats import gain_text, heading, score_text
 from lightning_fl.results.scores import ScoreRow, ScoreTable, score_table
+from lightning_fl.wire.records import CostRow, MetricRow, TranscriptRow
 
 
 def write_metrics(path: Path, rows: Iterable[MetricRow]) -> None:

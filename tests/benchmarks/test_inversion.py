@@ -8,9 +8,8 @@ import torch
 
 from benchmarks import inversion
 from benchmarks.inversion import Case, Example, brain_crops, lenet_trial, smooth_trial, unet_trial
-from tests.lightning_fl.privacy.victims import pictures
-
-LGG = Path(__file__).parents[2].parent / "shared" / "data" / "lgg_mri"
+from tests.folders import LGG
+from tests.lightning_fl.audit.victims import pictures
 
 
 def example(size: int = 16) -> Example:

@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks import privacy_utility
 from benchmarks.privacy_utility import Score, row
-from lightning_fl.differential_privacy.accountant import GaussianStep, epsilon
+from lightning_fl.privacy.accountant import GaussianStep, epsilon
 
 
 def test_a_row_has_the_interval_of_the_seeds_and_the_largest_epsilon() -> None:

@@ -8,9 +8,9 @@ from rich.console import Console
 
 from callbacks import progress
 from callbacks.progress import PlainMonitor, RichMonitor, progress_monitor
-from lightning_fl.monitor import Monitor
-from lightning_fl.records import MetricRow
 from lightning_fl.results.summary import summarise
+from lightning_fl.wire.monitor import Monitor
+from lightning_fl.wire.records import MetricRow
 
 RESULTS: dict[str, Any] = summarise(
     final=[

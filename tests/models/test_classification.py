@@ -11,11 +11,11 @@ from monai.networks.nets import DenseNet, EfficientNetBN, SEResNet50
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from lightning_fl.batches import cut
-from lightning_fl.data import LabelledSample
+from lightning_fl.data.module import LabelledSample
 from lightning_fl.errors import ConfigError, DataError
 from lightning_fl.personalisation.ensemble import average_outputs
 from lightning_fl.personalisation.mirror import mirrored
+from lightning_fl.training.batches import cut
 from models import Classification
 from tests.models.answer import Answer
 from tests.toy import quiet_trainer

@@ -12,7 +12,7 @@ from monai.networks.nets import BasicUNet, UNet
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from lightning_fl.data import Sample
+from lightning_fl.data.module import Sample
 from lightning_fl.errors import ConfigError, DataError
 from models import DiceCrossEntropy, Segmentation
 from models.output_bias import find_output_bias, prior_logits

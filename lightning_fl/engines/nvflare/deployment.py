@@ -73,8 +73,8 @@ class Deployment(Jobs):
                 raise ConfigError(
                     f"NVFlare's job {job} of site {site!r} ended as {status} before it began. The "
                     "logs of the server and of the site say why; often a class is not in "
-                    "`class_allow_list` of local/resources.json: run lightning_fl.prepare_kit for "
-                    "the kit, see docs/deploy.md."
+                    "`class_allow_list` of local/resources.json: run `python -m "
+                    "lightning_fl.hospital.prepare_kit` for the kit, see docs/deploy.md."
                 )
 
     def stop(self, sites: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from lightning_fl.engines.base import Engine, PortableSites
 from lightning_fl.engines.hosting import Invitation
 from lightning_fl.errors import ConfigError
-from lightning_fl.transport import Answering, Transport
+from lightning_fl.wire.transport import Answering, Transport
 
 if TYPE_CHECKING:
     from lightning_fl.engines.nvflare.jobs import Jobs

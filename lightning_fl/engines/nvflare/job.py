@@ -4,6 +4,7 @@ The job holds no code: it names the two classes of this file, which each side ha
 has to allow by name.
 """
 
+import importlib
 import logging
 import time
 from pathlib import Path
@@ -12,11 +13,10 @@ from typing import Any
 
 from nvflare.collab import CollabCallError, CollabRecipe, collab
 
-from lightning_fl.by_name import load_by_name
 from lightning_fl.engines.asking import ask
-from lightning_fl.engines.relay import PING, call_in, serve
+from lightning_fl.engines.nvflare.relay import PING, call_in, serve
 from lightning_fl.errors import SiteError, SiteErrorKind
-from lightning_fl.transport import Answering, Reply
+from lightning_fl.wire.transport import Answering, Reply
 
 JOB = "lightning_fl"
 """Name of the job."""
@@ -120,8 +120,8 @@ class SimulatedSide(SiteSide):
 
 
 def _hospital(folder: Path | None, name: str) -> Answering:
-    # by name, for an engine stands below sites and knows none
-    hospital = load_by_name("lightning_fl.hospital", file="lightning_fl/", user="a site")
+    # by name, for an engine stands below sites and imports none
+    hospital = importlib.import_module("lightning_fl.hospital.hospital")
     answering: Answering = hospital.Hospital.of(folder, name)
     return answering
 

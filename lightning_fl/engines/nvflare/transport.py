@@ -8,9 +8,9 @@ from contextlib import ExitStack
 
 from lightning_fl.engines.hosting import HOST
 from lightning_fl.engines.nvflare.jobs import Jobs
-from lightning_fl.engines.relay import PING, Post, RelayTransport
+from lightning_fl.engines.nvflare.relay import PING, Post, RelayTransport
 from lightning_fl.errors import ConfigError, SiteError, SiteErrorKind
-from lightning_fl.transport import Outcomes, Reply, Transport
+from lightning_fl.wire.transport import Outcomes, Reply, Transport
 
 PING_SECONDS = 10.0
 """For a site that did not answer the last time to say that it is there at all."""

@@ -9,8 +9,8 @@ from datamodules.ct import cache
 from datamodules.ct.cache import Lesions, PreparedScan, ScanCache
 from datamodules.ct.grid import Grid
 from datamodules.ct.volume import CTVolume, read_ct
+from lightning_fl.data.scans import ScanFiles
 from lightning_fl.errors import DataError
-from lightning_fl.scans import ScanFiles
 from tests.datamodules.ct.files import write_nifti, write_segmentation, write_series
 from tests.datamodules.ct.patients import SHAPE, lesion, write_patient
 

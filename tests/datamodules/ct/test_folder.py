@@ -14,7 +14,7 @@ from torchvision.transforms import v2
 
 from datamodules import CTFolder
 from datamodules.ct.slices import AXES, ROWS_AND_COLUMNS, Slicing
-from lightning_fl.data import FederatedDataModule, Sample
+from lightning_fl.data.module import FederatedDataModule, Sample
 from lightning_fl.errors import ConfigError, DataError
 from tests.datamodules.ct.files import write_nifti
 from tests.datamodules.ct.patients import (

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from datamodules.ct.index import index_patients
+from lightning_fl.data.scans import ScanFiles
 from lightning_fl.errors import ConfigError, DataError
-from lightning_fl.scans import ScanFiles
 
 
 @pytest.fixture

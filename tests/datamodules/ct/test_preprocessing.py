@@ -9,8 +9,8 @@ import yaml
 from datamodules.ct.cache import ScanCache
 from datamodules.ct.preprocessing import CTPreprocessing
 from datamodules.ct.slices import AXES
+from lightning_fl.data.scans import ScanFiles, from_settings
 from lightning_fl.errors import ConfigError, DataError
-from lightning_fl.scans import ScanFiles, from_settings
 from tests.datamodules.ct.files import SPACING, write_nifti, write_series
 from tests.datamodules.ct.patients import SHAPE, TURNED, lesion, scan, write_patient
 

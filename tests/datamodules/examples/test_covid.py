@@ -10,8 +10,6 @@ import pytest
 from nibabel.arrayproxy import ArrayProxy
 from pydicom.uid import CTImageStorage
 
-from datamodules.chest.patient import Patient
-from datamodules.chest.sites import REFERENCE
 from datamodules.examples import covid
 from datamodules.examples.covid import WRITERS, Export
 from datamodules.examples.dicom import series
@@ -19,6 +17,8 @@ from datamodules.examples.dicom_seg import write_segmentation
 from datamodules.examples.example import Amount
 from datamodules.examples.nifti import write_nifti
 from datamodules.examples.phantom_volume import PhantomVolume, phantom_volume
+from datamodules.phantoms.patient import Patient
+from datamodules.phantoms.sites import REFERENCE
 
 SMALL = Amount(sites=4, patients=3, size=32, slices=15)
 

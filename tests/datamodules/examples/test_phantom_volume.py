@@ -5,13 +5,13 @@ import numpy.typing as npt
 import pytest
 from scipy import ndimage
 
-from datamodules.chest.geometry import image_space
-from datamodules.chest.lesions import Disease
-from datamodules.chest.patient import Patient
-from datamodules.chest.scanner import Scanner
-from datamodules.chest.sites import REFERENCE, Profile
 from datamodules.examples import phantom_volume as module
 from datamodules.examples.phantom_volume import PhantomVolume, phantom_volume
+from datamodules.phantoms.geometry import image_space
+from datamodules.phantoms.lesions import Disease
+from datamodules.phantoms.patient import Patient
+from datamodules.phantoms.scanner import Scanner
+from datamodules.phantoms.sites import REFERENCE, Profile
 
 SEED = 3
 

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datamodules.chest.patient import Patient
-from datamodules.chest.sites import REFERENCE
 from datamodules.examples import rad
 from datamodules.examples.example import Amount
 from datamodules.examples.phantom_volume import PhantomVolume, phantom_volume
 from datamodules.examples.rad import write_volume
 from datamodules.examples.rad_metadata import MACHINES, metadata
+from datamodules.phantoms.patient import Patient
+from datamodules.phantoms.sites import REFERENCE
 
 SMALL = Amount(sites=3, patients=4, size=32, slices=12)
 HEADER = (

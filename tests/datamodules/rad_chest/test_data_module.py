@@ -12,7 +12,7 @@ from torchvision.transforms import v2
 
 from datamodules import RadChestCT
 from datamodules.rad_chest.volume_file import read_volume
-from lightning_fl.data import FederatedDataModule, LabelledSample
+from lightning_fl.data.module import FederatedDataModule, LabelledSample
 from lightning_fl.errors import ConfigError, DataError
 from tests.datamodules.rad_chest.volumes import rad, save, volume
 

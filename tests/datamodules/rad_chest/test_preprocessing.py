@@ -7,8 +7,8 @@ from torch import Tensor
 
 from datamodules.rad_chest.preprocessing import RadPreprocessing
 from datamodules.rad_chest.rescale import SLAB, centred, rescale, thicker
+from lightning_fl.data.scans import from_settings
 from lightning_fl.errors import ConfigError, DataError
-from lightning_fl.scans import from_settings
 from tests.datamodules.rad_chest.volumes import save, volume
 
 

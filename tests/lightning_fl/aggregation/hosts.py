@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 
 from lightning_fl.aggregation import Aggregate, Aggregator, Updates
-from lightning_fl.channel import Channel
 from lightning_fl.engines.asking import ask
 from lightning_fl.engines.local import LocalTransport
 from lightning_fl.errors import SiteError
-from lightning_fl.messages import COORDINATOR, HEAD, MAGIC, Message, MessageError
-from lightning_fl.monitor import Monitor
-from lightning_fl.parameters import Layout
-from lightning_fl.records import CostRow, TranscriptRow
-from lightning_fl.transport import Answering, Outcomes, Reply
+from lightning_fl.training.parameters import Layout
+from lightning_fl.wire.channel import Channel
+from lightning_fl.wire.messages import COORDINATOR, HEAD, MAGIC, Message, MessageError
+from lightning_fl.wire.monitor import Monitor
+from lightning_fl.wire.records import CostRow, TranscriptRow
+from lightning_fl.wire.transport import Answering, Outcomes, Reply
 
 RUN = "run"
 """Identifier of every test's run, unless told otherwise."""

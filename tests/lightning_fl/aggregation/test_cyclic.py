@@ -10,14 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lightning_fl.aggregation import Aggregate, CyclicCKKS, ring_plan
-from lightning_fl.aggregation.fixed_point import exponents_for
-from lightning_fl.aggregation.membership import Membership
-from lightning_fl.aggregation.ring_member import RingMember
-from lightning_fl.aggregation.ring_parameters import choose
-from lightning_fl.aggregation.ring_plan import ring_order
+from lightning_fl.aggregation import Aggregate, CyclicCKKS
+from lightning_fl.aggregation.ring import plan as ring_plan
+from lightning_fl.aggregation.ring.fixed_point import exponents_for
+from lightning_fl.aggregation.ring.member import RingMember
+from lightning_fl.aggregation.ring.membership import Membership
+from lightning_fl.aggregation.ring.parameters import choose
+from lightning_fl.aggregation.ring.plan import ring_order
 from lightning_fl.errors import ConfigError, TooFewSitesError
-from lightning_fl.messages import Message
+from lightning_fl.wire.messages import Message
 from tests.lightning_fl.aggregation.hosts import (
     Host,
     Hosts,
@@ -103,7 +104,7 @@ def test_many_blocks_and_tensors_of_odd_sizes(monkeypatch: pytest.MonkeyPatch) -
     aggregator = CyclicCKKS()
     hosts = join_hosts(aggregator, make_hosts(aggregator, updates, layout=layout))
     assert torch.equal(hosts.mean().mean, wide(updates, [1, 1, 1, 1]))
-    blocks = aggregator.plan(4, layout, None).blocks
+    blocks = aggregator.settings.plan(4, layout, None).blocks
     assert blocks == 7
     assert len(hosts.transport.requests("ring_close")) == blocks
 

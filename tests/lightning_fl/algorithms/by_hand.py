@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from lightning_fl.algorithms import Algorithm
-from lightning_fl.parameters import from_vector
-from lightning_fl.run import Run
+from lightning_fl.run.run import Run
+from lightning_fl.training.parameters import from_vector
 from tests.toy import ToyHospitals, ToyModule, toy_experiment, toy_run
 
 States = dict[str, dict[str, Tensor]]
@@ -34,32 +34,35 @@ def toy_states(folder: Path, algorithm: Algorithm, **settings: Any) -> tuple[Run
     settings = {"module": module, "algorithm": algorithm, "data": InOrder()} | settings
     run = toy_run(folder, toy_experiment(**settings))
     run.start()
-    rounds = run.plan.rounds
-    shared = from_vector(run.state().weights, run.layout)
+    rounds = run.blueprint.plan.rounds
+    shared = from_vector(run.state().weights, run.blueprint.layout)
     states = {}
-    for name in run.plan.chosen(rounds):
-        private, _ = run.make_site(name).store.private(rounds)
+    for name in run.blueprint.plan.chosen(rounds):
+        private, _ = run.make_site(name).state.store.private(rounds)
         states[name] = {**shared, **private}
     return run, states
 
 
 def federation_by_hand(run: Run, local_round: LocalRound) -> States:
     """Each site's model after all rounds, in which `local_round` trains from the shared weights."""
-    sites = {name: run.make_site(name) for name in run.plan.training}
-    modules = {name: copy.deepcopy(run.template) for name in sites}
+    sites = {name: run.make_site(name) for name in run.blueprint.plan.training}
+    modules = {name: copy.deepcopy(run.blueprint.template) for name in sites}
     steps = run.experiment.trainer.local_steps
-    for round_ in range(1, run.plan.rounds + 1):
+    for round_ in range(1, run.blueprint.plan.rounds + 1):
         for name, site in sites.items():
             per_step = run.experiment.algorithm.batches_per_step
-            loader = site.train_loader("train", round_, batches=per_step)
+            loader = site.state.train_loader("train", round_, batches=per_step)
             module = modules[name]
             assert isinstance(module, ToyModule)
             module.train()
             local_round(module, list(islice(chain.from_iterable(repeat(loader)), steps)))
-        samples = {name: site.samples() for name, site in sites.items()}
-        for entry, _ in run.layout.shared:
-            stays = round_ > run.experiment.algorithm.shared_rounds and entry in run.layout.late
-            if stays or entry in run.layout.extra:
+        samples = {name: site.state.samples() for name, site in sites.items()}
+        for entry, _ in run.blueprint.layout.shared:
+            stays = (
+                round_ > run.experiment.algorithm.shared_rounds
+                and entry in run.blueprint.layout.late
+            )
+            if stays or entry in run.blueprint.layout.extra:
                 continue
             parts = [samples[n] * modules[n].state_dict()[entry].double() for n in sites]
             mean = torch.stack(parts).sum(0) / sum(samples.values())

@@ -22,12 +22,12 @@ from lightning_fl.algorithms import (
     ServerMomentum,
 )
 from lightning_fl.errors import ConfigError
-from lightning_fl.evaluation import Evaluation
-from lightning_fl.experiment import Experiment
-from lightning_fl.fitting import TrainerOptions
 from lightning_fl.personalisation import Personalisation
+from lightning_fl.run.experiment import Experiment
+from lightning_fl.training.evaluation import Evaluation
+from lightning_fl.training.fitting import TrainerOptions
 from tests.lightning_fl.algorithms.by_hand import toy_states
-from tests.lightning_fl.test_resume import InterruptedRunError, interrupt_at, outcome
+from tests.lightning_fl.run.test_resume import InterruptedRunError, interrupt_at, outcome
 from tests.toy import ToyModule, toy_experiment, toy_run
 
 SHARING: list[Algorithm] = [
@@ -128,7 +128,10 @@ def test_the_pooled_site_counts_for_itself(tmp_path: Path) -> None:
 def test_gradients_of_epochs_follow_the_sites_own_batches(tmp_path: Path) -> None:
     trainer = TrainerOptions(local_epochs=1, accelerator="cpu")
     run = toy_run(tmp_path, toy_experiment(trainer=trainer, rounds=1))
-    batches = [len(run.make_site(s).train_loader("", 0, batches=1)) for s in run.plan.training]
+    batches = [
+        len(run.make_site(s).state.train_loader("", 0, batches=1))
+        for s in run.blueprint.plan.training
+    ]
     assert run.start()["costs"]["gradients"]["train"] == sum(batches)
 
 

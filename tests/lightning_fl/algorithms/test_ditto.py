@@ -11,7 +11,7 @@ from lightning_fl.algorithms import Ditto, FedAvg, Local
 from lightning_fl.errors import ConfigError
 from lightning_fl.personalisation import FineTune, Personalisation
 from lightning_fl.results.summary import read_results
-from lightning_fl.run import Run
+from lightning_fl.run.run import Run
 from tests.lightning_fl.algorithms.by_hand import (
     States,
     assert_close,
@@ -20,7 +20,7 @@ from tests.lightning_fl.algorithms.by_hand import (
     sgd,
     toy_states,
 )
-from tests.lightning_fl.test_resume import InterruptedRunError, interrupt_at, outcome
+from tests.lightning_fl.run.test_resume import InterruptedRunError, interrupt_at, outcome
 from tests.toy import SITES, ToyModule, toy_experiment, toy_run
 
 MU = 0.5
@@ -28,7 +28,7 @@ MU = 0.5
 
 def own_models(run: Run, round_: int = 2) -> States:
     """v_k of each site after a round."""
-    return {s: run.make_site(s).store.private(round_, model="second")[0] for s in SITES}
+    return {s: run.make_site(s).state.store.private(round_, model="second")[0] for s in SITES}
 
 
 def train(module: ToyModule, batches: Sequence[Any], anchor: ToyModule | None = None) -> None:
@@ -55,7 +55,7 @@ def test_it_equals_a_hand_written_algorithm_1(tmp_path: Path) -> None:
 
     run, states = toy_states(tmp_path, Ditto(MU))
     assert_close(states, federation_by_hand(run, local_round))
-    expected = {site: own[i].state_dict() for i, site in enumerate(run.plan.training)}
+    expected = {site: own[i].state_dict() for i, site in enumerate(run.blueprint.plan.training)}
     assert_close(own_models(run), expected)
 
 
@@ -75,7 +75,7 @@ def distance(module: ToyModule, mu: float, folder: Path) -> float:
     """How far v_k moves from the broadcast weights in one round."""
     run = toy_run(folder, toy_experiment(algorithm=Ditto(mu), module=module, rounds=1))
     run.start()
-    start = run.template.state_dict()
+    start = run.blueprint.template.state_dict()
     moved = [v - start[n] for own in own_models(run, 1).values() for n, v in own.items()]
     return sum(float(part.square().sum()) for part in moved)
 
@@ -94,8 +94,8 @@ def test_personalisation_starts_from_the_sites_own_model(tmp_path: Path) -> None
     for name in SITES:
         site = run.make_site(name)
         best = run.state().best[name]
-        own, _ = site.store.private(best, model="second")
-        personal = site.personal_module(best).state_dict()
+        own, _ = site.state.store.private(best, model="second")
+        personal = site.state.personal_module(best).state_dict()
         assert all(torch.equal(personal[entry], own[entry]) for entry in own)
         scores = choices[name]["candidates"]
         assert scores["none"] != scores["own"]
@@ -105,16 +105,21 @@ def test_personalisation_starts_from_the_sites_own_model(tmp_path: Path) -> None
 def test_a_site_that_never_trained_starts_from_the_shared_model(tmp_path: Path) -> None:
     run, _ = toy_states(tmp_path, Ditto(MU), rounds=1, sites_per_round=1, min_sites=1)
     best = run.state().best
-    for name in set(SITES) - set(run.plan.chosen(1)):
+    for name in set(SITES) - set(run.blueprint.plan.chosen(1)):
         site = run.make_site(name)
-        own, shared = (m(best[name]).state_dict() for m in (site.personal_module, site.module))
+        own, shared = (
+            m(best[name]).state_dict() for m in (site.state.personal_module, site.state.module)
+        )
         assert all(torch.equal(own[entry], shared[entry]) for entry in shared)
 
 
 def test_other_methods_personalise_the_shared_model(tmp_path: Path) -> None:
     run, _ = toy_states(tmp_path, FedAvg())
     site, best = run.make_site("A"), run.state().best["A"]
-    own, shared = site.personal_module(best).state_dict(), site.module(best).state_dict()
+    own, shared = (
+        site.state.personal_module(best).state_dict(),
+        site.state.module(best).state_dict(),
+    )
     assert all(torch.equal(own[entry], shared[entry]) for entry in shared)
     assert not list(tmp_path.rglob("second-*"))
 

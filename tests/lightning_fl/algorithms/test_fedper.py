@@ -42,7 +42,7 @@ def test_a_round_of_one_site_equals_local_training(tmp_path: Path) -> None:
     one: dict[str, Any] = {"rounds": 1, "sites_per_round": 1, "min_sites": 1}
     run, found = toy_states(tmp_path / "per", FedPer(personal=["3"]), **one)
     _, expected = toy_states(tmp_path / "local", Local(), **one)
-    assert run.layout.length
+    assert run.blueprint.layout.length
     assert len(found) == 1
     assert_close(found, expected)  # an update is a difference, which rounds
 
@@ -59,12 +59,12 @@ def test_a_round_of_one_site_equals_local_training(tmp_path: Path) -> None:
 )
 def test_heads_stay_and_differ_while_the_rest_is_one(tmp_path: Path, algorithm: Algorithm) -> None:
     run, states = toy_states(tmp_path, algorithm)
-    assert not HEAD & {name for name, _ in run.layout.shared}
-    assert set(run.layout.private) >= HEAD
+    assert not HEAD & {name for name, _ in run.blueprint.layout.shared}
+    assert set(run.blueprint.layout.private) >= HEAD
     a, b, c = states.values()
     assert not torch.equal(a["net.3.weight"], b["net.3.weight"])
     assert not torch.equal(b["net.3.weight"], c["net.3.weight"])
-    for name, _ in run.layout.shared:
+    for name, _ in run.blueprint.layout.shared:
         assert torch.equal(a[name], b[name])
 
 

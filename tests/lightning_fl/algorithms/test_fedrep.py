@@ -41,10 +41,10 @@ def test_it_equals_a_hand_written_federation(tmp_path: Path) -> None:
 
 def test_heads_stay_and_differ_while_the_rest_is_one(tmp_path: Path) -> None:
     run, states = toy_states(tmp_path, FedRep(1, personal=["3"]))
-    assert not [name for name, _ in run.layout.shared if name.startswith("net.3")]
+    assert not [name for name, _ in run.blueprint.layout.shared if name.startswith("net.3")]
     a, b, _ = states.values()
     assert not torch.equal(a["net.3.weight"], b["net.3.weight"])
-    for name, _ in run.layout.shared:
+    for name, _ in run.blueprint.layout.shared:
         assert torch.equal(a[name], b[name])
 
 

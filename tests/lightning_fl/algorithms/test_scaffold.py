@@ -17,8 +17,8 @@ from lightning_fl.algorithms import FedAvg, GlobalRound, Scaffold, ServerMomentu
 from lightning_fl.algorithms.base import LocalFit
 from lightning_fl.algorithms.scaffold import CONTROL
 from lightning_fl.errors import ConfigError
-from lightning_fl.parameters import State, from_vector
-from lightning_fl.run import Run
+from lightning_fl.run.run import Run
+from lightning_fl.training.parameters import State, from_vector
 from tests.lightning_fl.algorithms.by_hand import (
     InOrder,
     assert_close,
@@ -27,7 +27,7 @@ from tests.lightning_fl.algorithms.by_hand import (
     sgd,
     toy_states,
 )
-from tests.lightning_fl.test_resume import InterruptedRunError, interrupt_at, outcome
+from tests.lightning_fl.run.test_resume import InterruptedRunError, interrupt_at, outcome
 from tests.toy import SITES, ToyModule, quiet_trainer, toy_data, toy_experiment, toy_loader, toy_run
 
 
@@ -40,18 +40,18 @@ def model_only(states: dict[str, State]) -> dict[str, State]:
 
 def controls(run: Run, site: str) -> State:
     """c_i of a site, by the weight's name."""
-    private, _ = run.make_site(site).store.private(run.plan.rounds)
+    private, _ = run.make_site(site).state.store.private(run.blueprint.plan.rounds)
     return {n.removeprefix(CONTROL): v for n, v in private.items() if n.startswith(CONTROL)}
 
 
 def global_control(run: Run) -> State:
-    state = from_vector(run.state().weights, run.layout)
+    state = from_vector(run.state().weights, run.blueprint.layout)
     return {n.removeprefix(CONTROL): v for n, v in state.items() if n.startswith(CONTROL)}
 
 
 def test_it_equals_a_hand_written_algorithm_1(tmp_path: Path) -> None:
     run, states = toy_states(tmp_path, Scaffold(), rounds=3)
-    weights = [run.make_site(site).samples() for site in run.plan.training]
+    weights = [run.make_site(site).state.samples() for site in run.blueprint.plan.training]
     shares = [weight / sum(weights) for weight in weights]
     own: dict[int, dict[str, Any]] = {i: defaultdict(float) for i in range(3)}
     common: dict[str, Any] = defaultdict(float)
@@ -76,7 +76,7 @@ def test_it_equals_a_hand_written_algorithm_1(tmp_path: Path) -> None:
                 common[name] = common[name] + changes.pop(name)
 
     assert_close(model_only(states), federation_by_hand(run, local_round), atol=5e-5)
-    for i, site in enumerate(run.plan.training):
+    for i, site in enumerate(run.blueprint.plan.training):
         torch.testing.assert_close(controls(run, site), dict(own[i]), rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(global_control(run), dict(common), rtol=1e-4, atol=1e-4)
 
@@ -121,7 +121,7 @@ def test_equal_sites_keep_equal_controls_and_equal_fedavg(tmp_path: Path) -> Non
 
 def test_the_global_control_is_the_weighted_mean_of_the_sites(tmp_path: Path) -> None:
     run, _ = toy_states(tmp_path, Scaffold(), rounds=3)
-    samples = {site: run.make_site(site).samples() for site in SITES}
+    samples = {site: run.make_site(site).state.samples() for site in SITES}
     own = {site: controls(run, site) for site in SITES}
     for name, value in global_control(run).items():
         parts = [samples[site] * own[site][name] for site in SITES]
@@ -139,10 +139,10 @@ def test_whoever_is_drawn_the_global_control_is_the_mean_of_the_sites(
         "aggregator": Plain(weights=weights),
     }
     run, _ = toy_states(tmp_path, Scaffold(), **settings)
-    sizes = {name: run.make_site(name).samples() for name in run.plan.training}
+    sizes = {name: run.make_site(name).state.samples() for name in run.blueprint.plan.training}
     share = {n: size if weights == "samples" else 1 for n, size in sizes.items()}
-    own = {name: controls(run, name) for name in run.plan.training}
-    drawn = {name for round_ in range(1, 9) for name in run.plan.chosen(round_)}
+    own = {name: controls(run, name) for name in run.blueprint.plan.training}
+    drawn = {name for round_ in range(1, 9) for name in run.blueprint.plan.chosen(round_)}
     assert drawn == set(own)
     expected = {
         entry: torch.stack([share[n] / sum(share.values()) * own[n][entry] for n in own]).sum(0)
@@ -155,11 +155,11 @@ def test_controls_double_the_weights_of_the_vector_and_stay_out_of_the_model(
     tmp_path: Path,
 ) -> None:
     run, _ = toy_states(tmp_path, Scaffold(), rounds=1)
-    weights = sum(p.numel() for p in run.template.parameters())
-    plain = FedAvg().layout(run.template).length
-    assert run.layout.length == plain + weights
+    weights = sum(p.numel() for p in run.blueprint.template.parameters())
+    plain = FedAvg().layout(run.blueprint.template).length
+    assert run.blueprint.layout.length == plain + weights
     model = safetensors.torch.load_file(tmp_path / "models" / "global.safetensors")
-    assert model.keys() == run.template.state_dict().keys()
+    assert model.keys() == run.blueprint.template.state_dict().keys()
 
 
 def test_personal_layers_have_no_controls() -> None:

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from lightning_fl.algorithms import FedAvg, GlobalRound, ServerAdam, ServerMomentum, ServerOptimizer
 from lightning_fl.errors import ConfigError
-from lightning_fl.parameters import State, from_vector, to_vector
+from lightning_fl.training.parameters import State, from_vector, to_vector
 from tests.lightning_fl.algorithms.by_hand import assert_equal, toy_states
-from tests.lightning_fl.test_resume import InterruptedRunError, interrupt_at, outcome
+from tests.lightning_fl.run.test_resume import InterruptedRunError, interrupt_at, outcome
 from tests.toy import ToyModule, toy_experiment, toy_run
 
 UPDATES = torch.randn(6, 50, generator=torch.Generator().manual_seed(0))
@@ -99,9 +99,9 @@ def test_layers_that_sites_have_of_their_own_get_the_plain_mean() -> None:
 
 def test_variances_stay_positive_under_adam(tmp_path: Path) -> None:
     run, _ = toy_states(tmp_path, FedAvg(server=ServerAdam(5.0)), rounds=4)
-    state = from_vector(run.state().weights, run.layout)
+    state = from_vector(run.state().weights, run.blueprint.layout)
     assert bool((state["net.1.running_var"] > 0).all())
-    assert to_vector(state, run.layout).isfinite().all()
+    assert to_vector(state, run.blueprint.layout).isfinite().all()
 
 
 @pytest.mark.parametrize("server", [ServerMomentum(0.5), ServerAdam(0.05)])

@@ -12,11 +12,11 @@ from torch import Tensor
 from lightning_fl.aggregation import CyclicCKKS
 from lightning_fl.algorithms import Algorithm, FedAvg, FedPer, FedProx, FedRep, Local, PerFedAvg
 from lightning_fl.algorithms.base import LocalFit
-from lightning_fl.channel import Channel
 from lightning_fl.errors import ConfigError
-from lightning_fl.messages import Message
-from lightning_fl.parameters import from_vector
-from lightning_fl.run import Run
+from lightning_fl.run.run import Run
+from lightning_fl.training.parameters import from_vector
+from lightning_fl.wire.channel import Channel
+from lightning_fl.wire.messages import Message
 from tests.lightning_fl.algorithms.by_hand import (
     States,
     assert_close,
@@ -26,7 +26,7 @@ from tests.lightning_fl.algorithms.by_hand import (
     toy_states,
 )
 from tests.lightning_fl.algorithms.test_fedprox import MU
-from tests.lightning_fl.test_resume import InterruptedRunError, interrupt_at, outcome
+from tests.lightning_fl.run.test_resume import InterruptedRunError, interrupt_at, outcome
 from tests.toy import ToyHospitals, ToyModule, toy_experiment, toy_run
 
 LATE: dict[str, Any] = {"personal": ["3"], "batch_norm": "local"}
@@ -42,7 +42,7 @@ def local_round(module: ToyModule, batches: Sequence[Any]) -> None:
 
 def test_it_equals_a_hand_written_federation(tmp_path: Path) -> None:
     run, states = toy_states(tmp_path, FedAvg(**LATE, shared_rounds=1), rounds=3)
-    assert {name[:5] for name in run.layout.late} == {"net.1", "net.3"}
+    assert {name[:5] for name in run.blueprint.layout.late} == {"net.1", "net.3"}
     assert_close(states, federation_by_hand(run, local_round), atol=2e-5)
     a, b, _ = states.values()
     assert not torch.equal(a["net.3.weight"], b["net.3.weight"])
@@ -80,11 +80,11 @@ def test_fedrep_trains_the_head_in_its_phase_while_it_is_shared(tmp_path: Path) 
 
 def own_mean(run: Run, states: States) -> dict[str, Tensor]:
     """The weighted mean of the sites' own values."""
-    samples = {name: run.make_site(name).samples() for name in states}
+    samples = {name: run.make_site(name).state.samples() for name in states}
     return {
         entry: torch.stack([samples[s] * states[s][entry].double() for s in states]).sum(0).float()
         / sum(samples.values())
-        for entry in run.layout.late
+        for entry in run.blueprint.layout.late
     }
 
 
@@ -94,15 +94,15 @@ def test_the_global_model_has_the_mean_of_the_sites_own_layers(
 ) -> None:
     settings: dict[str, Any] = {"rounds": 4, "sites_per_round": per_round}
     run, states = toy_states(tmp_path, FedAvg(**LATE, shared_rounds=1), **settings)
-    shared = from_vector(run.state().weights, run.layout)
-    found = {name: shared[name] for name in run.layout.late}
+    shared = from_vector(run.state().weights, run.blueprint.layout)
+    found = {name: shared[name] for name in run.blueprint.layout.late}
     torch.testing.assert_close(found, own_mean(run, states), rtol=1e-5, atol=1e-6)
 
 
 def test_no_shared_round_is_as_before_and_nothing_of_it_travels(tmp_path: Path) -> None:
     run, states = toy_states(tmp_path / "zero", FedAvg(**LATE, shared_rounds=0))
-    assert not run.layout.late
-    assert not [n for n, _ in run.layout.shared if n.startswith(("net.1.", "net.3."))]
+    assert not run.blueprint.layout.late
+    assert not [n for n, _ in run.blueprint.layout.shared if n.startswith(("net.1.", "net.3."))]
     _, expected = toy_states(tmp_path / "default", FedAvg(**LATE))
     assert_equal(states, expected)
 
@@ -123,9 +123,9 @@ def test_after_the_switch_a_net_of_late_layers_trains_as_if_alone(tmp_path: Path
 
     run, found = toy_states(tmp_path / "late", AllLate(**LATE, shared_rounds=1), rounds=4)
     first, _ = toy_states(tmp_path / "first", FedAvg(), rounds=1)
-    module = copy.deepcopy(run.template)
+    module = copy.deepcopy(run.blueprint.template)
     assert isinstance(module, ToyModule)
-    module.load_state_dict(from_vector(first.state().weights, first.layout), strict=False)
+    module.load_state_dict(from_vector(first.state().weights, first.blueprint.layout), strict=False)
     module.state_dict()["net.1.num_batches_tracked"].fill_(3)
     _, expected = toy_states(tmp_path / "alone", Local(), module=module, rounds=3)
     assert_close(found, expected)
@@ -134,27 +134,30 @@ def test_after_the_switch_a_net_of_late_layers_trains_as_if_alone(tmp_path: Path
 def test_a_site_that_has_not_trained_since_takes_the_mean(tmp_path: Path) -> None:
     algorithm = FedAvg(**LATE, shared_rounds=1)
     run, _ = toy_states(tmp_path, algorithm, rounds=2, sites_per_round=1, min_sites=1)
-    [drawn] = run.plan.chosen(2)
+    [drawn] = run.blueprint.plan.chosen(2)
     weights = run.state().weights
-    for name in run.plan.training:
+    for name in run.blueprint.plan.training:
         site = run.make_site(name)
-        site.store.save_weights(2, weights)
-        state, shared = site.module(2).state_dict(), from_vector(weights, run.layout)
-        private, _ = site.store.private(2)
+        site.state.store.save_weights(2, weights)
+        state, shared = (
+            site.state.module(2).state_dict(),
+            from_vector(weights, run.blueprint.layout),
+        )
+        private, _ = site.state.store.private(2)
         source = private if name == drawn else shared
-        assert all(torch.equal(state[entry], source[entry]) for entry in run.layout.late)
+        assert all(torch.equal(state[entry], source[entry]) for entry in run.blueprint.layout.late)
 
 
 def test_a_best_round_before_the_switch_is_the_shared_model_everywhere(tmp_path: Path) -> None:
     run, _ = toy_states(tmp_path, FedAvg(**LATE, shared_rounds=2), rounds=6)
     state = run.state()
     state.best_weights = torch.zeros_like(state.best_weights)
-    for name in run.plan.training:
+    for name in run.blueprint.plan.training:
         site = run.make_site(name)
-        site.store.save_weights(2, state.best_weights)
-        assert not site.module(2).get_parameter("net.3.weight").any()
-        site.store.save_weights(6, state.best_weights)
-        assert site.module(6).get_parameter("net.3.weight").any()
+        site.state.store.save_weights(2, state.best_weights)
+        assert not site.state.module(2).get_parameter("net.3.weight").any()
+        site.state.store.save_weights(6, state.best_weights)
+        assert site.state.module(6).get_parameter("net.3.weight").any()
 
 
 def experiment(**settings: Any) -> Any:
@@ -196,7 +199,7 @@ def test_every_round_moves_the_same_bytes(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(Channel, "ask", ask)
     run, _ = toy_states(tmp_path, FedAvg(**LATE, shared_rounds=1), rounds=3)
-    assert sizes == {round_: {run.layout.length} for round_ in (1, 2, 3)}
+    assert sizes == {round_: {run.blueprint.layout.length} for round_ in (1, 2, 3)}
 
 
 @pytest.mark.parametrize(("bits", "tolerance"), [(24, 1e-5), (16, 2e-2)])
@@ -215,9 +218,9 @@ def test_a_hospital_that_never_trains_begins_with_the_mean(tmp_path: Path) -> No
     run, states = toy_states(tmp_path, FedAvg(**LATE, shared_rounds=1), data=data)
     assert set(states) == {"A", "B", "C"}
     site = run.make_site("D")
-    site.store.save_weights(run.plan.rounds, run.state().weights)
-    start = site.module(run.plan.rounds).state_dict()
-    found = {entry: start[entry] for entry in run.layout.late}
+    site.state.store.save_weights(run.blueprint.plan.rounds, run.state().weights)
+    start = site.state.module(run.blueprint.plan.rounds).state_dict()
+    found = {entry: start[entry] for entry in run.blueprint.layout.late}
     torch.testing.assert_close(found, own_mean(run, states), rtol=1e-5, atol=1e-6)
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from lightning_fl.engines.hosting import SAME, Invitation
 from lightning_fl.errors import ConfigError
-from lightning_fl.results.summary import package_versions
+from lightning_fl.wire.versions import package_versions
 
 INVITATION = Invitation("A", "seed: 0\n", "1234", ("A", "B"), "/somewhere", 2)
 

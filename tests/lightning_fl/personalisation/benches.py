@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_fl.personalisation.workbench import Workbench
-from lightning_fl.site import Site
+from lightning_fl.site.local_state import LocalState
 from tests.toy import ToyHospitals, ToyModule, toy_experiment, toy_run
 
 ONE_BATCH = ToyHospitals(batch_size=64)
@@ -21,15 +21,16 @@ def toy_module(**settings: Any) -> ToyModule:
     return ToyModule(**settings)
 
 
-def toy_site(folder: Path, name: str = "A", **settings: Any) -> Site:
-    """A site of a run that has not begun."""
-    return toy_run(folder, toy_experiment(**({"data": ONE_BATCH} | settings))).make_site(name)
+def toy_site(folder: Path, name: str = "A", **settings: Any) -> LocalState:
+    """The state of a site of a run that has not begun."""
+    run = toy_run(folder, toy_experiment(**({"data": ONE_BATCH} | settings)))
+    return run.make_site(name).state
 
 
 def toy_bench(folder: Path, start: ToyModule, name: str = "A", **settings: Any) -> Workbench:
     """A bench with all training patients of a site."""
     site = toy_site(folder, name, module=start, **settings)
-    return Workbench(site, start, site.data.split(name).train)
+    return Workbench(site.task, start, site.data.split(name).train)
 
 
 def path_by_hand(
@@ -38,7 +39,7 @@ def path_by_hand(
     """Weights after 0, 1, ... steps of SGD on all the training data as one batch."""
     module = copy.deepcopy(bench.start)
     assert isinstance(module, ToyModule)
-    [batch] = bench.site.data.train_loader()
+    [batch] = bench.task.data.train_loader()
     path = [copy.deepcopy(module.state_dict())]
     for step in range(steps):
         module.zero_grad()

@@ -15,15 +15,15 @@ from torch.utils.data import Dataset
 
 from lightning_fl.algorithms import FedAvg
 from lightning_fl.errors import ConfigError
-from lightning_fl.evaluation import Evaluation
-from lightning_fl.fitting import Progress, fit
-from lightning_fl.parameters import from_vector
 from lightning_fl.personalisation import FineTune, LocalModel, Personalisation
 from lightning_fl.personalisation.choice import Choice, personalise, split_folds
 from lightning_fl.personalisation.new_hospital import patients_curve
 from lightning_fl.results.tables import read_metrics
-from lightning_fl.run import Run
-from lightning_fl.site import Site
+from lightning_fl.run.run import Run
+from lightning_fl.site.local_state import LocalState
+from lightning_fl.training.evaluation import Evaluation
+from lightning_fl.training.fitting import Progress, fit
+from lightning_fl.training.parameters import from_vector
 from tests.lightning_fl.personalisation.benches import assert_same, toy_module, toy_site
 from tests.toy import ToyHospitals, ToyModule, toy_experiment, toy_run
 
@@ -38,7 +38,7 @@ class Watched(ToyHospitals):
         return super().dataset(site, patients, augment=augment)
 
 
-def loss_of(module: pl.LightningModule, site: Site, patients: Sequence[str]) -> float:
+def loss_of(module: pl.LightningModule, site: LocalState, patients: Sequence[str]) -> float:
     assert isinstance(module, ToyModule)
     module.eval()
     parts = list(site.data.patient_loader(patients))
@@ -47,8 +47,8 @@ def loss_of(module: pl.LightningModule, site: Site, patients: Sequence[str]) -> 
         return float(module.loss((x, y)))
 
 
-def chosen_at(site: Site, start: pl.LightningModule) -> Choice:
-    return personalise(site, start, start)
+def chosen_at(site: LocalState, start: pl.LightningModule) -> Choice:
+    return personalise(site.task, site.setup.personalisation, start, start)
 
 
 def test_default_snapshots_are_separate_plain_fits_and_the_choice_is_strict(
@@ -62,7 +62,7 @@ def test_default_snapshots_are_separate_plain_fits_and_the_choice_is_strict(
         tuned = copy.deepcopy(start)
         tuned.lr = 0.001
         loader = site.train_loader("personalise", 0, batches=1)
-        fit(tuned, loader, [], site.trainer.for_steps(steps), Progress())
+        fit(tuned, loader, [], site.setup.trainer.for_steps(steps), Progress())
         losses[f"finetune@{steps}"] = loss_of(copy.deepcopy(tuned), site, val)
     choice = chosen_at(site, start)
     assert choice.scores == pytest.approx(losses, rel=1e-5)
@@ -138,19 +138,19 @@ def test_no_candidates_leave_the_model_as_it_came(tmp_path: Path) -> None:
 def test_the_sites_own_model_is_personalised_and_the_shared_one_may_still_win(
     tmp_path: Path,
 ) -> None:
-    site = toy_site(tmp_path, personalisation=Personalisation([FineTune([2], 0.01)]))
+    site, settings = toy_site(tmp_path), Personalisation([FineTune([2], 0.01)])
     came, own = toy_module(), toy_module()
     nn.init.constant_(own.get_parameter("net.3.bias"), 50.0)  # worse than anything
-    choice = personalise(site, came, own)
+    choice = personalise(site.task, settings, came, own)
     assert list(choice.scores) == ["none", "own", "finetune@2"]
     assert choice.variant.module is came
-    choice = personalise(site, own, came)
+    choice = personalise(site.task, settings, own, came)
     assert choice.variant.name in ("own", "finetune@2")
     assert choice.summary()["validation_gain"] < -100
 
 
-class OwnModel(Site):
-    """A site whose algorithm has trained a model of its own."""
+class OwnModel(LocalState):
+    """State of a site whose algorithm has trained a model of its own."""
 
     def personal_module(self, round_: int) -> pl.LightningModule:
         module = self.module(round_)
@@ -162,7 +162,7 @@ class OwnModel(Site):
 def test_the_final_evaluation_starts_from_the_sites_own_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lightning_fl.run.Site", OwnModel)
+    monkeypatch.setattr("lightning_fl.site.site.LocalState", OwnModel)
     results = toy_run(tmp_path, toy_experiment()).start()
     found = {s: [*c["candidates"]] for s, c in results["personalisation"].items()}
     assert found["A"] == ["none", "own", "finetune@2", "finetune@4"]
@@ -196,8 +196,8 @@ def test_layers_that_turned_local_leave_their_mean_as_one_more_model(tmp_path: P
     run, results = late_run(tmp_path, test_candidates=False)
     best = results["best_round"]
     assert best == 2  # after the switch
-    shared = from_vector(run.state().best_weights, run.layout)
-    for name in run.plan.training:
+    shared = from_vector(run.state().best_weights, run.blueprint.layout)
+    for name in run.blueprint.plan.training:
         assert [*results["personalisation"][name]["candidates"]][:2] == ["none", "averaged"]
         site = run.make_site(name)
         averaged = site.averaged_module(best)
@@ -210,7 +210,7 @@ def test_layers_that_turned_local_leave_their_mean_as_one_more_model(tmp_path: P
 def test_without_such_layers_there_is_no_such_model(tmp_path: Path) -> None:
     run = toy_run(tmp_path, toy_experiment())
     results = run.start()
-    assert run.make_site("A").averaged_module(results["best_round"]) is None
+    assert run.make_site("A").state.averaged_module(results["best_round"]) is None
     assert "averaged" not in results["personalisation"]["A"]["candidates"]
 
 
@@ -250,7 +250,7 @@ def test_k_patients_are_all_that_a_new_hospital_uses_before_its_test(tmp_path: P
     site = toy_site(tmp_path, "C", **new_hospital(data=data, personalisation=settings))
     split = site.data.split("C")
     Watched.asked.clear()
-    patients_curve(site, toy_module(batch_norm=True))
+    patients_curve(site.task, settings, toy_module(batch_norm=True))
     *used, tested = Watched.asked if Watched.asked[-1] == split.test else [*Watched.asked[::-1]]
     assert tested == split.test
     assert {p for part in used for p in part} == set(split.train[:3])
@@ -262,7 +262,7 @@ def test_with_one_patient_batch_norm_is_reestimated_and_nothing_is_fitted(
     settings = Personalisation([FineTune([2], 0.01)], patients=[1])
     site = toy_site(tmp_path, "C", **new_hospital(personalisation=settings))
     start = toy_module(batch_norm=True)
-    curve = patients_curve(site, start)
+    curve = patients_curve(site.task, settings, start)
     by_hand = copy.deepcopy(start)
     x = torch.cat([x for x, _ in site.data.patient_loader(site.data.split("C").train[:1])])
     hidden: Tensor = by_hand.net[0](x).detach()

@@ -11,9 +11,9 @@ from torch import nn
 
 from lightning_fl.algorithms import FedAvg
 from lightning_fl.errors import ConfigError
-from lightning_fl.fitting import TrainerOptions
 from lightning_fl.personalisation import BatchNormReestimation, FineTune, LocalModel
 from lightning_fl.personalisation.fitted_layers import fitted_entries
+from lightning_fl.training.fitting import TrainerOptions
 from tests.lightning_fl.personalisation.benches import (
     assert_same,
     path_by_hand,
@@ -103,7 +103,7 @@ def test_finetuned_is_the_plain_last_snapshot_also_where_the_average_is_offered(
 def test_the_averages_batch_norm_is_that_of_the_sites_images(tmp_path: Path) -> None:
     bench = toy_bench(tmp_path, toy_module(batch_norm=True))
     [variant] = FineTune([4], 0.05, average=True).variants(bench, [])
-    [(x, _)] = bench.site.data.train_loader()
+    [(x, _)] = bench.task.data.train_loader()
     module = variant.module
     assert isinstance(module, ToyModule)
     hidden = module.net[0](x).detach()

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from lightning_fl.evaluation import Evaluation
 from lightning_fl.personalisation.guard import choose, patient_mean
+from lightning_fl.training.evaluation import Evaluation
 
 DICE = Evaluation()
 LOSS = Evaluation("loss", lower_is_better=True)

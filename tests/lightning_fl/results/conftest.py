@@ -9,9 +9,10 @@ import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from lightning_fl.records import CostRow, MetricRow, TranscriptRow
-from lightning_fl.results.summary import package_versions, summarise, write_results
+from lightning_fl.results.summary import summarise, write_results
 from lightning_fl.results.tables import write_costs, write_metrics, write_transcript
+from lightning_fl.wire.records import CostRow, MetricRow, TranscriptRow
+from lightning_fl.wire.versions import package_versions
 
 CONFIG = """\
 seed: 1

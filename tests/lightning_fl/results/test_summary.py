@@ -5,14 +5,10 @@ from typing import Any
 
 import pytest
 
-from lightning_fl.records import CostRow, MetricRow
 from lightning_fl.results.scores import headline_metric, score_table
-from lightning_fl.results.summary import (
-    package_versions,
-    read_results,
-    summarise,
-    write_results,
-)
+from lightning_fl.results.summary import read_results, summarise, write_results
+from lightning_fl.wire.records import CostRow, MetricRow
+from lightning_fl.wire.versions import package_versions
 
 
 def row(site: str, model: str, metric: str, value: float) -> MetricRow:

@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from lightning_fl.records import CostRow, MetricRow, TranscriptRow
 from lightning_fl.results.summary import read_results
 from lightning_fl.results.tables import (
     final_table,
@@ -18,6 +17,7 @@ from lightning_fl.results.tables import (
     write_metrics,
     write_transcript,
 )
+from lightning_fl.wire.records import CostRow, MetricRow, TranscriptRow
 
 AWKWARD = ["plain", 'a "quoted", one', "två\nrader", "", " spaces "]
 

@@ -1,0 +1,1 @@
+"""One ring of the secure sum: keys, masks, packing, and both halves of the protocol."""

@@ -1,0 +1,117 @@
+"""A site's integers for one ring: its weighted update on the grid, then its counts."""
+
+import numpy as np
+import torch
+
+from lightning_fl.aggregation.base import HoldsUpdate
+from lightning_fl.aggregation.ring.fixed_point import Floats, Integers, to_limbs
+from lightning_fl.aggregation.ring.plan import RingPlan
+from lightning_fl.errors import OutOfRangeError
+from lightning_fl.privacy.noise import SiteNoise
+from lightning_fl.privacy.release import Release
+
+
+class Contribution:
+    """Turns a site's update into integers, block by block and in order.
+
+    With error feedback (Seide et al., Interspeech 2014) what clipping and rounding left out of one
+    round is added to the update of the next.
+
+    Args:
+        site: holds the update.
+        round_: of the update.
+        plan: of the ring.
+        weight: the site's relative weight, in (0, 1].
+        error_feedback: whether to carry over what is left out; otherwise a value outside the
+            grid is an error.
+        noise: how to clip the update and what noise to add to it; None for neither. Not together
+            with error feedback.
+    """
+
+    def __init__(
+        self,
+        site: HoldsUpdate,
+        round_: int,
+        plan: RingPlan,
+        *,
+        weight: float,
+        error_feedback: bool,
+        noise: SiteNoise | None = None,
+    ) -> None:
+        self.site = site
+        self.round = round_
+        self.plan = plan
+        self.weight = weight
+        self.clipped = 0
+        self._carry: torch.Tensor | None = None
+        self._release = None if noise is None else self._private(noise)
+        if error_feedback:
+            before = site.carry(round_ - 1)
+            self._carry = torch.zeros(plan.length) if before is None else before
+
+    def integers(self, block: int) -> Integers:
+        """A block's integers; to be asked for once each, from block 0 on.
+
+        Raises:
+            OutOfRangeError: a value lies outside the grid and there is no error feedback.
+        """
+        start, stop = self.plan.span(block)
+        end = min(stop, self.plan.length)
+        found = self._of_update(start, end) if start < end else np.zeros(0, dtype=np.int64)
+        if block == self.plan.blocks - 1 and self._carry is not None:
+            self.site.save_carry(self.round, self._carry)
+        if stop > self.plan.length:  # the block holds (some of) the counts
+            counts = self._counts()[max(start - self.plan.length, 0) : stop - self.plan.length]
+            found = np.concatenate([found, counts])
+        return found
+
+    def _of_update(self, start: int, end: int) -> Integers:
+        values = self._values(start, end)
+        integers, clipped = self.plan.grid.to_integers(values, start)
+        if clipped and self._carry is None:
+            self._refuse(values, start)
+        self.clipped += clipped
+        if self._carry is not None:
+            left = (values - self.plan.grid.to_values(integers, start)) / self.weight
+            self._carry[start:end] = torch.from_numpy(left).float()
+        return integers
+
+    def _values(self, start: int, end: int) -> Floats:
+        """What is to be rounded."""
+        if self._release is not None:
+            return self._release.weighted(start, end)
+        update: Floats = self.site.update(self.round, start, end).double().numpy()
+        if self._carry is not None:
+            update = update + self._carry[start:end].double().numpy()
+        return update * self.weight
+
+    def _private(self, noise: SiteNoise) -> Release:
+        """Noise of its own for each ring, whose sites and grid it is made for."""
+
+        def update(start: int, stop: int) -> torch.Tensor:
+            return self.site.update(self.round, start, stop)
+
+        return Release(
+            noise,
+            update,
+            self.plan.length,
+            weight=self.weight,
+            sites=self.plan.parameters.sites,
+            step=float(self.plan.grid.steps(0, 1)[0]),  # the wide grid has one step everywhere
+        )
+
+    def _counts(self) -> Integers:
+        known = {"sites": 1, "clipped": self.clipped, "samples": self.site.samples()}
+        return np.concatenate([to_limbs(known[name]) for name in self.plan.counts])
+
+    def _refuse(self, values: Floats, start: int) -> None:
+        where = start + int(np.argmax(self.plan.grid.outside(values, start)))
+        ends = np.cumsum([int(np.prod(shape)) for _, shape in self.site.layout.shared])
+        name = self.site.layout.shared[int(np.searchsorted(ends, where, side="right"))][0]
+        reach = self.plan.grid.limit * float(self.plan.grid.steps(where, where + 1)[0])
+        # the value itself is not named: errors travel to the coordinator
+        raise OutOfRangeError(
+            f"the update of {name!r} has a value outside the fixed-point grid, which ends at "
+            f"{reach:.4g}. Normalise the images or lower the learning rate; for BatchNorm "
+            "statistics set `algorithm.batch_norm: local` with `shared_rounds: 0`, or fewer `bits`."
+        )

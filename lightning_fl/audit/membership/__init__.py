@@ -1,0 +1,1 @@
+"""Attacks that tell whether a patient's images were used in training."""

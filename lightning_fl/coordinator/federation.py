@@ -1,0 +1,262 @@
+"""The round loop: train, aggregate, broadcast, evaluate, save; then personalise and test once."""
+
+import math
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_fl.coordinator.averaging import Averaging
+from lightning_fl.coordinator.checkpoint import Checkpoints, RunState
+from lightning_fl.coordinator.plan import Plan
+from lightning_fl.coordinator.recorder import Recorder
+from lightning_fl.errors import ConfigError, SiteError, TooFewSitesError
+from lightning_fl.training.evaluation import Evaluation
+from lightning_fl.wire.channel import Channel
+from lightning_fl.wire.messages import BLOCK_BYTES, Message
+from lightning_fl.wire.records import MetricRow
+
+
+class Federation:
+    """The coordinator: calls the rounds, and never sees an image.
+
+    Args:
+        plan: who does what.
+        averaging: makes new global weights of the sites' updates.
+        evaluation: how scores are compared.
+        channel: to the sites.
+        checkpoints: where the state of each round goes.
+        recorder: where numbers go.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        averaging: Averaging,
+        evaluation: Evaluation,
+        channel: Channel,
+        checkpoints: Checkpoints,
+        recorder: Recorder,
+    ) -> None:
+        self.plan = plan
+        self.averaging = averaging
+        self.evaluation = evaluation
+        self.channel = channel
+        self.checkpoints = checkpoints
+        self.recorder = recorder
+        self.monitor = channel.monitor
+        self.trains_alone = averaging.algorithm.trains_alone
+
+    def run(self, state: RunState) -> dict[str, Any]:
+        """Train from `state` to the last round, personalise, and test once.
+
+        Args:
+            state: fresh (round 0) or from the last checkpoint.
+
+        Returns:
+            What results.json holds.
+
+        Raises:
+            TooFewSitesError: a round was left with fewer than `min_sites` updates; everything up
+                to the round before is saved.
+        """
+        plan = self.plan
+        sites = [*plan.evaluating, *plan.unseen]
+        self.monitor.on_run_start(sites=sites, first_round=state.round + 1, rounds=plan.rounds)
+        self._broadcast(state, state.weights)
+        if not state.best:  # a fresh run: the untrained weights are the first to beat
+            self._finish_round(state)
+        while state.round < plan.rounds:
+            self._aggregate(state, self._train(state))
+            state.round += 1
+            self._broadcast(state, state.weights)
+            self._finish_round(state)
+        return self._personalise(state)
+
+    def check(self) -> dict[str, Message]:
+        """Let every site check its data and make one training step, before anything else.
+
+        Returns:
+            What each site says about itself.
+
+        Raises:
+            SiteError: a site cannot take part.
+            ConfigError: a site has another network than the coordinator.
+        """
+        names, layout = self.plan.everyone, self.averaging.layout
+        self.monitor.on_operation(round_=0, operation="describe", sites=len(names))
+        message = self.channel.message(0)
+        answers = self.channel.ask_all("describe", dict.fromkeys(names, message))
+        for site, answer in answers.items():
+            if answer.info["layout"] != layout.fingerprint:
+                raise ConfigError(
+                    f"Site {site!r} has another network than the coordinator (layout "
+                    f"{answer.info['layout']}, expected {layout.fingerprint})."
+                )
+            if "samples" in answer.info:
+                self.averaging.samples[site] = int(answer.info["samples"]["train"])
+        return answers
+
+    def _train(self, state: RunState) -> dict[str, int]:
+        """Training samples, 0 where hidden, of each site that has an update of the coming round."""
+        round_ = state.round + 1
+        chosen = self.plan.chosen(round_)
+        self.monitor.on_operation(round_=round_, operation="train", sites=len(chosen))
+        # the checkpoint before the last must stay usable too, should the last be damaged
+        keep = sorted({round_ - 2, *state.best.values(), *state.best_before.values()})
+        message = self.channel.message(round_, info={"keep": keep})
+        answers = self.channel.ask("train", dict.fromkeys(chosen, message))
+        trained = self._survivors(state, answers, "train")
+        state.count_gradients([answer.info.get("gradients") for answer in trained.values()])
+        self.averaging.account.hear(round_, {site: answer.info for site, answer in trained.items()})
+        return {site: int(answer.info.get("samples", 0)) for site, answer in trained.items()}
+
+    def _aggregate(self, state: RunState, samples: Mapping[str, int]) -> None:
+        """Replace the weights of `state` by those after the coming round."""
+        round_ = state.round + 1
+        self._require(round_, samples, state)
+        if self.averaging.layout.length:
+            self.monitor.on_operation(round_=round_, operation="aggregate", sites=len(samples))
+        lost = self.averaging.step(self.channel, state, samples)
+        self._survivors(state, lost, "aggregate")
+
+    def _require(self, round_: int, sites: Collection[str], state: RunState) -> None:
+        if len(sites) < self.plan.min_sites:
+            reasons = [d["reason"] for d in state.dropped if d["round"] == round_]
+            raise TooFewSitesError(
+                f"Round {round_} has {len(sites)} updates, but `min_sites` is "
+                f"{self.plan.min_sites}; round {state.round} is saved and the run can be resumed. "
+                f"Dropped: {'; '.join(reasons) or 'none'}"
+            )
+
+    def _broadcast(self, state: RunState, weights: Tensor) -> None:
+        """Send global weights to every site that trains or is evaluated."""
+        names = sorted({*self.plan.training, *self.plan.evaluating})
+        self._send(state, weights, dict.fromkeys(names, state.round))
+
+    def _send(self, state: RunState, weights: Tensor, rounds: Mapping[str, int]) -> None:
+        """Send weights, each site's message saying of which round they are."""
+        blocks = torch.split(weights, BLOCK_BYTES // 4) or (weights,)
+        self.monitor.on_operation(round_=state.round, operation="load", sites=len(rounds))
+        for step, block in enumerate(blocks):
+            info, tensors = {"blocks": len(blocks)}, {"weights": block.clone()}
+            by_round = {
+                round_: self.channel.message(round_, step=step, info=info, tensors=tensors)
+                for round_ in set(rounds.values())
+            }
+            messages = {site: by_round[round_] for site, round_ in rounds.items()}
+            kept = self._survivors(state, self.channel.ask("load", messages), "load")
+            rounds = {site: round_ for site, round_ in rounds.items() if site in kept}
+
+    def _finish_round(self, state: RunState) -> None:
+        """Evaluate the round's weights, remember the best, and save everything."""
+        due = state.round % self.evaluation.every == 0 or state.round == self.plan.rounds
+        scores, undefined = self._evaluate(state) if due else ({}, set())
+        self._remember_best(state, scores, undefined)
+        rows = [r for r in self.recorder.metrics if r.round == state.best.get(r.site)]
+        self.recorder.write(state, rows, {})
+        state.rows = self.recorder.rows
+        self.checkpoints.save(state)
+        self.monitor.on_round_end(round_=state.round, metric=self.evaluation.metric, scores=scores)
+
+    def _evaluate(self, state: RunState) -> tuple[dict[str, float], set[str]]:
+        """Each site's score, and the sites on whose validation data it is not defined."""
+        names = self.plan.evaluating
+        self.monitor.on_operation(round_=state.round, operation="evaluate", sites=len(names))
+        message = self.channel.message(state.round)
+        answers = self.channel.ask("evaluate", dict.fromkeys(names, message))
+        scored = self._survivors(state, answers, "evaluate")
+        model = "local" if self.trains_alone else "global"
+        self.recorder.add(
+            [
+                MetricRow(state.round, site, model, "val", metric, value)
+                for site, answer in scored.items()
+                for metric, value in answer.info["val"].items()
+            ]
+        )
+        scores = {s: float(a.info["val"][self.evaluation.metric]) for s, a in scored.items()}
+        # a model that gives NaN has no finite loss either; that is no matter of the data
+        undefined = {
+            site
+            for site, answer in scored.items()
+            if math.isnan(scores[site]) and math.isfinite(answer.info["val"].get("loss", math.nan))
+        }
+        return scores, undefined
+
+    def _remember_best(
+        self, state: RunState, scores: Mapping[str, float], undefined: Collection[str]
+    ) -> None:
+        """One best round for all by the mean score; each site's own where sites train alone.
+
+        Sites where the score is not defined, e.g. AUROC with cases of one class only, have no say.
+        """
+        if self.trains_alone:
+            groups = {site: [site] for site in scores}
+        else:
+            groups = {"mean": [*self.plan.evaluating]} if scores else {}
+        for name, members in groups.items():
+            if not set(members) <= set(scores):
+                continue  # a mean without its hardest site would look better than it is
+            said = [scores[site] for site in members if site not in undefined]
+            score = math.fsum(said) / len(said) if said else math.nan
+            known = state.best_scores.get(name)
+            # of equal scores the later round wins, or a task that starts at 0 keeps random weights
+            if known is None or not self.evaluation.is_better(known, score):
+                state.best_scores[name] = score
+                state.best_before.update({m: state.best.get(m, 0) for m in members})
+                state.best.update(dict.fromkeys(members, state.round))
+                state.best_weights = state.weights
+
+    def _personalise(self, state: RunState) -> dict[str, Any]:
+        """Every site, unseen ones too, personalises from the best weights and tests once."""
+        default = max(state.best.values(), default=state.round)
+        rounds = {s: state.best.get(s, default) for s in (*self.plan.evaluating, *self.plan.unseen)}
+        self._send(state, state.best_weights, rounds)
+        self.monitor.on_operation(round_=state.round, operation="personalise", sites=len(rounds))
+        messages = {site: self.channel.message(round_) for site, round_ in rounds.items()}
+        answers = self.channel.ask("personalise", messages)
+        finished = self._survivors(state, answers, "personalise")
+        final = [
+            MetricRow(rounds[site], site, model, split, metric, value)
+            for site, answer in finished.items()
+            for model, splits in answer.info["scores"].items()
+            for split, metrics in splits.items()
+            for metric, value in metrics.items()
+        ]
+        known = {row[:5] for row in self.recorder.metrics}
+        self.recorder.add([row for row in final if row[:5] not in known])
+        choices = {
+            site: {**answer.info["personalisation"], "round": rounds[site]}
+            for site, answer in finished.items()
+        }
+        curves = {
+            site: answer.info["new_hospital"]
+            for site, answer in finished.items()
+            if "new_hospital" in answer.info
+        }
+        results = self.recorder.write(state, final, choices, curves)
+        missing = sorted(set(self.plan.evaluating) - set(finished))
+        if missing:
+            reasons = "; ".join(d["reason"] for d in state.dropped[-len(missing) :])
+            raise TooFewSitesError(
+                f"The final evaluation failed at {missing}: {reasons}. All rounds are saved; "
+                "resume the run to evaluate again."
+            )
+        return results
+
+    def _survivors(
+        self, state: RunState, answers: Mapping[str, Message | SiteError], operation: str
+    ) -> dict[str, Message]:
+        """The sites that answered; the others are written down and the round goes on."""
+        kept: dict[str, Message] = {}
+        for site, answer in answers.items():
+            if not isinstance(answer, SiteError):
+                kept[site] = answer
+                continue
+            round_ = state.round + (operation in ("train", "aggregate"))
+            reason = f"{site}: {answer.detail}"
+            entry = {"round": round_, "site": site, "operation": operation, "reason": reason}
+            state.dropped.append(entry)
+            self.monitor.on_site_lost(round_=round_, site=site, reason=answer.detail)
+        return kept

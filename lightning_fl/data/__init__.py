@@ -1,0 +1,1 @@
+"""What a data module is: patients, splits, samples and whole scans."""

@@ -1,5 +1,0 @@
-"""Differential privacy of a run: of whole sites, or of single training samples."""
-
-from lightning_fl.differential_privacy.base import DifferentialPrivacy as DifferentialPrivacy
-from lightning_fl.differential_privacy.sample_level import SampleLevelDP as SampleLevelDP
-from lightning_fl.differential_privacy.site_level import SiteLevelDP as SiteLevelDP

@@ -1,0 +1,1 @@
+"""The Ray engine: each site in a process of a cluster."""

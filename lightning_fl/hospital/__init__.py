@@ -1,0 +1,1 @@
+"""A real hospital: its terms, its startup kit and its identity."""

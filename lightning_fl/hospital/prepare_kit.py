@@ -1,0 +1,124 @@
+"""Makes an NVFlare startup kit ready for runs.
+
+Whoever holds the kit runs `python -m lightning_fl.hospital.prepare_kit KIT [--data ROOT]` once, on
+the machine that the kit is for. It writes into the kit's folder `local`, which belongs to the
+holder and not to the coordinator.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning_fl.engines.nvflare.names import SERVER_CLASSES, SITE_CLASSES
+from lightning_fl.errors import ConfigError
+from lightning_fl.files import write_text
+from lightning_fl.hospital.file import NAME, TEMPLATE
+
+HEARTBEAT = 30
+"""Seconds without a sign of life after which the server takes a site for gone; NVFlare's is 600."""
+MAX_JOBS = 1000
+"""Jobs at a time; a run has one for each site."""
+ROLES = ("project_admin", "org_admin", "lead", "member")
+
+
+def prepare(kit: Path, data: Path | None = None) -> list[Path]:
+    """Write what a kit needs; a hospital's own file is written only if it is not there.
+
+    Args:
+        kit: folder of the startup kit.
+        data: with a hospital's kit, the folder of its data, the `root` of its data module.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        ConfigError: this is no startup kit.
+    """
+    if (kit / "startup" / "fed_server.json").is_file():
+        return [_resources(kit, SERVER_CLASSES, server=True), _authorization(kit)]
+    if (kit / "startup" / "fed_client.json").is_file():
+        written = [_resources(kit, SITE_CLASSES), _authorization(kit)]
+        own = kit / "local" / NAME
+        if not own.exists():
+            root = "# root: /path/to/the/data" if data is None else f"root: {json.dumps(str(data))}"
+            write_text(own, TEMPLATE.replace("ROOT", root))
+            written.append(own)
+        return written
+    if (kit / "startup" / "fed_admin.json").is_file():
+        return []
+    raise ConfigError(
+        f"{str(kit)!r} is no startup kit of a server, a site or a user: its folder `startup` has "
+        "no fed_server.json, fed_client.json or fed_admin.json."
+    )
+
+
+def _resources(kit: Path, allowed: Sequence[str], *, server: bool = False) -> Path:
+    """Allow what runs here; keep jobs and snapshots in the kit's own folder."""
+    local = kit / "local"
+    source = local / "resources.json"
+    if not source.exists():
+        source = local / "resources.json.default"
+    values: dict[str, Any] = json.loads(source.read_text(encoding="utf-8"))
+    values["class_list_enforcement_mode"] = "enforce"
+    values["class_allow_list"] = sorted(allowed)  # not NVFlare's own methods, which no run needs
+    values["allow_log_streaming"] = False  # a site's errors name its files, and so its patients
+    if server:
+        values["servers"][0]["heart_beat_timeout"] = HEARTBEAT
+        storage = str((kit / "storage").resolve())
+        values["snapshot_persistor"]["args"]["storage"]["args"]["root_dir"] = f"{storage}/snapshots"
+        for component in values["components"]:
+            if component["id"] == "job_manager":
+                component["args"]["uri_root"] = f"{storage}/jobs"
+            if component["id"] == "job_scheduler":
+                component["args"]["max_jobs"] = MAX_JOBS
+    target = local / "resources.json"
+    write_text(target, json.dumps(values, indent=2) + "\n")
+    return target
+
+
+def _authorization(kit: Path) -> Path:
+    """No user may send code, or have commands run here."""
+    rights = {
+        "submit_job": "any",
+        "clone_job": "none",
+        "manage_job": "any",
+        "download_job": "any",
+        "view": "any",
+        "operate": "any",
+        "shell_commands": "none",
+        "byoc": "none",
+    }
+    may = {role: rights if role in ("project_admin", "lead") else {"view": "any"} for role in ROLES}
+    target = kit / "local" / "authorization.json"
+    write_text(target, json.dumps({"format_version": "1.0", "permissions": may}, indent=2) + "\n")
+    return target
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prepare a kit and say what was written.
+
+    Args:
+        arguments: the command line without the program's name; None takes that of the process.
+
+    Returns:
+        The exit status.
+    """
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("kit", type=Path, help="folder of the startup kit")
+    parser.add_argument("--data", type=Path, help="folder of the hospital's data")
+    options = parser.parse_args(arguments)
+    try:
+        written = prepare(options.kit, options.data)
+    except ConfigError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    for file in written:
+        sys.stdout.write(f"{file}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

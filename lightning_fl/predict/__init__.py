@@ -1,0 +1,1 @@
+"""Finished runs: their models, and predictions for new scans."""

@@ -1,0 +1,1 @@
+"""The HTML report of a run, from the files in its folder."""

@@ -1,0 +1,191 @@
+"""The report's diagrams as SVG that takes its ink from the page, light or dark."""
+
+import io
+import math
+import re
+from collections.abc import Mapping, Sequence
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from lightning_fl.results.formats import heading, scale, score_text
+from lightning_fl.results.report.colours import MODEL_COLOURS, SITE_COLOURS
+from lightning_fl.results.scores import ScoreTable
+
+_INK = "#010203"  # stands for the page's text colour until `_svg` replaces it
+_STYLE = {
+    "svg.fonttype": "none",
+    "font.size": 11,
+    "text.color": _INK,
+    "axes.edgecolor": _INK,
+    "axes.labelcolor": _INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "grid.color": _INK,
+    "grid.alpha": 0.15,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "legend.frameon": False,
+}
+_PAGE_WIDTH = 11.5  # inches of 72 points; the page shows them a third larger
+_VALUES_ABOVE_BARS = 24  # more numbers than this would run into each other
+
+
+def curves_svg(
+    curves: Mapping[str, Mapping[int, float]], *, metric: str, best_round: int | None
+) -> str:
+    """Draw the validation scores over the rounds: a line for each site and their mean in bold.
+
+    Args:
+        curves: for each site its score after each round; NaN leaves a gap.
+        metric: name of the score, for the axis.
+        best_round: the round to mark, None for none.
+
+    Returns:
+        An `<svg>` element.
+    """
+    with mpl.rc_context(_STYLE):
+        figure, axes = _canvas(height=3.8)
+        many = len(curves) > len(SITE_COLOURS)
+        for number, (site, curve) in enumerate(curves.items()):
+            axes.plot(
+                list(curve),
+                [scale(metric) * value for value in curve.values()],
+                label=_many_label(number, len(curves)) if many else site,
+                color=SITE_COLOURS[0 if many else number],
+                linewidth=0.8 if many else 1.4,
+                alpha=0.45 if many else 0.9,
+            )
+        mean = mean_curve(curves)
+        axes.plot(
+            list(mean),
+            [scale(metric) * value for value in mean.values()],
+            label="mean",
+            color=_INK,
+            lw=3,
+        )
+        if best_round is not None:
+            axes.axvline(best_round, color=_INK, lw=1, ls=(0, (4, 3)), label="best round")
+        axes.set_xlabel("round")
+        axes.set_ylabel(f"validation {heading(metric)}")
+        _from_zero(axes, metric)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+        return _svg(figure, "curves")
+
+
+def _many_label(number: int, sites: int) -> str:
+    """Name all lines once; matplotlib leaves out of the legend what begins with "_"."""
+    return f"each of {sites} sites" if number == 0 else "_"
+
+
+def mean_curve(curves: Mapping[str, Mapping[int, float]]) -> dict[int, float]:
+    """Average the sites that have a score in a round."""
+    rounds = sorted({round_ for curve in curves.values() for round_ in curve})
+    mean = {}
+    for round_ in rounds:
+        values = [curve.get(round_, math.nan) for curve in curves.values()]
+        defined = [value for value in values if math.isfinite(value)]
+        if defined:
+            mean[round_] = math.fsum(defined) / len(defined)
+    return mean
+
+
+def bars_svg(table: ScoreTable) -> str:
+    """Draw a group of bars for each site and for their mean, one bar for each model."""
+    with mpl.rc_context(_STYLE):
+        figure, axes = _canvas(height=3.6)
+        rows = [*table.sites, table.summary[0]]
+        width = 0.8 / len(table.models)
+        for number, model in enumerate(table.models):
+            left = (number - (len(table.models) - 1) / 2) * width
+            values = [table.value(row, model) for row in rows]
+            bars = axes.bar(
+                [place + left for place in range(len(rows))],
+                [scale(table.metric) * value for value in values],
+                width=0.92 * width,
+                color=MODEL_COLOURS[model],
+                label=model,
+            )
+            if len(rows) * len(table.models) <= _VALUES_ABOVE_BARS:
+                labels = [score_text(value, table.metric) for value in values]
+                axes.bar_label(bars, labels=labels, padding=2, fontsize=9)
+        _from_zero(axes, table.metric)
+        _label_groups(axes, [row.name for row in rows])
+        axes.set_ylabel(f"test {heading(table.metric)}")
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1.02), ncols=len(table.models))
+        return _svg(figure, "bars")
+
+
+def patients_svg(curves: Mapping[str, Mapping[int, float]], *, metric: str) -> str:
+    """Draw test scores by the number of patients that a new hospital personalised with.
+
+    Args:
+        curves: for each hospital its score by number of patients; 0 is the model as it came.
+        metric: name of the score, for the axis.
+
+    Returns:
+        An `<svg>` element.
+    """
+    with mpl.rc_context(_STYLE):
+        figure, axes = _canvas(height=3.2)
+        for number, (site, curve) in enumerate(curves.items()):
+            axes.plot(
+                list(curve),
+                [scale(metric) * value for value in curve.values()],
+                label=site.replace("$", r"\$"),
+                color=SITE_COLOURS[number % len(SITE_COLOURS)],
+                marker="o",
+            )
+        axes.set_xlabel("patients of the hospital used to personalise")
+        axes.set_ylabel(f"test {heading(metric)}")
+        _from_zero(axes, metric)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+        return _svg(figure, "patients")
+
+
+def _from_zero(axes: Axes, metric: str) -> None:
+    """Let all but losses begin at 0, also where all of them are 0."""
+    if metric != "loss":
+        axes.set_ylim(bottom=0, top=max(axes.get_ylim()[1], 1))
+
+
+def _label_groups(axes: Axes, names: Sequence[str]) -> None:
+    """Write the names under the groups, upright where there is no room to lie."""
+    upright = sum(map(len, names)) > 80
+    # Dollar signs would be read as mathematics.
+    labels = [name.replace("$", r"\$") for name in names]
+    axes.set_xticks(range(len(names)), labels, rotation=90 if upright else 0)
+    axes.set_xlim(-0.6, len(names) - 0.4)
+    axes.tick_params(axis="x", length=0)
+
+
+def _canvas(height: float) -> tuple[Figure, Axes]:
+    """Make a figure of the page's width without pyplot, which keeps every figure alive."""
+    figure = Figure(figsize=(_PAGE_WIDTH, height), layout="constrained")
+    return figure, figure.subplots()
+
+
+def _svg(figure: Figure, name: str) -> str:
+    """Render to an element that can stand inside a page beside others.
+
+    matplotlib's ids are made unique by a prefix, its ink becomes `currentColor`, and everything
+    that names an outside address (DOCTYPE, metadata, namespaces) goes: HTML needs none of it.
+    """
+    buffer = io.StringIO()
+    nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
+    with mpl.rc_context({"svg.hashsalt": name}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg)
+    svg = re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)
+    svg = svg.replace(' id="', f' id="{name}-').replace("url(#", f"url(#{name}-")
+    svg = svg.replace('xlink:href="#', f'href="#{name}-')
+    return svg.replace(_INK, "currentColor")

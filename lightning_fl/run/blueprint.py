@@ -1,0 +1,86 @@
+"""What follows from the settings of a run alone; every party builds it for itself."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from lightning_fl.coordinator.checkpoint import RunState
+from lightning_fl.errors import ConfigError
+from lightning_fl.run.experiment import Experiment
+from lightning_fl.run.privacy import RunPrivacy
+from lightning_fl.site.setup import SiteSetup
+from lightning_fl.site.site import Site
+from lightning_fl.training.parameters import Layout, to_vector
+
+
+class Blueprint:
+    """The checked settings of a run, its plan, its layout, and how its sites are made.
+
+    Args:
+        experiment: the settings.
+        sites: all hospitals, where the data here are not those of all; () lists them from the data.
+
+    Attributes:
+        plan: who does what.
+        template: the task with the run's first weights.
+        algorithm: of the run, which knows the number of rounds.
+        aggregator: of the run, which adds noise where `privacy` asks for it.
+        layout: of the weights that travel.
+        privacy: what the key `privacy` means in this run.
+
+    Raises:
+        ConfigError: settings that cannot work together.
+    """
+
+    def __init__(self, experiment: Experiment, sites: Sequence[str] = ()) -> None:
+        trainer = experiment.trainer
+        trainer.check()
+        if trainer.local_steps is not None:
+            experiment.algorithm.check_steps(trainer.local_steps)
+        experiment.evaluation.check()
+        self.experiment = experiment
+        self.plan = experiment.plan(sites)
+        self.algorithm = experiment.algorithm.for_rounds(experiment.rounds)
+        self.template = experiment.task
+        experiment.personalisation.check(self.template)
+        if experiment.personalisation.patients and not self.plan.unseen:
+            raise ConfigError(
+                "`personalisation.patients` is about hospitals that do not train, but there is "
+                "none in this run. Name one in `data.unseen`, or leave `patients` empty."
+            )
+        self.layout: Layout = self.algorithm.layout(self.template)
+        if self.layout.length:
+            names, per_round = self.plan.training, self.plan.sites_per_round
+            experiment.aggregator.check(per_round, names, self.layout)
+        self.privacy = RunPrivacy(
+            experiment.privacy, self.plan, self.template, self.layout, self.algorithm, trainer
+        )
+        self.aggregator = self.privacy.protected(experiment.aggregator)
+
+    def make_site(self, name: str, run: str, folder: Path) -> Site:
+        """Build one site.
+
+        Args:
+            name: of the hospital.
+            run: identifier of the run.
+            folder: the site's own.
+        """
+        experiment = self.experiment
+        setup = SiteSetup(
+            self.template,
+            self.layout,
+            self.algorithm,
+            self.aggregator,
+            experiment.trainer,
+            experiment.evaluation,
+            experiment.personalisation,
+            run=run,
+            seed=experiment.seed,
+            callbacks=experiment.callbacks,
+            privacy=self.privacy.of_samples,
+        )
+        return Site(name, setup, experiment.data.for_site(name, experiment.seed), folder)
+
+    def first_state(self, run: str) -> RunState:
+        """Return the coordinator's state before round 1."""
+        weights = to_vector(self.template.state_dict(), self.layout)
+        return RunState(run, self.layout.fingerprint, weights, weights)

@@ -1,0 +1,283 @@
+"""The command line and YAML files of a run, read by jsonargparse from `Experiment`'s signature."""
+
+import argparse
+import re
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import (  # type: ignore[attr-defined]  # ActionConfigFile is public
+    ActionConfigFile,
+    ArgumentParser,
+    Namespace,
+    get_loader,
+    set_loader,
+)
+
+from lightning_fl.errors import ConfigError, DataError
+from lightning_fl.files import write_text
+from lightning_fl.run import class_names
+from lightning_fl.run.experiment import Experiment
+from lightning_fl.run_files import CONFIG
+from lightning_fl.training.task import SETTINGS, add_task_settings, build_task
+
+MAY_CHANGE = frozenset(
+    {
+        "rounds",
+        "min_sites",
+        "engine",
+        "trainer.accelerator",
+        "trainer.device",
+        "audit",  # comes after all else, and changes nothing of it
+        "loggers",
+        "output",
+    }
+)
+"""Settings that a resumed run may have otherwise than the run it goes on with."""
+ELSEWHERE = "lightning_fl.data.elsewhere.DataElsewhere"
+"""The data module of a coordinator that has no data."""
+COMMANDS = ("config", "resume", "validate")
+"""Arguments that say what to do, and are no setting of the run."""
+MODE = "yaml with short names"
+"""How jsonargparse is told to read our files."""
+
+set_loader(MODE, lambda text: class_names.in_settings(get_loader("yaml")(text)), (yaml.YAMLError,))
+
+
+class Parser(ArgumentParser):
+    """An argument parser whose --help fits on a few screens.
+
+    jsonargparse lists every class it knows for a setting, which for a network is each of torch's
+    modules; long lists are left out here, for `--net.help CLASS` shows any class's own settings.
+    """
+
+    def parse_args(self, args: Sequence[str] | None = None, **settings: Any) -> Namespace:  # type: ignore[override]
+        """Parse a command line; the project's classes may have their short names in it."""
+        args = class_names.in_arguments(sys.argv[1:] if args is None else args)
+        return super().parse_args(args, **settings)
+
+    def format_help(self, formatter: argparse.HelpFormatter | None = None) -> str:
+        """The help text with long lists of classes and the usage block cut."""
+        text: str = super().format_help(formatter)
+        text = re.sub(r",\s+known\s+subclasses:([^)]*)", _short_list, text)
+        return self.format_usage() + text[text.index("\n\n") :]
+
+    def format_usage(self) -> str:
+        """The two ways to call train.py, instead of every setting in brackets."""
+        return (
+            "usage: train.py --config CONFIG [--config OVERRIDES] [--SETTING VALUE ...]\n"
+            "       train.py --resume RUN [--rounds N]\n"
+        )
+
+
+def _short_list(match: re.Match[str]) -> str:
+    names = [name.strip() for name in re.sub(r"\s+", "", match[1]).split(",")]
+    return match[0] if len(names) <= 12 else ""
+
+
+def make_parser() -> Parser:
+    """The parser of train.py."""
+    parser = Parser(
+        prog="train.py",
+        description="Train a federation of hospitals; see configs/ for complete examples.",
+        parser_mode=MODE,
+        # without this, --net.init_args.encoder is silently taken for some longer name
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--config",
+        action=ActionConfigFile,
+        help="YAML file with settings; give it again to stack overrides on it.",
+    )
+    parser.add_argument("--resume", type=str | None, help="Folder of a run to go on with.")
+    parser.add_argument(
+        "--validate",
+        action="store_true",
+        help="Check settings, data and shapes by one training step at each site, then stop.",
+    )
+    add_task_settings(parser)
+    parser.add_class_arguments(Experiment, skip={"task"})
+    parser.set_defaults({"engine": {"class_path": "lightning_fl.engines.Local"}})
+    return parser
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A parsed command line.
+
+    Attributes:
+        experiment: the settings, instantiated.
+        folder: of the run.
+        validate: only check.
+        text: the resolved settings as YAML, nulls included; running it gives the same numbers.
+    """
+
+    experiment: Experiment
+    folder: Path
+    validate: bool
+    text: str
+
+    def save(self) -> None:
+        """Write config.yaml into the run's folder, which is made if it is not there."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_text(self.folder / CONFIG, self.text)
+
+
+def read_settings(arguments: Sequence[str]) -> Settings:
+    """Parse a command line, choose the run's folder and build everything that YAML names.
+
+    Args:
+        arguments: without the program's name.
+
+    Raises:
+        ConfigError: the folder holds another run, or a resumed run was given other settings.
+        SystemExit: an unknown key, a wrong type or a missing file, with jsonargparse's message.
+    """
+    early, _ = _early_parser().parse_known_args(arguments)
+    parser = make_parser()
+    if early.resume is None:
+        cfg = parser.parse_args(list(arguments))
+    else:
+        saved = Path(early.resume) / CONFIG
+        if not saved.is_file():
+            raise ConfigError(f"There is no run to resume in {early.resume!r}: no {saved}.")
+        cfg = parser.parse_args(["--config", str(saved), *arguments])
+        _refuse_changes(parser, cfg, saved)
+    if early.validate:
+        folder = Path()  # nothing is written
+    else:
+        folder = Path(early.resume) if early.resume else _new_folder(cfg, early.config)
+    return Settings(_build(parser, cfg), folder, early.validate, _dump(parser, cfg))
+
+
+def resolve(arguments: Sequence[str]) -> dict[str, Any]:
+    """All settings of a command line, defaults included, without building any of them.
+
+    Raises:
+        ConfigError: an unknown key, a wrong type or a missing file.
+    """
+    parser = make_parser()
+    parser.exit_on_error = False
+    try:
+        cfg = parser.parse_args(list(arguments))
+    except argparse.ArgumentError as error:
+        raise ConfigError(str(error)) from error
+    settings: dict[str, Any] = yaml.safe_load(_dump(parser, cfg))
+    return settings
+
+
+def experiment_of(text: str) -> Experiment:
+    """Build what the text of a config.yaml names.
+
+    Raises:
+        ConfigError: an unknown key, a wrong type, or a class that is not there.
+    """
+    parser = make_parser()
+    parser.exit_on_error = False
+    try:
+        return _build(parser, parser.parse_args(["--config", text]))
+    except argparse.ArgumentError as error:
+        raise ConfigError(str(error)) from error
+
+
+def _early_parser() -> argparse.ArgumentParser:
+    """Finds --resume and --validate before jsonargparse needs a complete configuration."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--resume")
+    parser.add_argument("--validate", action="store_true")
+    parser.add_argument("--config", action="append", default=[])
+    return parser
+
+
+def _build(parser: Parser, cfg: Namespace) -> Experiment:
+    sites = (cfg.engine.get("init_args") or {}).get("sites")
+    if sites:  # the data are at the hospitals, and what is said of them is for their eyes
+        unseen = list((cfg.data.get("init_args") or {}).get("unseen") or ())
+        cfg = cfg.clone()
+        known = Namespace(sites=sites, unseen=unseen)  # type: ignore[no-untyped-call]
+        cfg.data = Namespace(class_path=ELSEWHERE, init_args=known)  # type: ignore[no-untyped-call]
+    others = cfg.clone()
+    for name in SETTINGS:
+        others.pop(name)
+    try:
+        task = build_task(yaml.safe_load(_dump(parser, cfg)), cfg.seed)
+        values = parser.instantiate(others)
+    except ValueError as error:
+        raise _own_error(error) from error
+    fields = {k: v for k, v in values.items(branches=True) if k in Experiment.__dataclass_fields__}
+    return Experiment(task=task, **fields)
+
+
+def _own_error(error: ValueError) -> ValueError:
+    """The ConfigError or DataError behind an error, or the error itself.
+
+    jsonargparse wraps what the class of an optional setting such as `privacy` raises into a list of
+    all types that it tried.
+    """
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ConfigError | DataError):
+        cause = cause.__cause__
+    return error if cause is None else cause
+
+
+def _new_folder(cfg: Namespace, configs: Sequence[str]) -> Path:
+    """The folder of a new run, which must not hold another one."""
+    name = Path(configs[0]).stem if configs else "run"
+    if cfg.output is None:
+        return _unique_folder(Path("runs") / name / time.strftime("%Y-%m-%d_%H-%M-%S"))
+    folder = Path(cfg.output)
+    # a run that failed its first check has left no round, and may be started again
+    if any(folder.glob("checkpoints/round-*")) or any(folder.glob("*/checkpoints/round-*")):
+        raise ConfigError(
+            f"{folder} already holds a run. Go on with it by --resume {folder}, or choose another "
+            "folder with --output."
+        )
+    return folder
+
+
+def _unique_folder(folder: Path) -> Path:
+    """Make a folder that no other run has, also where two start in the same second."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for number in count(2):
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            folder = folder.with_name(f"{folder.name.split('.')[0]}.{number}")
+        else:
+            break
+    return folder
+
+
+def _dump(parser: Parser, cfg: Namespace) -> str:
+    settings = cfg.clone()
+    for command in COMMANDS:
+        settings.pop(command, None)
+    # a null that is left out would come back as the default, e.g. as imagenet weights
+    text: str = parser.dump(settings, skip_unset=False, skip_validation=True)
+    return text
+
+
+def _refuse_changes(parser: Parser, cfg: Namespace, saved: Path) -> None:
+    """A run goes on with the settings it began with, but for those in MAY_CHANGE."""
+    before: dict[str, Any] = yaml.safe_load(saved.read_text(encoding="utf-8"))
+    after: dict[str, Any] = yaml.safe_load(_dump(parser, cfg))
+    changed = changed_settings(before, after)
+    if changed:
+        raise ConfigError(
+            f"A resumed run keeps its settings, but {changed} differ from {saved}. Leave them as "
+            f"they are (only {sorted(MAY_CHANGE)} may change) or start a new run."
+        )
+
+
+def changed_settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Settings that differ, of those that a run has to keep from beginning to end."""
+    old, new = (
+        {**settings, **{f"trainer.{k}": v for k, v in settings["trainer"].items()}, "trainer": None}
+        for settings in (before, after)
+    )
+    return [key for key in new if key not in MAY_CHANGE and old.get(key) != new[key]]

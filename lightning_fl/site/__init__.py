@@ -1,0 +1,1 @@
+"""A site: one hospital in a run, behind a boundary of bytes."""

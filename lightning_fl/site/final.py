@@ -1,0 +1,104 @@
+"""The end of a run at one site: personalise, test once, keep the personal model."""
+
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+
+from lightning_fl.aggregation.base import Answer
+from lightning_fl.personalisation.choice import personalise
+from lightning_fl.personalisation.new_hospital import patients_curve
+from lightning_fl.personalisation.workbench import Workbench
+from lightning_fl.site.local_state import LocalState
+from lightning_fl.training.fitting import evaluate
+from lightning_fl.training.gallery import draw_gallery
+
+Scores = dict[str, dict[str, float]]
+NOTHING = {
+    "choice": "none",
+    "steps": 0,
+    "validation_gain": 0.0,
+    "gradients": 0,
+    "by": "nothing",
+    "candidates": {},
+}
+"""What results.json says of a site that has nothing to personalise or to choose with."""
+
+
+class FinalEvaluation:
+    """Scores a site's models on validation and test data, each once.
+
+    "global" is the model as it came out of the federation, "global_bn" the same with BatchNorm
+    re-estimated on the site's training images, "finetuned" what plain fine-tuning of all weights
+    to its last step makes of it, whatever validation says, and "personal" the one that the guard
+    chose. Where the site trained alone the first two are called "local" and "local_bn".
+
+    Args:
+        state: of the site.
+    """
+
+    def __init__(self, state: LocalState) -> None:
+        self.state = state
+        self.task = state.task
+        self.base = "local" if state.setup.algorithm.trains_alone else "global"
+        self.is_new = state.name in state.data.unseen
+        self.counts = {part: state.data.sample_count(part) for part in ("train", "val", "test")}
+
+    def run(self, round_: int) -> Answer:
+        """Evaluate and personalise from the global weights and private state of a round.
+
+        Returns:
+            `scores` by model, split and metric, `personalisation` with what the guard chose and,
+            at a hospital that did not train, `new_hospital` where the settings ask for it.
+        """
+        state, settings = self.state, self.state.setup.personalisation
+        came = state.module(round_)
+        models = {self.base: came}
+        summary: dict[str, Any] = NOTHING
+        if self.counts["train"]:
+            bench = Workbench(self.task, came, state.data.split(state.name).train)
+            models[f"{self.base}_bn"] = bench.with_own_batch_norm(came)
+        if self.counts["train"] and self.counts["val"]:
+            averaged = None if self.is_new else state.averaged_module(round_)
+            start = self._start(round_, came)
+            choice = personalise(self.task, settings, came, start, averaged)
+            summary = choice.summary()
+            if choice.finetuned is not None:
+                models["finetuned"] = choice.finetuned
+            models["personal"] = choice.variant.module
+            if self.task.evaluation.test_candidates:
+                models |= {v.name: v.module for v in choice.variants if v.name != "none"}
+        distinct = {id(model): model for model in models.values()}  # each model is tested once
+        by_model = {key: self._score(model) for key, model in distinct.items()}
+        scores = {name: by_model[id(model)] for name, model in models.items()}
+        kept = models.get("personal", came)
+        state.store.save_tensors("personal", dict(kept.state_dict()))
+        state.store.save_tensors("global", dict(came.state_dict()))
+        self._picture(models)
+        found: dict[str, Any] = {"scores": scores, "personalisation": summary}
+        if self.is_new and settings.patients:
+            found["new_hospital"] = patients_curve(self.task, settings, came)
+        return Answer(found, {})
+
+    def _start(self, round_: int, came: pl.LightningModule) -> pl.LightningModule:
+        """What is personalised: the site's own model where the algorithm has trained one."""
+        if self.is_new:
+            return came
+        own = self.state.personal_module(round_)
+        mine, shared = own.state_dict(), came.state_dict()
+        return came if all(torch.equal(mine[name], shared[name]) for name in shared) else own
+
+    def _score(self, module: pl.LightningModule) -> Scores:
+        splits: tuple[Literal["val", "test"], ...] = ("val", "test")
+        return {
+            split: evaluate(module, self.task.data.loader(split), split, self.task.trainer)
+            for split in splits
+            if self.counts[split]
+        }
+
+    def _picture(self, models: dict[str, pl.LightningModule]) -> None:
+        shown = {name: models[name] for name in (self.base, "personal") if name in models}
+        count, data = self.task.evaluation.gallery, self.task.data
+        tensors = draw_gallery(shown, data.loader("test"), count, self.task.trainer, data.pictures)
+        if tensors:
+            self.state.store.save_tensors("gallery", tensors)

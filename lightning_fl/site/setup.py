@@ -1,0 +1,45 @@
+"""What all sites of a run share."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pytorch_lightning as pl
+
+from lightning_fl.aggregation.base import Aggregator
+from lightning_fl.algorithms import Algorithm
+from lightning_fl.personalisation import Personalisation
+from lightning_fl.privacy.sample_level import SamplePrivacy
+from lightning_fl.training.evaluation import Evaluation
+from lightning_fl.training.fitting import TrainerOptions
+from lightning_fl.training.parameters import Layout
+
+
+@dataclass(frozen=True)
+class SiteSetup:
+    """Settings and objects that every site of a run uses alike.
+
+    Attributes:
+        template: the task's module with the run's first weights; copied, never changed.
+        layout: of the weights that travel.
+        algorithm: of the run.
+        aggregator: of the run; adds the operations of its site half.
+        trainer: how long and how to train in a round.
+        evaluation: how to score.
+        personalisation: how to make the finished model the site's own.
+        run: identifier of the run; messages of another run are refused.
+        seed: of the run.
+        callbacks: the user's own; copied for each fit.
+        privacy: how to train under sample-level differential privacy; None trains as usual.
+    """
+
+    template: pl.LightningModule
+    layout: Layout
+    algorithm: Algorithm
+    aggregator: Aggregator
+    trainer: TrainerOptions
+    evaluation: Evaluation
+    personalisation: Personalisation
+    run: str
+    seed: int
+    callbacks: Sequence[pl.Callback] = ()
+    privacy: SamplePrivacy | None = None

@@ -1,0 +1,1 @@
+"""Training at one site: weights as a vector, layers, batches, fits and scores."""

@@ -1,1 +1,0 @@
-"""Whole scans in three dimensions: segmented by every model and direction, and scored."""

@@ -1,0 +1,1 @@
+"""What crosses a site's boundary: messages, the transport under them, and records of both."""

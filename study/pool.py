@@ -1,0 +1,132 @@
+"""Several worker processes; one that dies takes no other with it."""
+
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from typing import Protocol
+
+from study.worker import Job, serve
+
+PATIENCE = 10.0
+"""Seconds that a worker has to end itself before it is killed."""
+
+
+class Listener(Protocol):
+    """Hears how the jobs go."""
+
+    def on_start(self, job: Job) -> None:
+        """A worker has begun."""
+
+    def on_end(self, job: Job, reason: str) -> None:
+        """A job is over; `reason` says why it failed, "" if it did not."""
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A process and the line to it."""
+
+    process: SpawnProcess
+    connection: Connection
+
+    def takes(self, job: Job) -> bool:
+        """Send a job; whether there was a process to send it to."""
+        try:
+            self.connection.send(job)
+        except (BrokenPipeError, ConnectionResetError):
+            return False
+        return True
+
+    def stop(self) -> None:
+        """End the process, whatever it is doing."""
+        self.connection.close()
+        self.process.terminate()
+        self.process.join(PATIENCE)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+
+
+def perform_all(jobs: Sequence[Job], workers: int, listener: Listener) -> None:
+    """Do all jobs; returns when each has ended, and leaves no process behind.
+
+    Args:
+        jobs: in the order in which they begin.
+        workers: how many at a time; several of them use one thread each.
+        listener: hears of each begin and end.
+    """
+    waiting = deque(jobs)
+    idle: list[Worker] = []
+    busy: dict[Connection, tuple[Worker, Job]] = {}
+    try:
+        while waiting or busy:
+            while waiting and len(busy) < workers:
+                job = waiting.popleft()
+                worker = _given(job, idle, one_thread=workers > 1)
+                busy[worker.connection] = worker, job
+                listener.on_start(job)
+            for connection in wait(list(busy)):
+                worker, job = busy[connection]  # type: ignore[index]  # it is one of ours
+                reason = _answer(worker)
+                del busy[worker.connection]
+                if worker.process.is_alive():
+                    idle.append(worker)
+                else:
+                    worker.stop()
+                listener.on_end(job, reason)
+    finally:
+        for worker in (*idle, *(worker for worker, _ in busy.values())):
+            worker.stop()
+
+
+def _given(job: Job, idle: list[Worker], *, one_thread: bool) -> Worker:
+    """Give a job to an idle worker, or to one fresh one where those have died meanwhile."""
+    while idle:
+        worker = idle.pop()
+        if worker.takes(job):
+            return worker
+        worker.stop()
+    worker = _start(one_thread=one_thread)
+    worker.takes(job)  # if it is dead too, the job fails: `_answer` hears of it
+    return worker
+
+
+def _start(*, one_thread: bool) -> Worker:
+    context = get_context("spawn")  # a fork would copy torch's threads in mid-air
+    ours, theirs = context.Pipe()
+    process = context.Process(target=serve, args=(theirs,))
+    with _threads("1" if one_thread else None):
+        process.start()
+    theirs.close()  # else a dead worker's line would stay open
+    return Worker(process, ours)
+
+
+@contextmanager
+def _threads(number: str | None) -> Iterator[None]:
+    """Let a process that starts now use so many threads; torch asks once, when imported."""
+    before = os.environ.get("OMP_NUM_THREADS")
+    if number is not None:
+        os.environ["OMP_NUM_THREADS"] = number
+    try:
+        yield
+    finally:
+        if number is not None and before is None:
+            del os.environ["OMP_NUM_THREADS"]
+        elif before is not None:
+            os.environ["OMP_NUM_THREADS"] = before
+
+
+def _answer(worker: Worker) -> str:
+    """The reason of a failure, or ""; a worker that died answers nothing."""
+    try:
+        reason: str = worker.connection.recv()
+    except (EOFError, ConnectionResetError):
+        worker.process.join()
+        code = worker.process.exitcode
+        how = f"was killed by signal {-code}" if code and code < 0 else f"ended with status {code}"
+        return f"its process {how}; where memory ran out, try fewer --jobs"
+    return reason

@@ -1,0 +1,9 @@
+"""Folders that tests read."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+"""The repository."""
+CONFIGS = ROOT / "configs"
+LGG = ROOT.parent / "shared" / "data" / "lgg_mri"
+"""Real images beside the repository. Tests that need them are skipped where they are absent."""

@@ -1,0 +1,216 @@
+"""The line between the coordinator and an engine's server: every call ends, whatever breaks."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from multiprocessing import AuthenticationError
+from multiprocessing.connection import Client
+from threading import Event, Thread
+
+import pytest
+
+from lightning_fl.engines.nvflare import relay
+from lightning_fl.engines.nvflare.relay import Call, Post, RelayTransport, call_in, serve
+from lightning_fl.errors import ConfigError, SiteError
+from lightning_fl.wire.transport import Reply
+
+SITES = ("A", "B")
+FarEnd = Callable[[Call], RelayTransport]
+
+
+def echo(site: str, op: str, payload: bytes, timeout: float) -> Reply | SiteError:
+    return Reply(f"{site} {op} ".encode() + payload, 0.5)
+
+
+def nothing() -> None:
+    """What checks nothing."""
+
+
+@pytest.fixture
+def far_end() -> Iterator[FarEnd]:
+    """Starts a far end in a thread and gives the transport that reaches it."""
+    posts: list[Post] = []
+    transports: list[RelayTransport] = []
+
+    def start(call: Call) -> RelayTransport:
+        post = Post()
+        posts.append(post)
+        folder = str(post.folder)
+        Thread(target=lambda: serve(call_in(folder, SITES), call, 4), daemon=True).start()
+        transport = RelayTransport(SITES)
+        assert transport.connect(post.answer(10.0, nothing)) == SITES
+        transports.append(transport)
+        return transport
+
+    yield start
+    for transport in transports:
+        transport.hang_up(SITES)
+    for post in posts:
+        post.close()
+
+
+def kinds(replies: dict[str, Reply | SiteError]) -> dict[str, str]:
+    return {s: r.kind if isinstance(r, SiteError) else "reply" for s, r in replies.items()}
+
+
+def test_each_site_gets_its_payload_and_its_answer_comes_back(far_end: FarEnd) -> None:
+    heard: list[str] = []
+    replies = far_end(echo).map(
+        "train",
+        {"B": b"1", "A": bytes(3 * 2**20)},
+        timeout=10,
+        on_reply=lambda site, reply: heard.append(site),
+    )
+    assert list(replies) == ["B", "A"]
+    assert replies["B"] == Reply(b"B train 1", 0.5)
+    answer = replies["A"]
+    assert isinstance(answer, Reply)
+    assert answer.payload == b"A train " + bytes(3 * 2**20)
+    assert sorted(heard) == ["A", "B"]
+
+
+def test_a_failure_comes_back_with_its_kind_and_the_other_site_is_heard(far_end: FarEnd) -> None:
+    def call(site: str, op: str, payload: bytes, timeout: float) -> Reply | SiteError:
+        if site == "A":
+            return SiteError(site, op, "non_finite", "NaN")
+        return echo(site, op, payload, timeout)
+
+    replies = far_end(call).map("train", dict.fromkeys(SITES, b""), timeout=10)
+    assert kinds(replies) == {"A": "non_finite", "B": "reply"}
+    failure = replies["A"]
+    assert isinstance(failure, SiteError)
+    assert failure.detail == "NaN"
+
+
+def test_a_far_end_that_never_answers_is_late_and_its_late_answer_is_not_the_next_one(
+    far_end: FarEnd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay, "GRACE", 1)
+    go_on = Event()
+
+    def call(site: str, op: str, payload: bytes, timeout: float) -> Reply | SiteError:
+        if site == "A" and op == "train":
+            go_on.wait(10)
+        return echo(site, op, payload, timeout)
+
+    transport = far_end(call)
+    assert kinds(transport.map("train", dict.fromkeys(SITES, b""), timeout=0.2)) == {
+        "A": "timeout",
+        "B": "reply",
+    }
+    go_on.set()
+    time.sleep(0.1)  # the answer to train is on the line now
+    assert transport.map("load", {"A": b"2"}, timeout=10) == {"A": Reply(b"A load 2", 0.5)}
+
+
+def test_sites_behind_a_line_that_breaks_are_lost_at_once_and_stay_lost() -> None:
+    post = Post()
+    with closing(post):
+        folder = str(post.folder)
+        transport = RelayTransport(("A", "B"))
+        lines = []
+        for site in SITES:
+            caller = Thread(target=lambda s=site: lines.append(call_in(folder, (s,))))
+            caller.start()
+            transport.connect(post.answer(10.0, nothing))
+            caller.join()
+        Thread(target=lambda: serve(lines[1], echo, 2), daemon=True).start()
+        lines[0].connection.close()
+        start = time.monotonic()
+        replies = transport.map("train", dict.fromkeys(SITES, b""), timeout=60)
+        assert kinds(replies) == {"A": "lost", "B": "reply"}
+        assert kinds(transport.map("train", {"A": b""}, timeout=60)) == {"A": "lost"}
+        assert time.monotonic() - start < 30
+        transport.hang_up(SITES)
+
+
+def test_a_site_whose_process_is_seen_to_be_gone_is_lost_without_waiting(far_end: FarEnd) -> None:
+    def slow(site: str, op: str, payload: bytes, timeout: float) -> Reply | SiteError:
+        time.sleep(3)
+        return echo(site, op, payload, timeout)
+
+    transport = far_end(slow)
+    transport._alive = lambda site: site != "A"
+    start = time.monotonic()
+    replies = transport.map("train", {"A": b""}, timeout=60)
+    assert kinds(replies) == {"A": "lost"}
+    assert time.monotonic() - start < 2.5
+
+
+def test_a_busy_site_that_answers_pings_is_waited_for_and_a_silent_one_is_lost(
+    far_end: FarEnd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay, "EVERY", 0.2)
+    monkeypatch.setattr(relay, "SILENCE", 1.5)
+    monkeypatch.setattr(relay, "TICK", 0.1)
+    end = Event()
+
+    def call(site: str, op: str, payload: bytes, timeout: float) -> Reply | SiteError:
+        if op == "ping" and site == "A":
+            return SiteError(site, op, "lost", "not reached")
+        if op == "train":
+            end.wait(4.0)
+        return echo(site, op, payload, timeout)
+
+    start = time.monotonic()
+    replies = far_end(call).map(
+        "train",
+        dict.fromkeys(SITES, b""),
+        timeout=60,
+        on_reply=lambda site, reply: end.set() if site == "A" else None,
+    )
+    assert kinds(replies) == {"A": "lost", "B": "reply"}
+    assert time.monotonic() - start < 30
+    failure = replies["A"]
+    assert isinstance(failure, SiteError)
+    assert "nothing has been heard" in failure.detail
+
+
+def test_what_an_engine_raises_is_told_as_a_lost_site(far_end: FarEnd) -> None:
+    def call(site: str, op: str, payload: bytes, timeout: float) -> Reply | SiteError:
+        raise RuntimeError("the engine is shutting down")
+
+    replies = far_end(call).map("train", {"A": b""}, timeout=60)
+    assert kinds(replies) == {"A": "lost"}
+
+
+def test_an_end_that_does_not_read_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay, "GRACE", 1)
+    post = Post()
+    with closing(post):
+        folder = str(post.folder)
+        lines = []
+        caller = Thread(target=lambda: lines.append(call_in(folder, ("A",))))
+        caller.start()
+        transport = RelayTransport(("A",))
+        transport.connect(post.answer(10.0, nothing))
+        caller.join()
+        start = time.monotonic()
+        assert kinds(transport.map("load", {"A": bytes(8 * 2**20)}, timeout=60)) == {"A": "lost"}
+        assert time.monotonic() - start < 30
+
+
+def test_who_does_not_know_the_key_is_not_heard() -> None:
+    post = Post()
+    with closing(post):
+        assert post.folder.stat().st_mode & 0o077 == 0  # for this user alone
+
+        def intrude() -> None:
+            with pytest.raises((AuthenticationError, OSError, EOFError)):
+                Client(str(post.folder / "line"), "AF_UNIX", authkey=b"guess")
+
+        stranger = Thread(target=intrude)
+        stranger.start()
+        with pytest.raises(TimeoutError):
+            post.answer(1.0, nothing)
+        stranger.join()
+
+
+def test_waiting_for_a_call_ends_when_there_is_nothing_to_wait_for() -> None:
+    def check() -> None:
+        raise ConfigError("it has ended")
+
+    post = Post()
+    with closing(post), pytest.raises(ConfigError, match="it has ended"):
+        post.answer(30.0, check)
+    assert not post.folder.exists()

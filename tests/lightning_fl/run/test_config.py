@@ -1,0 +1,174 @@
+"""The traps of configuration, each tried."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lightning_fl.errors import ConfigError
+from lightning_fl.run.config import make_parser, read_settings
+from tests.folders import ROOT
+
+QUICKSTART = ["--config", "configs/quickstart.yaml"]
+
+
+@pytest.fixture(autouse=True)
+def _in_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+def resolved(*arguments: str) -> dict[str, Any]:
+    text = read_settings([*QUICKSTART, *arguments]).text
+    settings: dict[str, Any] = yaml.safe_load(text)
+    return settings
+
+
+def test_later_configs_and_arguments_override_earlier_ones(tmp_path: Path) -> None:
+    override = tmp_path / "short.yaml"
+    override.write_text("rounds: 2\ntrainer:\n  local_steps: 7\n")
+    settings = resolved("--config", str(override), "--rounds", "3")
+    assert settings["rounds"] == 3
+    assert settings["trainer"]["local_steps"] == 7
+    assert settings["trainer"]["accelerator"] == "auto"
+
+
+def test_nulls_two_levels_deep_stay_null() -> None:
+    settings = resolved(
+        *("--net.init_args.encoder_weights", "null", "--personalisation.candidates", "null"),
+        *("--data.init_args.cache_dir", "null", "--task.init_args.foreground_prior", "null"),
+    )
+    assert settings["net"]["init_args"]["encoder_weights"] is None
+    assert settings["personalisation"]["candidates"] is None
+    assert settings["data"]["init_args"]["cache_dir"] is None
+    assert settings["task"]["init_args"]["foreground_prior"] is None
+
+
+def test_the_resolved_config_keeps_nulls_and_reads_back_the_same(tmp_path: Path) -> None:
+    text = read_settings([*QUICKSTART, "--seed", "4"]).text
+    assert "encoder_weights: null" in text
+    file = tmp_path / "resolved.yaml"
+    file.write_text(text)
+    assert read_settings(["--config", str(file)]).text == text
+    assert not {"config", "resume", "validate"} & set(yaml.safe_load(text))
+
+
+def test_the_network_of_another_class_takes_its_own_settings() -> None:
+    settings = resolved("--config", "configs/overrides/monai_basic_unet.yaml")
+    assert settings["net"]["class_path"].endswith("BasicUNet")
+    assert "encoder_name" not in settings["net"]["init_args"]
+
+
+def test_weights_begin_the_same_for_the_same_seed_and_differ_for_another() -> None:
+    tasks = [read_settings([*QUICKSTART, "--seed", s]).experiment.task for s in ("1", "1", "2")]
+    first = [next(task.parameters()) for task in tasks]
+    assert first[0].equal(first[1])
+    assert not first[0].equal(first[2])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--algorithm", "FedPrx"], "Unknown `algorithm` 'FedPrx'; known are Centralised, Ditto,"),
+        (["--algorithm", "lightning_fl.algorithms.FedPrx"], "Unknown `algorithm` 'FedPrx'; known"),
+        (["--aggregator", "CKKS"], "Unknown `aggregator` 'CKKS'; known are CyclicCKKS, Plain."),
+        (["--engine", "rya"], "Unknown `engine` 'rya'; known are Local, NVFlare, Ray."),
+        (["--algorithm.server", "Adm"], "Unknown `server` 'Adm'; known are ServerAdam, ServerMom"),
+    ],
+)
+def test_an_unknown_name_is_told_with_the_known_ones(arguments: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        read_settings([*QUICKSTART, *arguments])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--algorithm", "lightning_flx.FedAvg"], "No module named 'lightning_flx'"),
+        (["--net", "Unt"], "Expected a dot import path string: Unt"),
+        (["--aggregator.bits", "x"], "Expected a <class 'int'>. Got value: x"),
+    ],
+)
+def test_what_the_parser_refuses_is_told_in_its_words(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        read_settings([*QUICKSTART, *arguments])
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--privacy", "SiteLevelDP", "--privacy.noise_multiplier", "-1"], "at least 0 and finite"),
+        (["--audit", "lightning_fl.audit.Audit", "--audit.seeds", "0"], "`audit.seeds` to be at"),
+        (["--data.batch_size", "0"], "`batch_size` to be at least 1, but got 0"),
+    ],
+)
+def test_a_value_that_a_class_refuses_is_told_in_its_own_words(
+    arguments: list[str], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        read_settings([*QUICKSTART, *arguments])
+    assert "Union" not in str(caught.value)  # jsonargparse's list of what it tried
+
+
+def test_an_unknown_name_in_a_file_is_told_like_one_on_the_command_line(tmp_path: Path) -> None:
+    override = tmp_path / "typo.yaml"
+    override.write_text("algorithm:\n  class_path: FedPrx\n")
+    with pytest.raises(ConfigError, match="Unknown `algorithm` 'FedPrx'; known are") as caught:
+        resolved("--config", str(override))
+    assert not {"Algorithm", "Lbfgs"} & set(str(caught.value).replace(",", "").split())
+
+
+def test_a_class_of_the_project_may_have_its_short_name_anywhere(tmp_path: Path) -> None:
+    file = tmp_path / "short.yaml"
+    file.write_text(
+        "algorithm: {class_path: FedAvg, init_args: {server: ServerAdam}}\n"
+        "personalisation: {candidates: [{class_path: FineTune}, Mirror]}\n"
+    )
+    settings = resolved("--config", str(file), "--aggregator=plain", "--audit.candidates", "8")
+    assert settings["algorithm"]["class_path"] == "lightning_fl.algorithms.FedAvg"
+    server = settings["algorithm"]["init_args"]["server"]
+    assert server["class_path"] == "lightning_fl.algorithms.ServerAdam"
+    candidates = settings["personalisation"]["candidates"]
+    assert [c["class_path"].rpartition(".")[2] for c in candidates] == ["FineTune", "Mirror"]
+    assert settings["aggregator"]["class_path"] == "lightning_fl.aggregation.Plain"
+
+
+@pytest.mark.parametrize("name", ["ray", "Ray", "lightning_fl.engines.Ray"])
+def test_an_engine_may_have_its_short_name_anywhere(name: str, tmp_path: Path) -> None:
+    files = [tmp_path / "name.yaml", tmp_path / "class.yaml"]
+    files[0].write_text(f"engine: {name}\n")
+    files[1].write_text(f"engine:\n  class_path: {name}\n  init_args:\n    workers: 2\n")
+    forms = [
+        ["--engine", name, "--engine.workers", "2"],
+        [f"--engine={name}", "--engine.workers=2"],
+        ["--config", str(files[0]), "--engine.workers", "2"],
+        ["--config", str(files[1])],
+    ]
+    for form in forms:
+        engine = resolved(*form)["engine"]
+        assert engine["class_path"] == "lightning_fl.engines.Ray"
+        assert engine["init_args"]["workers"] == 2
+
+
+def test_sites_live_in_this_process_unless_told_otherwise(tmp_path: Path) -> None:
+    settings = yaml.safe_load((ROOT / "configs" / "quickstart.yaml").read_text())
+    del settings["engine"]
+    file = tmp_path / "no_engine.yaml"
+    file.write_text(yaml.safe_dump(settings))
+    for arguments in ([], ["--engine", "local"]):
+        text = read_settings(["--config", str(file), *arguments]).text
+        assert yaml.safe_load(text)["engine"]["class_path"] == "lightning_fl.engines.Local"
+    assert resolved("--engine.timeout", "7")["engine"]["init_args"] == {"timeout": 7.0}
+
+
+def test_help_fits_on_a_few_screens() -> None:
+    text = make_parser().format_help()
+    assert len(text.splitlines()) < 230
+    assert "--resume" in text
+    assert "torch.nn.ReLU" not in text
+    assert "lightning_fl.algorithms.PerFedAvg" in text
