@@ -45,7 +45,10 @@ class LocalSteps:
         start = {n: w.detach().requires_grad_() for n, w in self.gradient.weights.items()}
         weights = start
         for _ in range(self.steps):
-            step = self.gradient(batch, weights=weights, create_graph=create_graph)
+            # A view for each step fixes the order in which autograd adds the gradients of steps.
+            # L-BFGS makes much of its rounding.
+            part = {name: value[:] for name, value in batch.items()}
+            step = self.gradient(part, weights=weights, create_graph=create_graph)
             weights = {name: weights[name] - self.lr * step[name] for name in weights}
         moved = {name: (start[name] - weights[name]) / (self.lr * self.steps) for name in weights}
         return moved if create_graph else {name: value.detach() for name, value in moved.items()}

@@ -14,7 +14,7 @@ TOO_LARGE = 10.0
 """A guess so many times larger than the published mean is noise of another scale."""
 
 
-class Party(NamedTuple):
+class Viewpoint(NamedTuple):
     """A party and what it has.
 
     Attributes:
@@ -31,7 +31,7 @@ class Party(NamedTuple):
 
 
 VIEWS = {
-    row[0]: Party(*row)
+    row[0]: Viewpoint(*row)
     for row in (
         ("plain", "Coordinator, no protection", "one site's update after one step", False),
         ("plain_steps", "Coordinator, no protection", "the update after several steps", False),

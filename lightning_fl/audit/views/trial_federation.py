@@ -121,7 +121,7 @@ class TrialFederation:
             run=RUN,
             seed=self.seed,
         )
-        data = OneSampleEach(self.samples).for_site(name, self.seed)
+        data = _OneSampleEach(self.samples).for_site(name, self.seed)
         return Site(name, setup, data, self.folder / name)
 
 
@@ -134,7 +134,7 @@ def _channel(transport: Transport) -> Channel:
     )
 
 
-class OneSampleEach(FederatedDataModule):
+class _OneSampleEach(FederatedDataModule):
     """Hospitals with one training sample each, and nothing to validate or test on.
 
     Args:
