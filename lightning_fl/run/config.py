@@ -23,6 +23,8 @@ from lightning_fl.errors import ConfigError, DataError
 from lightning_fl.files import write_text
 from lightning_fl.run import class_names
 from lightning_fl.run.experiment import Experiment
+from lightning_fl.run.import_paths import import_paths
+from lightning_fl.run.moved_paths import refuse_moved
 from lightning_fl.run_files import CONFIG
 from lightning_fl.training.task import SETTINGS, add_task_settings, build_task
 
@@ -46,7 +48,15 @@ COMMANDS = ("config", "resume", "validate")
 MODE = "yaml with short names"
 """How jsonargparse is told to read our files."""
 
-set_loader(MODE, lambda text: class_names.in_settings(get_loader("yaml")(text)), (yaml.YAMLError,))
+
+def _load(text: str) -> Any:
+    """Read the text of a config file, or of one value of the command line."""
+    settings = get_loader("yaml")(text)
+    refuse_moved(import_paths(settings), "The config")
+    return class_names.in_settings(settings)
+
+
+set_loader(MODE, _load, (yaml.YAMLError,))
 
 
 class Parser(ArgumentParser):
@@ -146,6 +156,7 @@ def read_settings(arguments: Sequence[str]) -> Settings:
         saved = Path(early.resume) / CONFIG
         if not saved.is_file():
             raise ConfigError(f"There is no run to resume in {early.resume!r}: no {saved}.")
+        refuse_moved(import_paths(yaml.safe_load(saved.read_text(encoding="utf-8"))), str(saved))
         cfg = parser.parse_args(["--config", str(saved), *arguments])
         _refuse_changes(parser, cfg, saved)
     if early.validate:
