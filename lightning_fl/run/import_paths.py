@@ -8,7 +8,7 @@ _PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 
 
 def nested(values: Any) -> Iterator[Any]:
-    """Settings themselves and all values in them, however deep."""
+    """Yield settings themselves and all values in them, however deep."""
     yield values
     if isinstance(values, Mapping):
         values = list(values.values())
@@ -18,9 +18,9 @@ def nested(values: Any) -> Iterator[Any]:
 
 
 def import_paths(values: Any) -> Iterator[str]:
-    """Whatever in settings could make Python import and call something.
+    """Yield all texts in settings that could make Python import and call something.
 
-    That is every `class_path`, and every text that looks like an import path, since a setting may
+    These are every `class_path`, and every text that looks like an import path, since a setting may
     want a function.
     """
     for value in nested(values):
