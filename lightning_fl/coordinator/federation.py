@@ -77,6 +77,8 @@ class Federation:
     def check(self) -> dict[str, Message]:
         """Let every site check its data and make one training step, before anything else.
 
+        Any failure here ends the run: wrong settings and files show in seconds, not in the night.
+
         Returns:
             What each site says about itself.
 

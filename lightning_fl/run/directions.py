@@ -29,8 +29,10 @@ from lightning_fl.wire.versions import package_versions
 class DirectionRuns:
     """The runs of an experiment whose `directions` are not empty, each in a folder of its own.
 
-    RUN/axial/ and so on are whole runs, which may be looked at and resumed by themselves. RUN/ has
-    what they come to together: masks/, volumes.csv, results.json and report.html.
+    A 2.5-D net sees a scan from one direction, so three directions are three federations. Folders
+    such as RUN/axial/ are ordinary runs, which may be looked at and resumed by themselves. No part
+    of a round knows of directions. RUN/ has the mean of all directions: masks/, volumes.csv,
+    results.json and report.html.
 
     Args:
         settings: of the experiment.

@@ -71,6 +71,9 @@ class SiteStore:
     def check_split(self, split: dict[str, tuple[str, ...]]) -> None:
         """Remember which patients train, validate and test, and refuse another split later.
 
+        The split is drawn from the list of patients, so an added patient could turn a training
+        patient into a test patient. The digest never leaves the site.
+
         Raises:
             DataError: the run began with other patients; a training patient could be tested.
         """
