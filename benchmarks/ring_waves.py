@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from lightning_fl.aggregation.ring.plan import RingPlan
-from lightning_fl.aggregation.ring.relay import Ring
+from lightning_fl.aggregation.ring.ring_plan import RingPlan
+from lightning_fl.aggregation.ring.ring import Ring
 from lightning_fl.aggregation.ring.settings import RingSettings
 from lightning_fl.training.parameters import Layout
 from lightning_fl.wire.channel import Channel

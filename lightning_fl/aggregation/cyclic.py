@@ -17,10 +17,10 @@ from lightning_fl.aggregation.base import (
 from lightning_fl.aggregation.ring.fixed_point import MARGIN, USUAL, exponents_for
 from lightning_fl.aggregation.ring.identity import SUFFIX, fingerprint
 from lightning_fl.aggregation.ring.member import RingMember
-from lightning_fl.aggregation.ring.parameters import MAX_VALUES, choose
-from lightning_fl.aggregation.ring.plan import RingPlan, ring_order
+from lightning_fl.aggregation.ring.packing_parameters import MAX_VALUES, choose
+from lightning_fl.aggregation.ring.ring_plan import RingPlan, ring_order
 from lightning_fl.aggregation.ring.privacy_checks import check_private_ring
-from lightning_fl.aggregation.ring.relay import Ring, RingBroken, Sums, survivors
+from lightning_fl.aggregation.ring.ring import Ring, RingBroken, Sums, survivors
 from lightning_fl.aggregation.ring.settings import FIRST_BITS, Masking, RingSettings
 from lightning_fl.errors import ConfigError, SiteError, TooFewSitesError
 from lightning_fl.privacy.noise import SiteNoise

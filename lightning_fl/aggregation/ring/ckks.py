@@ -15,7 +15,7 @@ import numpy as np
 from tenseal import sealapi
 
 from lightning_fl.aggregation.ring.fixed_point import Floats
-from lightning_fl.aggregation.ring.parameters import RingParameters
+from lightning_fl.aggregation.ring.packing_parameters import RingParameters
 from lightning_fl.aggregation.ring.seal_forms import HEADER, SEED, Form
 from lightning_fl.wire.messages import MessageError
 

@@ -5,7 +5,7 @@ import torch
 
 from lightning_fl.aggregation.base import HoldsUpdate
 from lightning_fl.aggregation.ring.fixed_point import Floats, Integers, to_limbs
-from lightning_fl.aggregation.ring.plan import RingPlan
+from lightning_fl.aggregation.ring.ring_plan import RingPlan
 from lightning_fl.errors import OutOfRangeError
 from lightning_fl.privacy.noise import SiteNoise
 from lightning_fl.privacy.release import Release

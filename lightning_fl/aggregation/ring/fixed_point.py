@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_fl.aggregation.ring.parameters import LIMB_BITS, LIMBS
+from lightning_fl.aggregation.ring.packing_parameters import LIMB_BITS, LIMBS
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

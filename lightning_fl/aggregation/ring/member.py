@@ -12,8 +12,8 @@ from lightning_fl.aggregation.ring.ckks import RingContext, RingKey
 from lightning_fl.aggregation.ring.contribution import Contribution
 from lightning_fl.aggregation.ring.identity import verify
 from lightning_fl.aggregation.ring.masks import KEY_BYTES, MaskKey, agreement
-from lightning_fl.aggregation.ring.membership import Membership, Stopwatch
-from lightning_fl.aggregation.ring.plan import RingPlan
+from lightning_fl.aggregation.ring.member_state import Membership, Stopwatch
+from lightning_fl.aggregation.ring.ring_plan import RingPlan
 from lightning_fl.aggregation.ring.settings import RingSettings
 from lightning_fl.errors import ConfigError, OutOfRangeError
 from lightning_fl.privacy.noise import SiteNoise

@@ -3,7 +3,7 @@
 import numpy as np
 
 from lightning_fl.aggregation.ring.fixed_point import Floats, Integers
-from lightning_fl.aggregation.ring.parameters import RingParameters
+from lightning_fl.aggregation.ring.packing_parameters import RingParameters
 from lightning_fl.errors import OutOfRangeError
 
 WORST_ERROR = 0.4

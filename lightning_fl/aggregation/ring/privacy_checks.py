@@ -1,6 +1,6 @@
 """What a ring's settings must be for site-level privacy to hold on its grid."""
 
-from lightning_fl.aggregation.ring.parameters import choose, is_compact
+from lightning_fl.aggregation.ring.packing_parameters import choose, is_compact
 from lightning_fl.errors import ConfigError
 from lightning_fl.privacy.noise import SiteNoise
 from lightning_fl.privacy.release import rounding

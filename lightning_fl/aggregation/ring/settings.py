@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from lightning_fl.aggregation.ring.fixed_point import COARSEST, FINEST, Grid
 from lightning_fl.aggregation.ring.identity import SUFFIX, Identity
-from lightning_fl.aggregation.ring.parameters import RingParameters, choose, is_compact
-from lightning_fl.aggregation.ring.plan import RingPlan, sizes_of
+from lightning_fl.aggregation.ring.packing_parameters import RingParameters, choose, is_compact
+from lightning_fl.aggregation.ring.ring_plan import RingPlan, sizes_of
 from lightning_fl.errors import ConfigError, OutOfRangeError
 from lightning_fl.training.parameters import Layout
 

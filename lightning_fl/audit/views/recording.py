@@ -10,7 +10,7 @@ from torch import Tensor
 from lightning_fl.aggregation import CyclicCKKS
 from lightning_fl.aggregation.base import HoldsUpdate, SiteOperation
 from lightning_fl.aggregation.ring.member import RingMember
-from lightning_fl.aggregation.ring.membership import Membership
+from lightning_fl.aggregation.ring.member_state import Membership
 from lightning_fl.wire.messages import Message
 from lightning_fl.wire.transport import Outcomes, Reply, Transport
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from lightning_fl.aggregation.ring.ckks import RingKey
 from lightning_fl.aggregation.ring.fixed_point import Floats, Integers
 from lightning_fl.aggregation.ring.masks import mask_words
-from lightning_fl.aggregation.ring.parameters import RingParameters
+from lightning_fl.aggregation.ring.packing_parameters import RingParameters
 from lightning_fl.audit.views.recording import Recording
 
 

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lightning_fl.aggregation import Aggregate, CyclicCKKS
-from lightning_fl.aggregation.ring import plan as ring_plan
+from lightning_fl.aggregation.ring import ring_plan
 from lightning_fl.aggregation.ring.fixed_point import exponents_for
 from lightning_fl.aggregation.ring.member import RingMember
-from lightning_fl.aggregation.ring.membership import Membership
-from lightning_fl.aggregation.ring.parameters import choose
-from lightning_fl.aggregation.ring.plan import ring_order
+from lightning_fl.aggregation.ring.member_state import Membership
+from lightning_fl.aggregation.ring.packing_parameters import choose
+from lightning_fl.aggregation.ring.ring_plan import ring_order
 from lightning_fl.errors import ConfigError, TooFewSitesError
 from lightning_fl.wire.messages import Message
 from tests.lightning_fl.aggregation.hosts import (

@@ -12,7 +12,7 @@ from lightning_fl.aggregation import CyclicCKKS
 from lightning_fl.aggregation.ring import ckks
 from lightning_fl.aggregation.ring.byte_tensors import unseal
 from lightning_fl.aggregation.ring.ckks import RingKey
-from lightning_fl.aggregation.ring.plan import CIPHERTEXTS_PER_BLOCK
+from lightning_fl.aggregation.ring.ring_plan import CIPHERTEXTS_PER_BLOCK
 from lightning_fl.errors import OutOfRangeError, TooFewSitesError
 from lightning_fl.wire.messages import HEAD, Message, MessageError
 from tests.lightning_fl.aggregation.hosts import (

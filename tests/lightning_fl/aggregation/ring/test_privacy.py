@@ -19,10 +19,10 @@ from lightning_fl.aggregation.ring.ckks import RingContext, RingKey
 from lightning_fl.aggregation.ring.fixed_point import Integers, to_limbs
 from lightning_fl.aggregation.ring.masks import mask_words
 from lightning_fl.aggregation.ring.member import RingMember
-from lightning_fl.aggregation.ring.membership import Membership
+from lightning_fl.aggregation.ring.member_state import Membership
 from lightning_fl.aggregation.ring.packing import pack, to_reals
-from lightning_fl.aggregation.ring.parameters import LIMBS
-from lightning_fl.aggregation.ring.plan import RingPlan
+from lightning_fl.aggregation.ring.packing_parameters import LIMBS
+from lightning_fl.aggregation.ring.ring_plan import RingPlan
 from lightning_fl.aggregation.ring.settings import RingSettings
 from lightning_fl.errors import OutOfRangeError
 from lightning_fl.wire.messages import Message

@@ -13,8 +13,8 @@ from lightning_fl.aggregation.ring.contribution import Contribution
 from lightning_fl.aggregation.ring.fixed_point import Floats, Integers, from_limbs
 from lightning_fl.aggregation.ring.masks import KEY_BYTES, site_mask
 from lightning_fl.aggregation.ring.packing import from_reals, pack, to_reals, unpack
-from lightning_fl.aggregation.ring.parameters import LIMBS
-from lightning_fl.aggregation.ring.plan import AHEAD, RingPlan
+from lightning_fl.aggregation.ring.packing_parameters import LIMBS
+from lightning_fl.aggregation.ring.ring_plan import AHEAD, RingPlan
 from lightning_fl.errors import OutOfRangeError
 
 T = TypeVar("T")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lightning_fl.aggregation.ring.fixed_point import Grid
-from lightning_fl.aggregation.ring.parameters import LIMBS, RingParameters
+from lightning_fl.aggregation.ring.packing_parameters import LIMBS, RingParameters
 from lightning_fl.seeds import derive_seed
 from lightning_fl.training.parameters import Layout
 

@@ -6,7 +6,7 @@ import pytest
 
 from lightning_fl.aggregation.ring.ckks import RingContext, RingKey, max_modulus_bits
 from lightning_fl.aggregation.ring.fixed_point import Floats
-from lightning_fl.aggregation.ring.parameters import (
+from lightning_fl.aggregation.ring.packing_parameters import (
     FAILURE,
     MAX_BITS,
     MAX_VALUES,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lightning_fl.aggregation.ring.byte_tensors import unseal
-from lightning_fl.aggregation.ring.plan import AHEAD, RingPlan
+from lightning_fl.aggregation.ring.ring_plan import AHEAD, RingPlan
 from lightning_fl.errors import SiteError
 from lightning_fl.wire.channel import Channel
 from lightning_fl.wire.messages import Message, MessageError
