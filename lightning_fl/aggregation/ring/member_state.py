@@ -1,14 +1,16 @@
-"""A site's part in one ring: what it holds, and what it does with its own and others' blocks."""
+"""Hold a site's part in one ring, and add it to the blocks that pass."""
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
-from lightning_fl.aggregation.ring.ckks import RingContext, RingKey
+from lightning_fl.aggregation.ring.ckks import Ciphertext, RingContext, RingKey
 from lightning_fl.aggregation.ring.contribution import Contribution
 from lightning_fl.aggregation.ring.fixed_point import Floats, Integers, from_limbs
 from lightning_fl.aggregation.ring.masks import KEY_BYTES, site_mask
@@ -16,40 +18,62 @@ from lightning_fl.aggregation.ring.packing import from_reals, pack, to_reals, un
 from lightning_fl.aggregation.ring.packing_parameters import LIMBS
 from lightning_fl.aggregation.ring.ring_plan import AHEAD, RingPlan
 from lightning_fl.errors import OutOfRangeError
+from lightning_fl.wire.messages import MessageError
 
-T = TypeVar("T")
 
-
-class Stopwatch:
-    """Seconds by name."""
+class PartTimes:
+    """Add up the seconds that each part of an operation takes."""
 
     def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
+        self._seconds: dict[str, float] = defaultdict(float)
 
-    def time(self, name: str, act: Callable[[], T]) -> T:
-        """Do `act` and add what it takes under `name`."""
+    @contextmanager
+    def measure(self, part: str) -> Iterator[None]:
+        """Add what the block under `with` takes."""
         start = time.perf_counter()
-        result = act()
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
-        return result
+        yield
+        self._seconds[part] += time.perf_counter() - start
+
+    def take(self) -> dict[str, str]:
+        """Return the sums by part and begin again.
+
+        They are texts of one width, so that equal runs send equally many bytes.
+        """
+        texts = {part: f"{seconds:013.6f}" for part, seconds in self._seconds.items()}
+        self._seconds.clear()
+        return texts
 
 
-@dataclass
-class Membership:
-    """What a site holds for the ring it is in; given up when its part is done.
+@dataclass(frozen=True)
+class AgreedRing:
+    """Name the ring that a site is in, as it has checked it; messages of another are refused.
 
     Attributes:
-        site: name of the site.
-        ring: identifier of the ring.
+        name: identifier of the ring.
         round: of the run.
         order: the sites, the initiator first.
         plan: the ring's packing.
+    """
+
+    name: str
+    round: int
+    order: tuple[str, ...]
+    plan: RingPlan
+
+
+@dataclass
+class MemberState:
+    """Hold what a site has for the ring it is in, until its part is done.
+
+    Attributes:
+        site: name of the site.
+        ring: the ring.
         contribution: the site's own integers.
         context: to encrypt and to add.
         key: the secret key; at the initiator alone.
         masks: by name of another site the key shared with it (pairwise masking); under the site's
             own name the key of the initiator's mask.
-        watch: takes the time of each part.
+        times: of the parts of an operation.
         seal: key under which the initiator hands out sums before it has opened all blocks.
         ready: own blocks that are encrypted and not yet passed on; the initiator's as bytes.
         encrypted: how many own blocks have been encrypted.
@@ -58,112 +82,110 @@ class Membership:
     """
 
     site: str
-    ring: str
-    round: int
-    order: tuple[str, ...]
-    plan: RingPlan
+    ring: AgreedRing
     contribution: Contribution = field(repr=False)
     context: RingContext = field(repr=False)
     key: RingKey | None = field(repr=False)
     masks: dict[str, bytes] = field(repr=False)
-    watch: Stopwatch = field(repr=False)
-    seal: bytes = field(default_factory=lambda: os.urandom(KEY_BYTES), repr=False)
-    ready: dict[int, Any] = field(default_factory=dict, repr=False)
-    encrypted: int = 0
-    passed: int = 0
-    closed: int = 0
-    _limbs: list[Integers] = field(default_factory=list, repr=False)
+    times: PartTimes = field(repr=False)
+
+    def __post_init__(self) -> None:
+        self.seal = os.urandom(KEY_BYTES)
+        self.ready: dict[int, Any] = {}
+        self.encrypted = self.passed = self.closed = 0
+        self._limbs: list[Integers] = []
 
     @property
-    def _second(self) -> bool:
-        """Whether the initiator's fresh ciphertexts arrive here, of which one half is a seed."""
-        return self.order[1] == self.site
-
-    @property
-    def ciphertext_bytes(self) -> int:
-        """Size of each ciphertext that arrives."""
-        forms = self.context.forms
-        return forms.seeded.size if self._second else forms.ciphertext.size
+    def place(self) -> int:
+        """The site's place in the ring; 0 is the initiator's."""
+        return self.ring.order.index(self.site)
 
     def encrypt_ahead(self) -> None:
         """Encrypt the next own block, unless enough are waiting."""
         block = self.encrypted
-        if block == self.plan.blocks or len(self.ready) > AHEAD:
+        if block == self.ring.plan.blocks or len(self.ready) > AHEAD:
             return
-        reals = self.watch.time("encode", lambda: self._reals(block))
-        encrypt = self.context.encrypt if self.key is None else self.key.encrypt
-        self.ready[block] = self.watch.time("encrypt", lambda: encrypt(reals))
+        with self.times.measure("encode"):
+            words = pack(self.contribution.integers(block), self.ring.plan.parameters)
+            mask = self._mask(self.masks, block, len(words))
+            reals = to_reals(words, mask, self.ring.plan.parameters)
+        with self.times.measure("encrypt"):
+            self.ready[block] = (self.key or self.context).encrypt(reals)
         self.encrypted += 1
 
     def take(self) -> list[bytes]:
-        """The initiator's next block, with which a sum begins."""
-        own: list[bytes] = self.ready.pop(self.passed)
+        """Return the initiator's next block, with which a sum begins."""
+        pieces: list[bytes] = self.ready.pop(self.passed)
         self.passed += 1
-        return own
+        return pieces
 
-    def add(self, pieces: Sequence[memoryview]) -> list[bytes]:
-        """The next block with this site's part added to what arrived.
+    def add(self, data: memoryview) -> list[bytes]:
+        """Return the next block, with this site's part added to what arrived.
 
         Raises:
             MessageError: what arrived are no ciphertexts of this ring.
         """
-
-        def add() -> list[bytes]:
-            arrived = self.context.from_bytes(pieces, seeded=self._second)
-            self.context.add(arrived, self.ready[self.passed])
-            return self.context.to_bytes(arrived)
-
-        total = self.watch.time("add", add)
+        with self.times.measure("add"):
+            total = self._ciphertexts(data, self.passed)
+            self.context.add(total, self.ready[self.passed])
+            pieces = self.context.to_bytes(total)
         del self.ready[self.passed]
         self.passed += 1
-        return total
+        return pieces
 
-    def decrypt(self, pieces: Sequence[memoryview]) -> Floats:
-        """The next block's sums as real values; counts are put aside for `counts`.
+    def decrypt(self, data: memoryview) -> Floats:
+        """Return the next block's sums as real values; `counts` reads the counts among them.
 
         Raises:
             MessageError: what arrived are no ciphertexts of this ring.
             OutOfRangeError: no sum of the sites' integers decrypts to what arrived.
+            ValueError: the site is not the initiator.
         """
-        integers = self.watch.time("decrypt", lambda: self._integers(pieces))
-        start, _ = self.plan.span(self.closed)
-        end = max(min(self.plan.length - start, len(integers)), 0)
+        if self.key is None:
+            raise ValueError(f"Site {self.site!r} has no key of ring {self.ring.name!r}.")
+        plan = self.ring.plan
+        start, stop = plan.span(self.closed)
+        with self.times.measure("decrypt"):
+            reals = self.key.decrypt(self._ciphertexts(data, self.closed))
+            # pairwise masks have cancelled in the sum; the initiator's own has not
+            left = {peer: key for peer, key in self.masks.items() if peer == self.site}
+            mask = self._mask(left, self.closed, len(reals))
+            words = from_reals(reals, mask, plan.parameters)
+            integers = unpack(words, plan.parameters, stop - start)
+        end = max(min(plan.length - start, len(integers)), 0)
         self._limbs.append(integers[end:])
         self.closed += 1
-        return self.plan.grid.to_values(integers[:end], start)
+        return plan.grid.to_values(integers[:end], start)
 
     def counts(self) -> dict[str, int]:
-        """The sums of the counts, once all blocks are decrypted.
+        """Return the sums of the counts, once all blocks are decrypted.
 
         Raises:
             OutOfRangeError: the sites do not add up to those of the ring.
         """
-        limbs = np.concatenate(self._limbs)
-        found = {
-            name: from_limbs(limbs[LIMBS * i : LIMBS * (i + 1)])
-            for i, name in enumerate(self.plan.counts)
-        }
-        if found["sites"] != len(self.order):
+        limbs = np.concatenate(self._limbs).reshape(-1, LIMBS)
+        sums = dict(zip(self.ring.plan.counts, map(from_limbs, limbs), strict=True))
+        sites = len(self.ring.order)
+        if sums["sites"] != sites:
             raise OutOfRangeError(
-                f"The parts of {len(self.order)} sites do not add up to {len(self.order)}: some "
-                "site did not add its own, or sites were told different things about this ring."
+                f"The parts of {sites} sites do not add up to {sites}: some site did not add its "
+                "own, or sites were told different things about this ring."
             )
-        return found
+        return sums
 
-    def _integers(self, pieces: Sequence[memoryview]) -> Integers:
-        if self.key is None:
-            raise ValueError(f"Site {self.site!r} has no key of ring {self.ring!r}.")
-        start, stop = self.plan.span(self.closed)
-        parameters = self.plan.parameters
-        reals = self.key.decrypt(self.context.from_bytes(pieces))
-        mask = self._mask(self.closed, len(reals), own=True)
-        return unpack(from_reals(reals, mask, parameters), parameters, stop - start)
+    def _ciphertexts(self, data: memoryview, block: int) -> list[Ciphertext]:
+        """Cut what arrived into a block's ciphertexts."""
+        seeded = self.place == 1  # the initiator's fresh ciphertexts arrive here
+        forms = self.context.forms
+        size = forms.seeded.size if seeded else forms.ciphertext.size
+        count = self.ring.plan.ciphertexts_in(block)
+        if len(data) != count * size:
+            raise MessageError(
+                f"Block {block} should hold {count} ciphertexts of {size} bytes, but has "
+                f"{len(data)} bytes."
+            )
+        pieces = [data[i * size : (i + 1) * size] for i in range(count)]
+        return self.context.from_bytes(pieces, seeded=seeded)
 
-    def _reals(self, block: int) -> Floats:
-        words = pack(self.contribution.integers(block), self.plan.parameters)
-        return to_reals(words, self._mask(block, len(words)), self.plan.parameters)
-
-    def _mask(self, block: int, count: int, *, own: bool = False) -> Integers:
-        """The site's mask; or, if `own`, the part of it that does not cancel in the sum."""
-        keys = {k: v for k, v in self.masks.items() if k == self.site or not own}
-        return site_mask(self.site, keys, block, count, self.plan.parameters.word_bits)
+    def _mask(self, keys: dict[str, bytes], block: int, count: int) -> Integers:
+        return site_mask(self.site, keys, block, count, self.ring.plan.parameters.word_bits)

@@ -1,4 +1,4 @@
-"""What makes a ring's sums exact: lanes, bits, guard and scale, computed from the site count.
+"""Choose what makes a ring's sums exact: lanes, bits, guard and scale, from the number of sites.
 
 One CKKS ciphertext of ring degree N holds N/2 complex slots, that is N reals. Each real carries
 one *word*: `lanes` integers side by side. A sum over the sites comes back with noise; rounding
@@ -36,7 +36,7 @@ LIMB_BITS, LIMBS = 7, 6
 
 
 def tail(deviations: float, *, special: bool) -> float:
-    """Probability that the noise of a value is more than so many standard deviations away from 0.
+    """Return the probability that a value's noise is so many standard deviations away from 0.
 
     The noise in a slot is a fresh random polynomial times one that is fixed for the whole ring
     (the secret key; without the special prime also the error of the public key), each at that
@@ -51,7 +51,7 @@ def tail(deviations: float, *, special: bool) -> float:
 
 @functools.cache
 def required_margin(*, special: bool) -> float:
-    """Standard deviations that half a unit must be away: about 34 with, 26 without the prime.
+    """Find how many standard deviations half a unit must be: about 34 with, 26 without the prime.
 
     Then all of `MAX_VALUES` values are right but for a probability of `FAILURE`.
     """
@@ -65,7 +65,7 @@ def required_margin(*, special: bool) -> float:
 
 @dataclass(frozen=True)
 class RingParameters:
-    """How integers of one ring are packed and encrypted.
+    """Say how integers of one ring are packed and encrypted.
 
     Attributes:
         sites: how many sites add up.
@@ -83,9 +83,9 @@ class RingParameters:
     special: bool = True
 
     @property
-    def primes(self) -> list[int]:
+    def primes(self) -> tuple[int, ...]:
         """Bits of the primes of the coefficient modulus."""
-        return [PRIME_BITS, SPECIAL_BITS] if self.special else [PRIME_BITS]
+        return (PRIME_BITS, SPECIAL_BITS) if self.special else (PRIME_BITS,)
 
     @property
     def limit(self) -> int:
@@ -147,7 +147,7 @@ class RingParameters:
 
 
 def choose(bits: int, sites: int) -> RingParameters:
-    """The parameters for a ring.
+    """Choose the parameters for a ring.
 
     Args:
         bits: up to 18: the size of an integer on the compact grid, of which at least two share a
@@ -159,17 +159,17 @@ def choose(bits: int, sites: int) -> RingParameters:
     """
     if not MIN_BITS <= bits <= MAX_BITS:
         raise ConfigError(f"Expected `bits` to be from {MIN_BITS} to {MAX_BITS}, but got {bits}.")
-    found = _fit(bits, sites)
-    if found is None:
+    parameters = _fit(bits, sites)
+    if parameters is None:
         raise ConfigError(
             f"Sums of {sites} sites with `bits: {bits}` could be rounded wrongly with a "
             f"probability above 2^-40. Nearest that fits: {_nearest(bits, sites)}."
         )
-    return found
+    return parameters
 
 
 def is_compact(bits: int) -> bool:
-    """Whether a setting of `bits` means the compact grid."""
+    """Tell whether a setting of `bits` means the compact grid."""
     return bits <= COMPACT_BITS
 
 
@@ -182,7 +182,7 @@ def _fit(bits: int, sites: int) -> RingParameters | None:
 
 
 def _candidates(bits: int, sites: int, degree: int) -> Iterator[RingParameters]:
-    """The best first: few bytes, then fast encryption, then a wide range."""
+    """Yield the best first: few bytes, then fast encryption, then a wide range."""
     if is_compact(bits):
         for lanes in (5, 4, 3, 2):
             for special in (False, True):

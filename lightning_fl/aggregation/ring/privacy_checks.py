@@ -1,4 +1,4 @@
-"""What a ring's settings must be for site-level privacy to hold on its grid."""
+"""Check that site-level privacy holds on a ring's grid."""
 
 from lightning_fl.aggregation.ring.packing_parameters import choose, is_compact
 from lightning_fl.errors import ConfigError
@@ -44,7 +44,7 @@ def check_private_ring(noise: SiteNoise, layout: Layout, *, bits: int, hidden: b
 
 
 def _check_reach(noise: SiteNoise, bits: int) -> None:
-    """No value may be outside the grid, an error that would tell the coordinator of it."""
+    """Refuse a grid that a value could leave: the error would tell the coordinator of it."""
     if noise.noise_multiplier == 0:  # nothing is promised
         return
     for sites in range(max(noise.colluding + 1, 2), noise.most + 1):

@@ -1,27 +1,28 @@
-"""The settings that coordinator and sites of a ring must agree on, and what follows from them."""
+"""Hold the settings that coordinator and sites of a ring agree on, and what follows from them."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from lightning_fl.aggregation.ring.fixed_point import COARSEST, FINEST, Grid
+from lightning_fl.aggregation.ring.fixed_point import COARSEST, FINEST, FixedPointGrid
 from lightning_fl.aggregation.ring.identity import SUFFIX, Identity
 from lightning_fl.aggregation.ring.packing_parameters import RingParameters, choose, is_compact
-from lightning_fl.aggregation.ring.ring_plan import RingPlan, sizes_of
+from lightning_fl.aggregation.ring.ring_plan import RingPlan
 from lightning_fl.errors import ConfigError, OutOfRangeError
 from lightning_fl.training.parameters import Layout
 
 Masking = Literal["pairwise", "initiator", "none"]
 MOST_SAMPLES = 2**31
-"""No site may be said to have more; its weight would leave nothing of the others' updates."""
+"""No site may claim to have more; its weight would leave nothing of the others' updates."""
 FIRST_BITS = 24
 """The grid of a round that has no public ranges yet."""
 
 
 @dataclass(frozen=True)
 class RingSettings:
-    """Settings of `CyclicCKKS`, checked; see there for their meaning.
+    """Check and hold the settings of `CyclicCKKS`; see there for their meaning.
 
     Raises:
         ConfigError: a value cannot work.
@@ -36,7 +37,7 @@ class RingSettings:
     identities: Path | None = None
 
     def __post_init__(self) -> None:
-        if self.masking not in ("pairwise", "initiator", "none"):
+        if self.masking not in get_args(Masking):
             raise ConfigError(
                 f"Expected `masking` to be pairwise, initiator or none, but got {self.masking!r}."
             )
@@ -85,14 +86,15 @@ class RingSettings:
             ConfigError: too few or too many sites, or exponents that do not fit the layout.
         """
         self.check_sites(sites)
-        sizes = sizes_of(layout)
+        # without tensors that have no value
+        sizes = tuple(size for _, shape in layout.shared if (size := math.prod(shape)))
         if exponents is None:
             bits = FIRST_BITS if self.compact else self.bits
             grid_exponents = (-bits,) * len(sizes)
         else:
             bits, grid_exponents = self.bits, self._checked(exponents, len(sizes))
         parameters = choose(bits, sites)
-        grid = Grid(grid_exponents, sizes, parameters.limit)
+        grid = FixedPointGrid(grid_exponents, sizes, parameters.limit)
         # the sites are counted too: if masks do not cancel, they do not add up
         counts = ("sites", *("clipped",) * self.compact, *("samples",) * self.hides_samples)
         return RingPlan(parameters, grid, counts)

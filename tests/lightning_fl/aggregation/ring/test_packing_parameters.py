@@ -3,8 +3,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tenseal import sealapi
 
-from lightning_fl.aggregation.ring.ckks import RingContext, RingKey, max_modulus_bits
+from lightning_fl.aggregation.ring.ckks import RingContext, RingKey
 from lightning_fl.aggregation.ring.fixed_point import Floats
 from lightning_fl.aggregation.ring.packing_parameters import (
     FAILURE,
@@ -36,7 +37,8 @@ def every_set() -> list[RingParameters]:
 
 
 def test_the_table_is_seals_own() -> None:
-    assert {degree: max_modulus_bits(degree) for degree in SEAL_128} == SEAL_128
+    largest, level = sealapi.CoeffModulus.MaxBitCount, sealapi.SEC_LEVEL_TYPE.TC128
+    assert {degree: largest(degree, level) for degree in SEAL_128} == SEAL_128
 
 
 @pytest.mark.parametrize("special", [True, False])
