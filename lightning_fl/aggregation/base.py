@@ -43,19 +43,15 @@ class HoldsUpdate(Protocol):
 
     def update(self, round_: int, start: int, stop: int) -> Tensor:
         """Return values `start` to `stop` of the update of a round, shape (stop - start,)."""
-        ...
 
     def samples(self) -> int:
         """Return the number of training samples."""
-        ...
 
     def carry(self, round_: int) -> Tensor | None:
         """Return what rounds up to this one left out of their updates, shape (length,)."""
-        ...
 
     def save_carry(self, round_: int, carry: Tensor) -> None:
         """Keep what the update of this round leaves out."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -140,11 +136,7 @@ class Aggregator(ABC):
         """
 
     def protected(self, noise: SiteNoise | None, layout: Layout) -> Self:
-        """Return a copy whose sites clip their updates and add noise.
-
-        Args:
-            noise: of the run; None for neither.
-            layout: of an update.
+        """Return a copy whose sites clip their updates and add noise; None means neither.
 
         Raises:
             ConfigError: these settings of the aggregator give away what the noise should hide.

@@ -18,7 +18,6 @@ from lightning_fl.aggregation.ring.fixed_point import MARGIN, USUAL, exponents_f
 from lightning_fl.aggregation.ring.identity import SUFFIX, fingerprint
 from lightning_fl.aggregation.ring.member import RingMember
 from lightning_fl.aggregation.ring.packing_parameters import MAX_VALUES, choose
-from lightning_fl.aggregation.ring.privacy_checks import check_private_ring
 from lightning_fl.aggregation.ring.ring import Ring, RingBroken, Sums
 from lightning_fl.aggregation.ring.ring_plan import RingPlan, ring_order
 from lightning_fl.aggregation.ring.settings import FIRST_BITS, Masking, RingSettings
@@ -80,11 +79,7 @@ class CyclicCKKS(Aggregator):
         self.hides_samples = self.settings.hides_samples
 
     def check(self, per_round: int, names: Sequence[str], layout: Layout) -> None:
-        """Refuse too few sites, bits that do not fit, missing pins and updates that are too long.
-
-        Raises:
-            ConfigError: names the reason and the remedy.
-        """
+        """Refuse too few sites, bits that do not fit, missing pins and too long updates."""
         self.settings.check_sites(per_round)
         if self.settings.compact:
             choose(FIRST_BITS, per_round)
@@ -103,21 +98,13 @@ class CyclicCKKS(Aggregator):
             )
 
     def protected(self, noise: SiteNoise | None, layout: Layout) -> Self:
-        """Refuse hidden counts, the compact grid, and a clip that does not fit the grid.
-
-        Raises:
-            ConfigError: names the setting and the remedy.
-        """
+        """Refuse hidden counts, the compact grid, and a clip that does not fit the grid."""
         if noise is not None:
-            check_private_ring(noise, layout, bits=self.settings.bits, hidden=self.hides_samples)
+            self.settings.check_private(noise, layout)
         return super().protected(noise, layout)
 
     def mean(self, channel: Channel, updates: Updates) -> Aggregate:
-        """Ask for rings until one closes: each ring goes on without the sites that are lost.
-
-        Raises:
-            TooFewSitesError: too few sites are left for a ring.
-        """
+        """Ask for rings until one closes: each ring goes on without the sites that are lost."""
         least = max(updates.min_sites, 2 if self.settings.allow_two_sites else 3)
         lost: dict[str, SiteError] = {}
         attempt = 0
@@ -180,12 +167,7 @@ class CyclicCKKS(Aggregator):
         return [max(now, then / 2) for now, then in zip(ranges, before, strict=True)]
 
     def check_site(self, site: HoldsUpdate) -> None:
-        """Refuse, at the site and before training, what would fail in its first ring.
-
-        Raises:
-            ConfigError: an identity that cannot be read or is not the pinned one, or too many
-                samples for hidden counts.
-        """
+        """Refuse an identity that is not the pinned one, and more samples than can be hidden."""
         identity = self.settings.identity(site.name)
         pin = self.settings.pins.get(site.name)
         if pin is not None and (identity is None or fingerprint(identity.public) != pin):

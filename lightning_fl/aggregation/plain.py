@@ -40,11 +40,7 @@ class Plain(Aggregator):
     """
 
     def mean(self, channel: Channel, updates: Updates) -> Aggregate:
-        """Fetch and add up the updates; a site that fails is left out.
-
-        Raises:
-            TooFewSitesError: fewer than `updates.min_sites` sent theirs.
-        """
+        """Fetch and add up the updates; a site that fails is left out."""
         total = torch.zeros(updates.layout.length, dtype=torch.float64)
         lost: dict[str, SiteError] = {}
         weights: list[int] = []

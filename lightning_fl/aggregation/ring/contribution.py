@@ -16,18 +16,14 @@ from lightning_fl.privacy.release import Release
 class Contribution:
     """Turn a site's update into integers, block by block and in order.
 
-    With error feedback (Seide et al., Interspeech 2014) what clipping and rounding left out of one
-    round is added to the update of the next.
-
     Args:
         site: holds the update.
         round_: of the update.
         plan: of the ring.
         weight: the site's relative weight, in (0, 1].
-        error_feedback: whether to carry over what is left out; otherwise a value outside the
-            grid is an error.
-        noise: how to clip the update and what noise to add to it; None for neither. Not together
-            with error feedback.
+        error_feedback: whether what clipping and rounding leave out is added to the update of the
+            next round (Seide et al., Interspeech 2014); else a value outside the grid is an error.
+        noise: how to clip the update and what noise to add; None with error feedback.
     """
 
     def __init__(

@@ -48,12 +48,8 @@ class FixedPointGrid:
     def to_integers(self, values: Floats, start: int) -> tuple[Integers, int]:
         """Round to the nearest grid points (half to even), clipped to the limit.
 
-        Args:
-            values: shape (count,).
-            start: where in the flat vector they begin.
-
-        Returns:
-            The integers, shape (count,), and how many were clipped.
+        Returns the integers, shape (count,), and how many were clipped. The values begin at `start`
+        of the flat vector.
         """
         scaled = self._scaled(values, start)
         clipped = int(np.count_nonzero(np.abs(scaled) > self.limit))
@@ -74,12 +70,10 @@ class FixedPointGrid:
 def exponents_for(ranges: Sequence[float], limit: int) -> tuple[int, ...]:
     """Choose the smallest power-of-two steps that reach each tensor's range.
 
-    Args:
-        ranges: largest absolute value expected in each tensor.
-        limit: largest absolute integer.
+    A range is the largest absolute value expected, and `limit` the largest absolute integer.
     """
-    wanted = (math.ceil(math.log2(r / limit)) if r > 0 else FINEST for r in ranges)
-    return tuple(min(max(exponent, FINEST), COARSEST) for exponent in wanted)
+    exponents = (math.ceil(math.log2(r / limit)) if r > 0 else FINEST for r in ranges)
+    return tuple(min(max(exponent, FINEST), COARSEST) for exponent in exponents)
 
 
 def to_limbs(count: int) -> Integers:

@@ -67,16 +67,9 @@ def site_mask(
 ) -> Integers:
     """Add the streams of the keys shared with later sites, subtract those shared with earlier ones.
 
-    Added up over all sites of the ring, pairwise masks are 0 modulo 2 ** word_bits. A key under the
-    site's own name adds a stream that does not cancel: the initiator's mask. Without keys the mask
-    is 0.
-
-    Args:
-        site: the site that is masked.
-        keys: by the name of the site that each is shared with.
-        block: number of the block.
-        count: numbers wanted.
-        word_bits: of the modulus.
+    Added up over all sites of the ring, pairwise masks are 0 modulo 2 ** word_bits. `keys` are by
+    the name of the site that each is shared with. A key under the site's own name adds a stream
+    that does not cancel: the initiator's mask. Without keys the mask is 0.
     """
     total: Integers = np.zeros(count, dtype=np.int64)
     for peer, key in keys.items():

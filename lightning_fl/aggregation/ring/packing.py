@@ -13,12 +13,8 @@ WORST_ERROR = 0.4
 def pack(integers: Integers, parameters: RingParameters) -> Integers:
     """Put `lanes` integers into each word, each made non-negative so that lanes never borrow.
 
-    Args:
-        integers: shape (count,), at most `parameters.limit` in size.
-        parameters: of the ring.
-
-    Returns:
-        Shape (ciphertexts * degree,), each at least 0 and below 2 ** word_bits.
+    The integers are at most `parameters.limit` in size. The words have the shape
+    (ciphertexts * degree,), each at least 0 and below 2 ** word_bits.
     """
     per_ciphertext = parameters.values_per_ciphertext
     ciphertexts = -(-len(integers) // per_ciphertext)

@@ -5,7 +5,6 @@ one *word*: `lanes` integers side by side. A sum over the sites comes back with 
 removes it as long as the noise stays below half a unit.
 """
 
-import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -47,20 +46,6 @@ def tail(deviations: float, *, special: bool) -> float:
     if special:
         return math.exp(-(2**0.5) * deviations)
     return (1 + deviations) * math.exp(-2 * deviations)
-
-
-@functools.cache
-def required_margin(*, special: bool) -> float:
-    """Find how many standard deviations half a unit must be: about 34 with, 26 without the prime.
-
-    Then all of `MAX_VALUES` values are right but for a probability of `FAILURE`.
-    """
-    low, high = 0.0, 64.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        enough = tail(middle, special=special) * MAX_VALUES <= FAILURE
-        low, high = (low, middle) if enough else (middle, high)
-    return high
 
 
 @dataclass(frozen=True)
@@ -142,17 +127,19 @@ class RingParameters:
 
     @property
     def exact(self) -> bool:
-        """Whether sums come back exactly, but for a probability below `FAILURE`."""
-        return self.scale_bits > 0 and self.margin >= required_margin(special=self.special)
+        """Whether `MAX_VALUES` sums come back exactly, but for a probability of `FAILURE`.
+
+        For that the margin must be about 34 with the special prime, and 26 without.
+        """
+        wrong = MAX_VALUES * tail(self.margin, special=self.special)
+        return self.scale_bits > 0 and wrong <= FAILURE
 
 
 def choose(bits: int, sites: int) -> RingParameters:
-    """Choose the parameters for a ring.
+    """Choose the parameters for a ring of so many sites.
 
-    Args:
-        bits: up to 18: the size of an integer on the compact grid, of which at least two share a
-            word. From 19: binary places of the wide grid, one integer in a word, as large as fits.
-        sites: how many sites add up.
+    Up to 18 bits are the size of an integer on the compact grid, of which at least two share a
+    word. From 19 they are binary places of the wide grid, one integer in a word, as large as fits.
 
     Raises:
         ConfigError: no exact set of parameters exists; names the nearest that does.

@@ -66,13 +66,8 @@ def ring_order(sites: Sequence[str], round_: int, attempt: int) -> tuple[str, ..
     """Return the initiator, then the others in the order of the ring.
 
     The sites take turns as the initiator; the rest is shuffled, so that neighbours change too.
-    The order follows from the arguments alone, so that equal runs move equally many bytes between
-    the same sites.
-
-    Args:
-        sites: names, in any order.
-        round_: of the run.
-        attempt: 0 for the round's first ring, 1 for the one after a loss, ...
+    `attempt` is 0 for the round's first ring, 1 for the one after a loss, and so on. The order is
+    not random, so that equal runs move equally many bytes between the same sites.
     """
     names = sorted(sites)
     initiator = names.pop((round_ + attempt) % len(names))

@@ -44,10 +44,7 @@ class Form:
     def of(cls, saved: bytes, sizes: tuple[int, ...], gaps: tuple[int, ...] = ()) -> "Form":
         """Learn the form of an object that SEAL saved here.
 
-        Args:
-            saved: as `save` wrote it.
-            sizes: bytes of each run of numbers.
-            gaps: bytes of the fixed parts between runs; what is left comes first.
+        `gaps` are the bytes of the fixed parts between runs; what is left comes first.
         """
         body = _inflate(saved)
         before = len(body) - sum(sizes) - sum(gaps)
