@@ -20,7 +20,7 @@ from lightning_fl.aggregation.ring.member import RingMember
 from lightning_fl.aggregation.ring.packing_parameters import MAX_VALUES, choose
 from lightning_fl.aggregation.ring.ring import Ring, RingBroken, Sums
 from lightning_fl.aggregation.ring.ring_plan import RingPlan, ring_order
-from lightning_fl.aggregation.ring.settings import FIRST_BITS, Masking, RingSettings
+from lightning_fl.aggregation.ring.ring_settings import FIRST_BITS, Masking, RingSettings
 from lightning_fl.errors import ConfigError, SiteError, TooFewSitesError
 from lightning_fl.privacy.noise import SiteNoise
 from lightning_fl.training.parameters import Layout

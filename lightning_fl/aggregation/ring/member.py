@@ -13,7 +13,7 @@ from lightning_fl.aggregation.ring.contribution import Contribution
 from lightning_fl.aggregation.ring.identity import verify
 from lightning_fl.aggregation.ring.masks import KEY_BYTES, MaskKey, agreement
 from lightning_fl.aggregation.ring.member_state import AgreedRing, MemberState, PartTimes
-from lightning_fl.aggregation.ring.settings import RingSettings
+from lightning_fl.aggregation.ring.ring_settings import RingSettings
 from lightning_fl.errors import ConfigError, OutOfRangeError
 from lightning_fl.privacy.noise import SiteNoise
 from lightning_fl.wire.messages import COORDINATOR, Message, MessageError

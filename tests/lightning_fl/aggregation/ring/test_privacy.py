@@ -23,7 +23,7 @@ from lightning_fl.aggregation.ring.member_state import MemberState
 from lightning_fl.aggregation.ring.packing import pack, to_reals
 from lightning_fl.aggregation.ring.packing_parameters import LIMBS
 from lightning_fl.aggregation.ring.ring_plan import RingPlan
-from lightning_fl.aggregation.ring.settings import RingSettings
+from lightning_fl.aggregation.ring.ring_settings import RingSettings
 from lightning_fl.errors import OutOfRangeError
 from lightning_fl.wire.messages import Message
 from tests.lightning_fl.aggregation.hosts import (
