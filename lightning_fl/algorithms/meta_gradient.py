@@ -97,7 +97,7 @@ def hessian_product_by_differences(
     It is right in double precision only: the difference of two gradients at close points drowns in
     the rounding of float32, where it was wrong by a third at the best d.
 
-    All are in float64, d is `REACH` / |v|, and the parameters are left as they were.
+    Parameters and v are in float64, and d is `REACH` / |v|. The parameters are left as they were.
 
     Raises:
         TypeError: a parameter is not float64.
