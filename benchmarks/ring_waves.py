@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
-from lightning_fl.aggregation.ring.plan import RingPlan
-from lightning_fl.aggregation.ring.relay import Ring
-from lightning_fl.aggregation.ring.settings import RingSettings
+from lightning_fl.aggregation.ring.ring import Ring
+from lightning_fl.aggregation.ring.ring_plan import RingPlan
+from lightning_fl.aggregation.ring.ring_settings import RingSettings
 from lightning_fl.training.parameters import Layout
 from lightning_fl.wire.channel import Channel
 from lightning_fl.wire.messages import HEAD, Message
@@ -114,8 +114,7 @@ def _go_round(order: tuple[str, ...], plan: RingPlan, delay: float) -> float:
         on_message=lambda row: None,
         monitor=Monitor(),
     )
-    ring = Ring(channel, 1, order, plan, {})
-    ring.ring, ring.context = RING, ""
+    ring = Ring(channel, 1, order, plan, {}, name=RING)
     start = time.perf_counter()
     for _ in ring._blocks():  # only the way of the blocks is of interest, not their content
         pass

@@ -36,7 +36,7 @@ from benchmarks.secure_baselines import (
 from benchmarks.secure_ring import Meter, resident, run_ring, write_csv
 from lightning_fl.aggregation import CyclicCKKS, Updates
 from lightning_fl.aggregation.ring.fixed_point import MARGIN, exponents_for
-from lightning_fl.aggregation.ring.parameters import choose, is_compact
+from lightning_fl.aggregation.ring.packing_parameters import choose, is_compact
 from lightning_fl.errors import ConfigError
 from lightning_fl.site.store import SiteStore
 from lightning_fl.training.parameters import Layout

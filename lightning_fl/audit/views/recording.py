@@ -1,7 +1,8 @@
 """What each party of a round really sees: the run's own bytes, and what the key holder holds."""
 
+import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, NoReturn
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from lightning_fl.aggregation import CyclicCKKS
 from lightning_fl.aggregation.base import HoldsUpdate, SiteOperation
 from lightning_fl.aggregation.ring.member import RingMember
-from lightning_fl.aggregation.ring.membership import Membership
+from lightning_fl.aggregation.ring.member_state import MemberState
 from lightning_fl.wire.messages import Message
 from lightning_fl.wire.transport import Outcomes, Reply, Transport
 
@@ -71,7 +72,7 @@ class Recording:
     """
 
     exchanges: list[Exchange] = field(default_factory=list, repr=False)
-    memberships: dict[str, Membership] = field(default_factory=dict, repr=False)
+    memberships: dict[str, MemberState] = field(default_factory=dict, repr=False)
     published: Tensor = field(default_factory=lambda: torch.zeros(0), repr=False)
 
     def __reduce__(self) -> NoReturn:
@@ -81,7 +82,7 @@ class Recording:
     @property
     def order(self) -> tuple[str, ...]:
         """The sites of the ring, the initiator first."""
-        return next(iter(self.memberships.values())).order
+        return next(iter(self.memberships.values())).ring.order
 
     def at(self, site: str) -> list[Exchange]:
         """What crossed the boundary of one site."""
@@ -135,6 +136,7 @@ class RecordingTransport(Transport):
             self.recording.exchanges.append(Exchange(op, site, payloads[site], answer))
             yield site, reply
         for site, member in self.members.items():
-            # a site gives its membership up when its part is done; here it stays
-            if member.membership is not None:
-                self.recording.memberships[site] = replace(member.membership, ready={})
+            # a site gives its state up when its part is done; here it stays, without the blocks
+            if member.state is not None:
+                self.recording.memberships[site] = copy.copy(member.state)
+                self.recording.memberships[site].ready = {}

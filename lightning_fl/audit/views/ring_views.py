@@ -9,7 +9,7 @@ from torch import Tensor
 from lightning_fl.aggregation.ring.ckks import RingKey
 from lightning_fl.aggregation.ring.fixed_point import Floats, Integers
 from lightning_fl.aggregation.ring.masks import mask_words
-from lightning_fl.aggregation.ring.parameters import RingParameters
+from lightning_fl.aggregation.ring.packing_parameters import RingParameters
 from lightning_fl.audit.views.recording import Recording
 
 
@@ -35,7 +35,7 @@ def opened(recording: Recording, hidden: Collection[str], helpers: Collection[st
     key = recording.memberships[first].key
     if key is None or first not in helpers:
         raise ValueError(f"Only {first!r} has the key of this ring, but {sorted(helpers)} help.")
-    plan, parts = recording.memberships[first].plan, []
+    plan, parts = recording.memberships[first].ring.plan, []
     for block in range(plan.blocks):
         added = _added(recording, key, block)
         words = sum(
@@ -70,7 +70,7 @@ def _unmasked(
 
     A pair's mask is known to both; the initiator's own is under its own name.
     """
-    bits = recording.memberships[site].plan.parameters.word_bits
+    bits = recording.memberships[site].ring.plan.parameters.word_bits
     for helper in helpers:
         key = recording.memberships[helper].masks.get(site)
         if key is not None:
@@ -106,7 +106,7 @@ def ciphertext_difference(recording: Recording, site: str) -> Tensor:
         Shape (length,), between -0.5 and 0.5.
     """
     place = recording.order.index(site)
-    plan = recording.memberships[site].plan
+    plan = recording.memberships[site].ring.plan
     before = _first_halves(recording, place - 1)
     after = _first_halves(recording, place)
     modulus = data_modulus(plan.parameters)
@@ -128,7 +128,7 @@ def data_modulus(parameters: RingParameters) -> int:
 
 def _first_halves(recording: Recording, place: int) -> Integers:
     """The first polynomial of each ciphertext that a site passed on, shape (N * ciphertexts,)."""
-    parameters = recording.memberships[recording.order[place]].plan.parameters
+    parameters = recording.memberships[recording.order[place]].ring.plan.parameters
     size = _sent_bytes(recording, place)
     half = 8 * parameters.degree  # of a fresh ciphertext of the initiator the rest is a seed
     pieces = [
@@ -146,7 +146,7 @@ def decrypted_with_another_key(recording: Recording, site: str) -> Tensor:
     Returns:
         Shape (length,), in steps of the grid.
     """
-    stranger = RingKey(recording.memberships[site].plan.parameters)
+    stranger = RingKey(recording.memberships[site].ring.plan.parameters)
     return _read_by(stranger, recording, recording.order.index(site))
 
 
@@ -160,14 +160,14 @@ def difference_with_another_key(recording: Recording, site: str) -> Tensor:
     Returns:
         Shape (length,), in steps of the grid.
     """
-    stranger = RingKey(recording.memberships[site].plan.parameters)
+    stranger = RingKey(recording.memberships[site].ring.plan.parameters)
     place = recording.order.index(site)
     return _read_by(stranger, recording, place) - _read_by(stranger, recording, place - 1)
 
 
 def _read_by(key: RingKey, recording: Recording, place: int) -> Tensor:
     site = recording.order[place]
-    plan = recording.memberships[site].plan
+    plan = recording.memberships[site].ring.plan
     size = _sent_bytes(recording, place)
     pieces = [piece for data in recording.ciphertexts(site) for piece in _pieces(data, size)]
     reals = key.decrypt(key.context.from_bytes(pieces, seeded=place == 0))

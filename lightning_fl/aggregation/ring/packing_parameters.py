@@ -1,11 +1,10 @@
-"""What makes a ring's sums exact: lanes, bits, guard and scale, computed from the site count.
+"""Choose what makes a ring's sums exact: lanes, bits, guard and scale, from the number of sites.
 
 One CKKS ciphertext of ring degree N holds N/2 complex slots, that is N reals. Each real carries
 one *word*: `lanes` integers side by side. A sum over the sites comes back with noise; rounding
 removes it as long as the noise stays below half a unit.
 """
 
-import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -36,7 +35,7 @@ LIMB_BITS, LIMBS = 7, 6
 
 
 def tail(deviations: float, *, special: bool) -> float:
-    """Probability that the noise of a value is more than so many standard deviations away from 0.
+    """Return the probability that a value's noise is so many standard deviations away from 0.
 
     The noise in a slot is a fresh random polynomial times one that is fixed for the whole ring
     (the secret key; without the special prime also the error of the public key), each at that
@@ -49,23 +48,9 @@ def tail(deviations: float, *, special: bool) -> float:
     return (1 + deviations) * math.exp(-2 * deviations)
 
 
-@functools.cache
-def required_margin(*, special: bool) -> float:
-    """Standard deviations that half a unit must be away: about 34 with, 26 without the prime.
-
-    Then all of `MAX_VALUES` values are right but for a probability of `FAILURE`.
-    """
-    low, high = 0.0, 64.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        enough = tail(middle, special=special) * MAX_VALUES <= FAILURE
-        low, high = (low, middle) if enough else (middle, high)
-    return high
-
-
 @dataclass(frozen=True)
 class RingParameters:
-    """How integers of one ring are packed and encrypted.
+    """Say how integers of one ring are packed and encrypted.
 
     Attributes:
         sites: how many sites add up.
@@ -83,9 +68,9 @@ class RingParameters:
     special: bool = True
 
     @property
-    def primes(self) -> list[int]:
+    def primes(self) -> tuple[int, ...]:
         """Bits of the primes of the coefficient modulus."""
-        return [PRIME_BITS, SPECIAL_BITS] if self.special else [PRIME_BITS]
+        return (PRIME_BITS, SPECIAL_BITS) if self.special else (PRIME_BITS,)
 
     @property
     def limit(self) -> int:
@@ -142,34 +127,36 @@ class RingParameters:
 
     @property
     def exact(self) -> bool:
-        """Whether sums come back exactly, but for a probability below `FAILURE`."""
-        return self.scale_bits > 0 and self.margin >= required_margin(special=self.special)
+        """Whether `MAX_VALUES` sums come back exactly, but for a probability of `FAILURE`.
+
+        For that the margin must be about 34 with the special prime, and 26 without.
+        """
+        wrong = MAX_VALUES * tail(self.margin, special=self.special)
+        return self.scale_bits > 0 and wrong <= FAILURE
 
 
 def choose(bits: int, sites: int) -> RingParameters:
-    """The parameters for a ring.
+    """Choose the parameters for a ring of so many sites.
 
-    Args:
-        bits: up to 18: the size of an integer on the compact grid, of which at least two share a
-            word. From 19: binary places of the wide grid, one integer in a word, as large as fits.
-        sites: how many sites add up.
+    Up to 18 bits are the size of an integer on the compact grid, of which at least two share a
+    word. From 19 they are binary places of the wide grid, one integer in a word, as large as fits.
 
     Raises:
         ConfigError: no exact set of parameters exists; names the nearest that does.
     """
     if not MIN_BITS <= bits <= MAX_BITS:
         raise ConfigError(f"Expected `bits` to be from {MIN_BITS} to {MAX_BITS}, but got {bits}.")
-    found = _fit(bits, sites)
-    if found is None:
+    parameters = _fit(bits, sites)
+    if parameters is None:
         raise ConfigError(
             f"Sums of {sites} sites with `bits: {bits}` could be rounded wrongly with a "
             f"probability above 2^-40. Nearest that fits: {_nearest(bits, sites)}."
         )
-    return found
+    return parameters
 
 
 def is_compact(bits: int) -> bool:
-    """Whether a setting of `bits` means the compact grid."""
+    """Tell whether a setting of `bits` means the compact grid."""
     return bits <= COMPACT_BITS
 
 
@@ -182,7 +169,7 @@ def _fit(bits: int, sites: int) -> RingParameters | None:
 
 
 def _candidates(bits: int, sites: int, degree: int) -> Iterator[RingParameters]:
-    """The best first: few bytes, then fast encryption, then a wide range."""
+    """Yield the best first: few bytes, then fast encryption, then a wide range."""
     if is_compact(bits):
         for lanes in (5, 4, 3, 2):
             for special in (False, True):

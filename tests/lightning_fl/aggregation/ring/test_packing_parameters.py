@@ -3,10 +3,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tenseal import sealapi
 
-from lightning_fl.aggregation.ring.ckks import RingContext, RingKey, max_modulus_bits
+from lightning_fl.aggregation.ring.ckks import RingContext, RingKey
 from lightning_fl.aggregation.ring.fixed_point import Floats
-from lightning_fl.aggregation.ring.parameters import (
+from lightning_fl.aggregation.ring.packing_parameters import (
     FAILURE,
     MAX_BITS,
     MAX_VALUES,
@@ -15,7 +16,6 @@ from lightning_fl.aggregation.ring.parameters import (
     RingParameters,
     choose,
     is_compact,
-    required_margin,
     tail,
 )
 from lightning_fl.errors import ConfigError
@@ -35,14 +35,27 @@ def every_set() -> list[RingParameters]:
     return sorted(found, key=repr)
 
 
+def required_margin(*, special: bool) -> float:
+    """Standard deviations that half a unit must be away, found by bisection."""
+    low, high = 0.0, 64.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        enough = tail(middle, special=special) * MAX_VALUES <= FAILURE
+        low, high = (low, middle) if enough else (middle, high)
+    return high
+
+
 def test_the_table_is_seals_own() -> None:
-    assert {degree: max_modulus_bits(degree) for degree in SEAL_128} == SEAL_128
+    largest, level = sealapi.CoeffModulus.MaxBitCount, sealapi.SEC_LEVEL_TYPE.TC128
+    assert {degree: largest(degree, level) for degree in SEAL_128} == SEAL_128
 
 
 @pytest.mark.parametrize("special", [True, False])
 def test_the_margin_keeps_the_failure_probability_for_the_longest_update(special: bool) -> None:
     wrong = MAX_VALUES * tail(required_margin(special=special), special=special)
     assert FAILURE / 2 < wrong <= FAILURE * (1 + 1e-6)
+    margins = [p for p in every_set() if p.special is special]
+    assert all(p.margin >= required_margin(special=special) for p in margins)
 
 
 @pytest.mark.parametrize("parameters", every_set(), ids=repr)

@@ -1,14 +1,13 @@
-"""What coordinator and sites of one ring must agree on, worked out by each for itself."""
+"""Plan one ring: what coordinator and sites must agree on, worked out by each for itself."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from lightning_fl.aggregation.ring.fixed_point import Grid
-from lightning_fl.aggregation.ring.parameters import LIMBS, RingParameters
+from lightning_fl.aggregation.ring.fixed_point import FixedPointGrid
+from lightning_fl.aggregation.ring.packing_parameters import LIMBS, RingParameters
 from lightning_fl.seeds import derive_seed
-from lightning_fl.training.parameters import Layout
 
 CIPHERTEXTS_PER_BLOCK = 16
 """A block of 1 MiB: small enough to flow round the ring, large enough to be worth a message."""
@@ -19,7 +18,7 @@ AHEAD = 8
 
 @dataclass(frozen=True)
 class RingPlan:
-    """The integers of a ring and how they are cut into blocks.
+    """Say which integers a ring sums and how they are cut into blocks.
 
     A site contributes the integers of its update and after them those of its counts.
 
@@ -30,7 +29,7 @@ class RingPlan:
     """
 
     parameters: RingParameters
-    grid: Grid
+    grid: FixedPointGrid
     counts: tuple[str, ...]
 
     @property
@@ -48,18 +47,13 @@ class RingPlan:
         """Number of blocks."""
         return -(-self.total // self._integers_per_block)
 
-    @property
-    def ciphertexts(self) -> int:
-        """Number of ciphertexts in all blocks."""
-        return -(-self.total // self.parameters.values_per_ciphertext)
-
     def span(self, block: int) -> tuple[int, int]:
-        """First and one past the last of a block's integers."""
+        """Return the first and one past the last of a block's integers."""
         start = block * self._integers_per_block
         return start, min(start + self._integers_per_block, self.total)
 
     def ciphertexts_in(self, block: int) -> int:
-        """Ciphertexts of a block."""
+        """Return the number of ciphertexts of a block."""
         start, stop = self.span(block)
         return -(-(stop - start) // self.parameters.values_per_ciphertext)
 
@@ -68,21 +62,12 @@ class RingPlan:
         return CIPHERTEXTS_PER_BLOCK * self.parameters.values_per_ciphertext
 
 
-def sizes_of(layout: Layout) -> tuple[int, ...]:
-    """Values in each tensor that has any, in the order of the flat vector."""
-    sizes = (int(np.prod(shape)) for _, shape in layout.shared)
-    return tuple(size for size in sizes if size)
-
-
 def ring_order(sites: Sequence[str], round_: int, attempt: int) -> tuple[str, ...]:
-    """The initiator, then the others in the order of the ring; another one for each ring.
+    """Return the initiator, then the others in the order of the ring.
 
     The sites take turns as the initiator; the rest is shuffled, so that neighbours change too.
-
-    Args:
-        sites: names, in any order.
-        round_: of the run.
-        attempt: 0 for the round's first ring, 1 for the one after a loss, ...
+    `attempt` is 0 for the round's first ring, 1 for the one after a loss, and so on. The order is
+    not random, so that equal runs move equally many bytes between the same sites.
     """
     names = sorted(sites)
     initiator = names.pop((round_ + attempt) % len(names))

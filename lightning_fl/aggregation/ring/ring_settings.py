@@ -1,27 +1,34 @@
-"""The settings that coordinator and sites of a ring must agree on, and what follows from them."""
+"""Hold the settings that coordinator and sites of a ring agree on, and what follows from them."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from lightning_fl.aggregation.ring.fixed_point import COARSEST, FINEST, Grid
+from lightning_fl.aggregation.ring.fixed_point import COARSEST, FINEST, FixedPointGrid
 from lightning_fl.aggregation.ring.identity import SUFFIX, Identity
-from lightning_fl.aggregation.ring.parameters import RingParameters, choose, is_compact
-from lightning_fl.aggregation.ring.plan import RingPlan, sizes_of
+from lightning_fl.aggregation.ring.packing_parameters import RingParameters, choose, is_compact
+from lightning_fl.aggregation.ring.ring_plan import RingPlan
 from lightning_fl.errors import ConfigError, OutOfRangeError
+from lightning_fl.privacy.noise import SiteNoise
+from lightning_fl.privacy.release import rounding
 from lightning_fl.training.parameters import Layout
 
 Masking = Literal["pairwise", "initiator", "none"]
 MOST_SAMPLES = 2**31
-"""No site may be said to have more; its weight would leave nothing of the others' updates."""
+"""No site may claim to have more; its weight would leave nothing of the others' updates."""
 FIRST_BITS = 24
 """The grid of a round that has no public ranges yet."""
+MOST_DEVIATIONS = 9.0
+"""No noise is larger than so many standard deviations."""
+MOST_ROUNDING = 0.01
+"""Rounding may take so much of the clipping norm."""
 
 
 @dataclass(frozen=True)
 class RingSettings:
-    """Settings of `CyclicCKKS`, checked; see there for their meaning.
+    """Check and hold the settings of `CyclicCKKS`; see there for their meaning.
 
     Raises:
         ConfigError: a value cannot work.
@@ -36,7 +43,7 @@ class RingSettings:
     identities: Path | None = None
 
     def __post_init__(self) -> None:
-        if self.masking not in ("pairwise", "initiator", "none"):
+        if self.masking not in get_args(Masking):
             raise ConfigError(
                 f"Expected `masking` to be pairwise, initiator or none, but got {self.masking!r}."
             )
@@ -76,26 +83,63 @@ class RingSettings:
     def plan(self, sites: int, layout: Layout, exponents: list[int] | None) -> RingPlan:
         """Plan how the integers of a ring are cut and packed.
 
-        Args:
-            sites: in the ring.
-            layout: of an update.
-            exponents: of each tensor's step on the compact grid; None for the wide grid.
+        `exponents` are those of each tensor's step on the compact grid; None is the wide grid.
 
         Raises:
             ConfigError: too few or too many sites, or exponents that do not fit the layout.
         """
         self.check_sites(sites)
-        sizes = sizes_of(layout)
+        # without tensors that have no value
+        sizes = tuple(size for _, shape in layout.shared if (size := math.prod(shape)))
         if exponents is None:
             bits = FIRST_BITS if self.compact else self.bits
             grid_exponents = (-bits,) * len(sizes)
         else:
             bits, grid_exponents = self.bits, self._checked(exponents, len(sizes))
         parameters = choose(bits, sites)
-        grid = Grid(grid_exponents, sizes, parameters.limit)
+        grid = FixedPointGrid(grid_exponents, sizes, parameters.limit)
         # the sites are counted too: if masks do not cancel, they do not add up
         counts = ("sites", *("clipped",) * self.compact, *("samples",) * self.hides_samples)
         return RingPlan(parameters, grid, counts)
+
+    def check_private(self, noise: SiteNoise, layout: Layout) -> None:
+        """Refuse hidden counts, the compact grid, and a clip that does not fit the grid.
+
+        Raises:
+            ConfigError: names the setting and the remedy.
+        """
+        if self.hides_samples:
+            raise ConfigError(
+                "`privacy` and `weights: hidden` do not go together: the ring gives out the total "
+                "of the counts without noise. Set `aggregator.weights: equal`."
+            )
+        if self.compact:
+            raise ConfigError(
+                f"`privacy` needs the wide grid, but `aggregator.bits` is {self.bits}: what the "
+                "compact one carries over to the next round is in no account of privacy. Set it to "
+                "24."
+            )
+        lost = rounding(layout.length, 2.0**-self.bits)
+        if lost > MOST_ROUNDING * noise.clip:
+            raise ConfigError(
+                f"`privacy.clip` is {noise.clip}, but rounding {layout.length} values to "
+                f"{self.bits} bits can move them by {lost:.2g}. Raise `clip` or `aggregator.bits`."
+            )
+        if noise.noise_multiplier:  # without noise nothing is promised
+            for sites in range(max(noise.colluding + 1, 2), noise.most + 1):
+                self._check_reach(noise, sites)
+
+    def _check_reach(self, noise: SiteNoise, sites: int) -> None:
+        """Refuse a grid that a value could leave: the error would tell the coordinator of it."""
+        largest = noise.clip + MOST_DEVIATIONS * noise.share(sites)
+        reach = choose(self.bits, sites).limit * 2.0**-self.bits
+        if largest > reach:
+            raise ConfigError(
+                f"With `privacy.clip` {noise.clip} and a noise multiplier of "
+                f"{noise.noise_multiplier:.4g} a site's values can be as large as {largest:.4g}, "
+                f"but the grid for {sites} sites ends at {reach:.4g}. Lower `clip` or "
+                "`aggregator.bits`."
+            )
 
     def _checked(self, exponents: Any, tensors: int) -> tuple[int, ...]:
         """Check exponents that the coordinator sent.

@@ -1,23 +1,23 @@
-"""The coordinator's half of one ring: it relays blocks that it cannot read."""
+"""Relay the blocks of one ring, which the coordinator cannot read."""
 
 import secrets
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from lightning_fl.aggregation.ring.byte_tensors import unseal
-from lightning_fl.aggregation.ring.plan import AHEAD, RingPlan
+from lightning_fl.aggregation.ring.ring_plan import AHEAD, RingPlan
 from lightning_fl.errors import SiteError
 from lightning_fl.wire.channel import Channel
 from lightning_fl.wire.messages import Message, MessageError
 
 
 class RingBroken(Exception):  # noqa: N818  an event, not a mistake
-    """Sites were lost.
+    """Tell that sites were lost.
 
     Attributes:
         lost: with the reason.
@@ -31,7 +31,7 @@ class RingBroken(Exception):  # noqa: N818  an event, not a mistake
 
 
 class Sums(NamedTuple):
-    """What a ring brings out.
+    """Hold what a ring brings out.
 
     Attributes:
         values: sums of the sites' weighted updates, shape (length,).
@@ -44,7 +44,7 @@ class Sums(NamedTuple):
 
 @dataclass
 class Ring:
-    """One ring, from its key to its sums.
+    """Ask the sites of one ring, from its key to its sums.
 
     Attributes:
         channel: to the sites.
@@ -52,6 +52,8 @@ class Ring:
         order: the sites, the initiator first.
         plan: of the ring.
         instructions: what every site is told when the ring is opened, e.g. the largest weight.
+        name: random, since it goes into the masks' keys; a site joins each name once.
+        context: fingerprint of the ring's encryption context, once it is open.
     """
 
     channel: Channel
@@ -59,6 +61,8 @@ class Ring:
     order: tuple[str, ...]
     plan: RingPlan
     instructions: Mapping[str, Any]
+    name: str = field(default_factory=lambda: secrets.token_hex(8))
+    context: str = ""
 
     def run(self) -> Sums:
         """Go round once.
@@ -66,13 +70,11 @@ class Ring:
         Raises:
             RingBroken: sites failed, were late or are gone; the ring is dropped.
         """
-        self.ring = secrets.token_hex(8)
-        self.context = ""
         try:
             self._open()
             with tempfile.TemporaryFile() as shelf:
-                # kept until all blocks are there: the initiator must not hold a part of a sum
-                # whose ring may still break
+                # on disk until all blocks are there: had the initiator a part of a sum whose ring
+                # then breaks, the next ring's mean would give it a part of the lost site's update
                 finished = []
                 for answer in self._blocks():
                     size = shelf.write(answer.encode())
@@ -81,7 +83,9 @@ class Ring:
                 return self._close(replace(m, payload=shelf.read(n)) for m, n in finished)
         except RingBroken as broken:
             gone = [s for s, error in broken.lost.items() if error.kind in ("lost", "timeout")]
-            self._drop([site for site in self.order if site not in gone])
+            left = [site for site in self.order if site not in gone]
+            # these can still hear, and forget the ring and its key
+            self.channel.ask("ring_drop", {site: self._message(site) for site in left})
             raise
 
     def _open(self) -> None:
@@ -99,7 +103,11 @@ class Ring:
         self._ask("ring_start", start)
 
     def _blocks(self) -> Iterator[Message]:
-        """Finished blocks: at wave t the site at place p passes block t - p on."""
+        """Yield finished blocks: in wave t the site at place p passes block t - p on.
+
+        An engine with one process a site works on as many blocks at once as there are sites, and
+        one that asks the sites in turn needs no threads.
+        """
         arriving: dict[int, Message] = {}
         places = len(self.order)
         for wave in range(self.plan.blocks + places - 1):
@@ -112,22 +120,22 @@ class Ring:
                 elif -AHEAD <= block < 0 and wave < self.plan.blocks:
                     messages[site] = self._message(site, step=wave, info={"ahead": True})
             answers = self._ask("ring_pass", messages)
-            passed = {
-                place + 1: answers[site]
+            arriving = {
+                place + 1: self._checked(answers[site], place)
                 for place, site in enumerate(self.order)
                 if 0 <= wave - place < self.plan.blocks
             }
-            for place, answer in passed.items():
-                self._check_next(answer, place)
-            if places in passed:
-                yield passed[places]
-            arriving = passed
+            if places in arriving:
+                yield arriving[places]
 
-    def _check_next(self, answer: Message, place: int) -> None:
-        site, following = self.order[place - 1], self.order[place % len(self.order)]
+    def _checked(self, answer: Message, place: int) -> Message:
+        """Return an answer that the site at a place passes to the next one."""
+        following = self.order[(place + 1) % len(self.order)]
         if answer.recipient != following:
             detail = f"passed its block to {answer.recipient!r} instead of {following!r}"
+            site = self.order[place]
             raise RingBroken({site: SiteError(site, "ring_pass", "failed", detail)})
+        return answer
 
     def _close(self, blocks: Iterator[Message]) -> Sums:
         first = self.order[0]
@@ -155,34 +163,28 @@ class Ring:
             silent = broken.lost[first].kind not in ("failed", "non_finite")
             raise RingBroken(broken.lost, opened=last and silent) from broken
 
-    def _drop(self, sites: Sequence[str]) -> None:
-        """Let the sites that can still hear forget the ring and its key."""
-        self.channel.ask("ring_drop", {site: self._message(site) for site in sites})
-
     def _message(self, site: str, **fields: object) -> Message:
         return self.channel.message(
-            self.round, recipient=site, ring=self.ring, context=self.context, **fields
+            self.round, recipient=site, ring=self.name, context=self.context, **fields
         )
 
     def _ask(self, op: str, messages: Mapping[str, Message]) -> dict[str, Message]:
-        answers = self.channel.ask(op, messages)
-        lost = {site: a for site, a in answers.items() if isinstance(a, SiteError)}
-        good = {site: a for site, a in answers.items() if not isinstance(a, SiteError)}
-        for site, answer in good.items():
-            if self.context and answer.context != self.context:
+        answers: dict[str, Message] = {}
+        lost: dict[str, SiteError] = {}
+        for site, answer in self.channel.ask(op, messages).items():
+            if isinstance(answer, SiteError):
+                lost[site] = answer
+            elif self.context and answer.context != self.context:
                 detail = f"answered in the context {answer.context!r}, not {self.context!r}"
                 lost[site] = SiteError(site, op, "garbled", detail)
+            else:
+                answers[site] = answer
         if lost:
             raise RingBroken(lost)
-        return good
+        return answers
 
 
 def _count(value: Any) -> int:
     if type(value) is not int or value < 0:
         raise MessageError(f"{value!r} is no count")
     return value
-
-
-def survivors(sites: Sequence[str], lost: Mapping[str, SiteError]) -> list[str]:
-    """The sites that are left, in alphabetical order."""
-    return sorted(set(sites) - set(lost))
