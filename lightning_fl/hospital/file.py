@@ -10,7 +10,9 @@ import yaml
 
 from lightning_fl.errors import ConfigError
 from lightning_fl.run.experiment import Experiment
+from lightning_fl.run.import_paths import import_paths, nested
 from lightning_fl.run.site_maker import NOT_OF_SITES
+from lightning_fl.training.task import SETTINGS
 
 NAME = "lightning_fl.yaml"
 """Of the file."""
@@ -66,7 +68,6 @@ OWN = (
 )
 """Settings that a hospital says for itself; what the coordinator says of them is dropped."""
 _ALLOWED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+(\.\*)?|[A-Za-z_]\w*\.\*")
-_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,8 @@ def check_form(settings: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: names the key or the text.
     """
-    unknown = sorted(str(key) for key in settings if key not in Experiment.__dataclass_fields__)
+    known = {*Experiment.__dataclass_fields__, *SETTINGS}
+    unknown = sorted(str(key) for key in settings if key not in known)
     if unknown:
         raise ConfigError(f"The run has settings that are none: {', '.join(unknown)}.")
     for value in nested(settings):
@@ -201,16 +203,6 @@ def _check_keys(values: Mapping[Any, Any]) -> None:
             )
 
 
-def nested(values: Any) -> Iterator[Any]:
-    """Settings themselves and all values in them, however deep."""
-    yield values
-    if isinstance(values, Mapping):
-        values = list(values.values())
-    if isinstance(values, list | tuple):
-        for value in values:
-            yield from nested(value)
-
-
 def _is_structure(text: str) -> bool:
     """Whether a text is YAML for a mapping or a list, which the parser would look into."""
     try:
@@ -227,19 +219,6 @@ def differing(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[s
             yield from (f"{key}.{inner}" for inner in differing(value, other))
         elif str(value) != str(other):
             yield key
-
-
-def import_paths(values: Any) -> Iterator[str]:
-    """Whatever in settings could make Python import and call something.
-
-    That is every `class_path`, and every text that looks like an import path, since a setting may
-    want a function.
-    """
-    for value in nested(values):
-        if isinstance(value, Mapping) and "class_path" in value:
-            yield str(value["class_path"])
-        elif isinstance(value, str) and _PATH.fullmatch(value.strip()):
-            yield value.strip()
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

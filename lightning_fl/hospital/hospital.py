@@ -15,10 +15,11 @@ import yaml
 from lightning_fl.engines.hosting import HOST, SAME, Invitation
 from lightning_fl.errors import ConfigError
 from lightning_fl.files import write_text
-from lightning_fl.hospital.file import NAME, HospitalFile, import_paths
+from lightning_fl.hospital.file import NAME, HospitalFile
 from lightning_fl.hospital.import_policy import enforce
 from lightning_fl.predict.kept_models import keep_models_of, keep_preprocessing
 from lightning_fl.run.config import changed_settings, resolve
+from lightning_fl.run.import_paths import import_paths
 from lightning_fl.run.site_maker import NOT_OF_SITES, SiteMaker, blueprint_of
 from lightning_fl.run_files import CONFIG
 from lightning_fl.site.site import Site

@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from lightning_fl.errors import ConfigError
-from lightning_fl.hospital.file import NAME, TEMPLATE, HospitalFile, import_paths
+from lightning_fl.hospital.file import NAME, TEMPLATE, HospitalFile
+from lightning_fl.run.import_paths import import_paths
 
 ALL = ["segmentation_models_pytorch.*", "datamodules.*", "lightning_fl.*"]
 SENT: dict[str, Any] = {
