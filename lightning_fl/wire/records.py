@@ -27,16 +27,16 @@ class MetricRow(NamedTuple):
 
 
 class CostRow(NamedTuple):
-    """One operation of one site, or a part of one that says what it took.
+    """One operation of one site, or a part of one.
 
     Attributes:
         round: of the run.
         site: name of the hospital.
-        operation: e.g. "train", or a part of an operation, e.g. "ring_pass: encrypt"; an
-            operation's row holds what its parts leave.
+        operation: e.g. "train", or a part of an operation, e.g. "ring_pass: encrypt". The row of
+            an operation holds what its parts leave, so sums stay right.
         bytes_up: sent by the site.
         bytes_down: received by the site.
-        seconds: from asking to hearing.
+        seconds: from the question to the answer.
     """
 
     round: int
@@ -48,7 +48,7 @@ class CostRow(NamedTuple):
 
     @property
     def bytes(self) -> int:
-        """What crossed the site's boundary, both ways."""
+        """The bytes that crossed the site's boundary, both ways."""
         return self.bytes_up + self.bytes_down
 
 
@@ -63,10 +63,10 @@ class TranscriptRow(NamedTuple):
         site: whose boundary.
         direction: "in" or "out".
         sender: who made the message; the coordinator relays what sites send each other.
-        recipient: whom it is for, "" for a broadcast.
+        recipient: the site that it is for, "" for a broadcast.
         bytes: its length.
         digest: SHA-256 of its body, in hexadecimal.
-        seconds: for "out", from asking to hearing.
+        seconds: for "out", from the question to the answer.
     """
 
     round: int
