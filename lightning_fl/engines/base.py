@@ -8,11 +8,13 @@ from lightning_fl.errors import ConfigError
 from lightning_fl.wire.transport import Answering, Transport
 
 T = TypeVar("T")
+MakeSite = Callable[[str], Answering]
+"""Builds the site of a name."""
 
 
 @runtime_checkable
 class PortableSites(Protocol):
-    """A `make_site` that is text alone, so that it can build sites anywhere.
+    """A `MakeSite` that is text alone, so that it can build sites anywhere.
 
     Attributes:
         settings: the text of config.yaml.
@@ -54,10 +56,7 @@ class Engine(ABC):
 
     @abstractmethod
     def run(
-        self,
-        coordinate: Callable[[Transport], T],
-        make_site: Callable[[str], Answering],
-        names: Sequence[str],
+        self, coordinate: Callable[[Transport], T], make_site: MakeSite, names: Sequence[str]
     ) -> T:
         """Start the sites, let the coordinator do its work, and stop the sites.
 

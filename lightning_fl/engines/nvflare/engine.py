@@ -1,29 +1,28 @@
-"""The engine of hospitals: NVFlare carries the bytes, simulated or with mutual TLS."""
+"""Host sites in processes of NVFlare, simulated or at hospitals with mutual TLS."""
 
 import importlib.util
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from lightning_fl.engines.base import Engine, PortableSites
+from lightning_fl.engines.base import Engine, MakeSite, PortableSites, T
 from lightning_fl.engines.hosting import Invitation
 from lightning_fl.errors import ConfigError
-from lightning_fl.wire.transport import Answering, Transport
+from lightning_fl.wire.transport import Transport
 
 if TYPE_CHECKING:
     from lightning_fl.engines.nvflare.jobs import Jobs
 
-T = TypeVar("T")
 LOG = "nvflare.log"
-"""What NVFlare's simulator says, in the folder of the run."""
+"""The file with what NVFlare's simulator says, in the folder of the run."""
 
 
 class NVFlare(Engine):
     """Sites in processes of NVFlare 2.9.
 
     Without `kit`, a simulation: a process for each site on this machine, all of one owner.
-    With it, hospitals that were given startup kits by `nvflare provision`; see docs/deploy.md.
+    With it, hospitals that got startup kits from `nvflare provision`; see docs/deploy.md.
 
     Args:
         timeout: seconds after which a site that has not answered is dropped from the round.
@@ -60,10 +59,7 @@ class NVFlare(Engine):
         self.gpus = gpus
 
     def run(
-        self,
-        coordinate: Callable[[Transport], T],
-        make_site: Callable[[str], Answering],
-        names: Sequence[str],
+        self, coordinate: Callable[[Transport], T], make_site: MakeSite, names: Sequence[str]
     ) -> T:
         """Start the job, let its processes host the sites, and run the coordinator here.
 
@@ -99,6 +95,6 @@ class NVFlare(Engine):
             from lightning_fl.engines.nvflare.deployment import Deployment
 
             return Deployment(self.kit, self.start_timeout)
-        from lightning_fl.engines.nvflare.simulation import Simulation
+        from lightning_fl.engines.nvflare.simulation import SimulatedJobs
 
-        return Simulation(names, folder / LOG, self.gpus)
+        return SimulatedJobs(names, folder / LOG, self.gpus)

@@ -1,20 +1,17 @@
-"""The engine for several GPUs or machines of one owner: sites in processes of a Ray cluster."""
+"""Host sites in processes of a Ray cluster: for several GPUs or machines of one owner."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 
-from lightning_fl.engines.base import Engine
+from lightning_fl.engines.base import Engine, MakeSite, T
 from lightning_fl.engines.ray.cluster import cluster, require_ray
 from lightning_fl.engines.ray.host import Surroundings, marked
 from lightning_fl.engines.ray.transport import RayTransport
 from lightning_fl.errors import ConfigError
-from lightning_fl.wire.transport import Answering, Transport
-
-T = TypeVar("T")
+from lightning_fl.wire.transport import Transport
 
 
 class Ray(Engine):
@@ -26,8 +23,8 @@ class Ray(Engine):
     Args:
         timeout: seconds for one operation of a site, counted from its turn in its process; then
             the process is ended, and the site dropped from the round.
-        workers: processes; sites share them where they are more. Null for as many as there are
-            sites and room for.
+        workers: processes; sites share them where there are more sites. Null for as many as there
+            are sites and room for.
         cpus: CPU cores that Ray sets aside for each process; may be a fraction.
         gpus: of each process, e.g. 0.5 for two on one GPU; with 0 it sees none.
         address: of a running cluster, e.g. 10.0.0.1:6379 or auto; null starts one here.
@@ -67,10 +64,7 @@ class Ray(Engine):
         self.threads = threads
 
     def run(
-        self,
-        coordinate: Callable[[Transport], T],
-        make_site: Callable[[str], Answering],
-        names: Sequence[str],
+        self, coordinate: Callable[[Transport], T], make_site: MakeSite, names: Sequence[str]
     ) -> T:
         """Start processes, let the coordinator do its work, and end them."""
         folder = getattr(make_site, "folder", None)  # of a run; sites of tests have none
@@ -93,10 +87,10 @@ class Ray(Engine):
                     worker.give_up()
 
     def count(self, sites: int, machines: Sequence[Mapping[str, float]]) -> int:
-        """How many processes there will be.
+        """Count the processes to start.
 
         Args:
-            sites: more processes than these would have nothing to do.
+            sites: more processes than sites would have nothing to do.
             machines: resources of each.
 
         Raises:
@@ -105,19 +99,19 @@ class Ray(Engine):
         room = sum(self._room(machine) for machine in machines)
         wanted = min(sites, room if self.workers is None else self.workers)
         if room < max(wanted, 1):
-            found = " and ".join(
+            sizes = " and ".join(
                 f"{machine.get('CPU', 0):g} CPUs, {machine.get('GPU', 0):g} GPUs"
                 for machine in machines
             )
             raise ConfigError(
                 f"{max(wanted, 1)} `engine.workers` of {self.cpus:g} `cpus` and {self.gpus:g} "
-                f"`gpus` do not fit into {found}, where {room} do. Set fewer workers, or smaller "
+                f"`gpus` do not fit into {sizes}, where {room} do. Set fewer workers, or smaller "
                 "`cpus` and `gpus`, which may be fractions."
             )
         return wanted
 
     def _room(self, machine: Mapping[str, float]) -> int:
-        """How many processes fit on one machine."""
+        """Count the processes that fit on one machine."""
         needs = {"CPU": self.cpus, "GPU": self.gpus}
         fits = [machine.get(kind, 0.0) / need for kind, need in needs.items() if need]
         return math.floor(min(fits) + 1e-6)  # three times a third is one

@@ -9,8 +9,9 @@ from threading import Event, Thread
 
 import pytest
 
-from lightning_fl.engines.nvflare import relay
-from lightning_fl.engines.nvflare.relay import Call, Post, RelayTransport, call_in, serve
+from lightning_fl.engines.nvflare import line, relay
+from lightning_fl.engines.nvflare.line import Call, Post, call_in, serve
+from lightning_fl.engines.nvflare.relay import RelayTransport
 from lightning_fl.errors import ConfigError, SiteError
 from lightning_fl.wire.transport import Reply
 
@@ -175,7 +176,7 @@ def test_what_an_engine_raises_is_told_as_a_lost_site(far_end: FarEnd) -> None:
 
 
 def test_an_end_that_does_not_read_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relay, "GRACE", 1)
+    monkeypatch.setattr(line, "GRACE", 1)
     post = Post()
     with closing(post):
         folder = str(post.folder)
