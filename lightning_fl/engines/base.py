@@ -14,14 +14,7 @@ MakeSite = Callable[[str], Answering]
 
 @runtime_checkable
 class PortableSites(Protocol):
-    """A `MakeSite` that is text alone, so that it can build sites anywhere.
-
-    Attributes:
-        settings: the text of config.yaml.
-        folder: of the run; a site's own lies inside.
-        run: identifier of the run.
-        threads: of torch in the coordinator's process.
-    """
+    """A `MakeSite` that is text alone, so that it can build sites anywhere; a run has one."""
 
     settings: str
     folder: str

@@ -19,9 +19,7 @@ class Invitation:
     """Asks a process to host a site.
 
     Attributes:
-        site: name of the hospital.
         settings: the text of config.yaml.
-        run: identifier of the run.
         sites: all hospitals.
         folder: of the run, where the process is on the coordinator's machine; "" elsewhere.
         threads: of torch, where the process is on the coordinator's machine; else None.
@@ -54,10 +52,7 @@ class Invitation:
             raise ConfigError(f"An invitation cannot be read: {error!r}.") from error
 
     def check_versions(self, installed: Mapping[str, str]) -> None:
-        """Refuse other versions than the coordinator's.
-
-        Args:
-            installed: versions of this process's packages.
+        """Refuse other installed versions than the coordinator's.
 
         Raises:
             ConfigError: names both versions of the first package that differs.

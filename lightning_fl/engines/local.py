@@ -16,16 +16,10 @@ _log = logging.getLogger(__name__)
 def ask(
     site: str, handle: Callable[[str, bytes], bytes], op: str, payload: bytes
 ) -> Reply | SiteError:
-    """Ask a site that lives in this process; whatever it raises becomes a value.
-
-    Args:
-        site: its name.
-        handle: answers an operation with its payload.
-        op: the operation.
-        payload: of the operation.
+    """Ask a site that lives in this process.
 
     Returns:
-        The reply with the seconds it took, or a SiteError whose cause is what the site raised.
+        The reply with the seconds it took, or a SiteError whose cause is what `handle` raised.
 
     Raises:
         KeyboardInterrupt: Ctrl-C, also where Lightning made a SystemExit of it.
@@ -56,11 +50,6 @@ class LocalTransport(Transport):
 
     def __init__(self, sites: Mapping[str, Answering]) -> None:
         self._sites = dict(sites)
-
-    @property
-    def sites(self) -> Sequence[str]:
-        """Names of the sites."""
-        return tuple(self._sites)
 
     def outcomes(self, op: str, payloads: Mapping[str, bytes], timeout: float) -> Outcomes:
         """Ask the sites one after the other, in the order of `payloads`."""

@@ -103,10 +103,7 @@ class HospitalFile:
         return cls(file, folder, settings, tuple(allow))
 
     def lay_over(self, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """Give a run's settings as they count here, where the hospital has the last word.
-
-        Args:
-            settings: as the coordinator sent them.
+        """Lay this hospital's settings over those that the coordinator sent.
 
         Raises:
             ConfigError: they name something that is not allowed here.
@@ -127,10 +124,7 @@ class HospitalFile:
         return path in self.allow or path.startswith(tuple(packages))
 
     def check_word(self, resolved: Mapping[str, Any]) -> None:
-        """Make sure that this hospital's settings are those that count.
-
-        Args:
-            resolved: the settings as the parser has understood them.
+        """Make sure that this hospital's settings count, after the parser has read them.
 
         Raises:
             ConfigError: one has another value.
@@ -144,9 +138,6 @@ class HospitalFile:
 
     def check_data(self, settings: Mapping[str, Any]) -> None:
         """Refuse data that are not here, before anything tries to read them.
-
-        Args:
-            settings: as they count here.
 
         Raises:
             ConfigError: the folder is not there.

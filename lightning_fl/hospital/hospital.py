@@ -110,11 +110,7 @@ def _simulated(invitation: Invitation) -> SiteMaker:
 
 
 def _on_terms(file: Path, invitation: Invitation) -> SiteMaker:
-    """Accept a run on the terms of the hospital's file.
-
-    Raises:
-        ConfigError: the run names what is not allowed here, or the data are not here.
-    """
+    """Accept a run on the terms of the hospital's file."""
     terms = HospitalFile.read(file)
     values: Any = yaml.safe_load(invitation.settings)
     if not isinstance(values, dict):
@@ -133,11 +129,7 @@ def _on_terms(file: Path, invitation: Invitation) -> SiteMaker:
 
 
 def _check_same(config: Path, settings: dict[str, Any]) -> None:
-    """Refuse to go on with a run under other settings than it began with here.
-
-    Raises:
-        ConfigError: names what differs.
-    """
+    """Refuse to go on with a run under other settings than it began with here."""
     if not config.exists():
         return
     changed = changed_settings(yaml.safe_load(config.read_text(encoding="utf-8")), settings)

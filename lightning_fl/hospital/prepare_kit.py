@@ -92,14 +92,7 @@ def _write_json(file: Path, values: Any) -> Path:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Prepare a kit and say what was written.
-
-    Args:
-        arguments: the command line without the program's name; None takes that of the process.
-
-    Returns:
-        The exit status.
-    """
+    """Prepare a kit, say what was written, and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("kit", type=Path, help="folder of the startup kit")
     parser.add_argument("--data", type=Path, help="folder of the hospital's data")

@@ -28,12 +28,9 @@ class Message:
     """One message of a run.
 
     Attributes:
-        run: identifier of the run.
-        round: the round it belongs to.
         sender: "coordinator" or a site's name.
         step: number of a block where a payload travels in several, else 0.
         info: small facts, as JSON.
-        tensors: by name.
         recipient: the site that it is for; "" for a broadcast.
         ring: identifier of the ring it belongs to, "" outside of one.
         context: fingerprint of the ring's encryption parameters and public key, "" before there

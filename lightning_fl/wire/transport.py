@@ -1,7 +1,7 @@
 """Carry bytes from the coordinator to named sites; each gives an answer or a SiteError."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple, Protocol
 
 from lightning_fl.errors import SiteError
@@ -28,11 +28,6 @@ Outcomes = Iterator[tuple[str, "Reply | SiteError"]]
 
 class Transport(ABC):
     """Carries bytes to sites; knows nothing of models, rounds or keys."""
-
-    @property
-    @abstractmethod
-    def sites(self) -> Sequence[str]:
-        """Names of the sites that can be reached; they never change."""
 
     @abstractmethod
     def outcomes(self, op: str, payloads: Mapping[str, bytes], timeout: float) -> Outcomes:

@@ -1,6 +1,6 @@
 """What each party of a round really sees: the run's own bytes, and what the key holder holds."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple, NoReturn
 
@@ -122,11 +122,6 @@ class RecordingTransport(Transport):
         self.inner = inner
         self.recording = recording
         self.members = members
-
-    @property
-    def sites(self) -> Sequence[str]:
-        """Names of the sites."""
-        return self.inner.sites
 
     def outcomes(self, op: str, payloads: Mapping[str, bytes], timeout: float) -> Outcomes:
         """As the inner one's."""

@@ -52,11 +52,7 @@ class Deployment(Jobs):
         self._looked = 0.0
 
     def start(self, post: Path, sites: Sequence[str]) -> None:
-        """Wait until the sites are connected, and submit their jobs.
-
-        Raises:
-            ConfigError: the server cannot be reached, or sites are not there.
-        """
+        """Wait until the sites are connected, and submit their jobs."""
         self._starting = tuple(sites)
         if self._session is None:
             self._session = self._log_in()
@@ -69,11 +65,7 @@ class Deployment(Jobs):
                     self._jobs[site] = self._session.submit_job(str(Path(folder) / JOB))
 
     def check(self) -> None:
-        """See whether the jobs still run.
-
-        Raises:
-            ConfigError: one has ended; NVFlare's logs say why.
-        """
+        """See whether the jobs still run; NVFlare's logs say why one has ended."""
         if time.monotonic() < self._looked + 2 * POLL:
             return
         self._looked = time.monotonic()

@@ -4,18 +4,13 @@ import importlib.util
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lightning_fl.engines.base import Engine, MakeSite, PortableSites, T
 from lightning_fl.engines.hosting import Invitation
+from lightning_fl.engines.nvflare.jobs import Jobs
+from lightning_fl.engines.nvflare.transport import NVFlareTransport
 from lightning_fl.errors import ConfigError
 from lightning_fl.wire.transport import Transport
-
-if TYPE_CHECKING:
-    from lightning_fl.engines.nvflare.jobs import Jobs
-
-LOG = "nvflare.log"
-"""The file with what NVFlare's simulator says, in the folder of the run."""
 
 
 class NVFlare(Engine):
@@ -71,8 +66,6 @@ class NVFlare(Engine):
             raise ConfigError(
                 "The NVFlare engine needs NVFlare: pip install 'lightning-fl[nvflare]'"
             )
-        from lightning_fl.engines.nvflare.transport import NVFlareTransport  # imports NVFlare
-
         if not isinstance(make_site, PortableSites):
             raise ConfigError("NVFlare hosts the sites of a run that train.py has started.")
         logging.getLogger("nvflare").setLevel(logging.WARNING)
@@ -90,11 +83,11 @@ class NVFlare(Engine):
             return Invitation(site, maker.settings, maker.run, tuple(names))
         return Invitation(site, maker.settings, maker.run, (), maker.folder, maker.threads)
 
-    def _jobs(self, names: Sequence[str], folder: Path) -> "Jobs":
-        if self.kit is not None:
+    def _jobs(self, names: Sequence[str], folder: Path) -> Jobs:
+        if self.kit is not None:  # imported here, since NVFlare may be missing
             from lightning_fl.engines.nvflare.deployment import Deployment
 
             return Deployment(self.kit, self.start_timeout)
         from lightning_fl.engines.nvflare.simulation import SimulatedJobs
 
-        return SimulatedJobs(names, folder / LOG, self.gpus)
+        return SimulatedJobs(names, folder / "nvflare.log", self.gpus)

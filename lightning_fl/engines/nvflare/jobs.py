@@ -13,11 +13,7 @@ class Jobs(ABC):
 
     @abstractmethod
     def start(self, post: Path, sites: Sequence[str]) -> None:
-        """Start what hosts some sites; it then calls in.
-
-        Args:
-            post: folder of the coordinator's `Post`.
-            sites: names.
+        """Start what hosts some sites; it then calls in at the coordinator's `Post`.
 
         Raises:
             ConfigError: they cannot be started.

@@ -116,10 +116,7 @@ def call_in(folder: str, sites: Sequence[str]) -> Line:
 def serve(line: Line, call: Call, threads: int) -> None:
     """Make, at the far end, each call that the coordinator asks for, until it hangs up.
 
-    Args:
-        line: to the coordinator.
-        call: reaches a site.
-        threads: calls at a time: one for each site, and its pings.
+    So many `threads` make calls at a time: one for each site, and some for its pings.
     """
 
     def make(header: dict[str, Any], payload: bytes) -> None:

@@ -21,29 +21,16 @@ class RelayTransport(Transport):
     """The coordinator's end: a transport whose calls are made at the far ends of its lines.
 
     Args:
-        names: of the sites.
         alive: says whether a site is still there, as far as this process can tell.
     """
 
-    def __init__(
-        self, names: Sequence[str], alive: Callable[[str], bool] = lambda site: True
-    ) -> None:
-        self._names = tuple(names)
+    def __init__(self, alive: Callable[[str], bool] = lambda site: True) -> None:
         self._alive = alive
         self._lines: dict[str, Line] = {}
         self._last_id = 0
 
-    @property
-    def sites(self) -> Sequence[str]:
-        """Names of the sites."""
-        return self._names
-
     def connect(self, line: Line) -> tuple[str, ...]:
-        """Use a line from now on for the sites that its far end reaches.
-
-        Returns:
-            Their names.
-        """
+        """Use a line from now on for the sites that its far end reaches; return their names."""
         header, _ = line.receive()
         reached = tuple(header["sites"])
         self._lines |= dict.fromkeys(reached, line)

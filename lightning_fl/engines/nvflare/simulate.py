@@ -12,14 +12,7 @@ from lightning_fl.engines.nvflare.names import SERVER_CLASSES, SIMULATED_CLASSES
 
 
 def main(post: str, workspace: str, names: str, gpus: str = "") -> None:
-    """Run the job to its end.
-
-    Args:
-        post: folder of the coordinator's `Post`.
-        workspace: folder for what NVFlare writes.
-        names: NVFlare's name of each site, as JSON.
-        gpus: of the sites, in NVFlare's words; "" for all the same.
-    """
+    """Run the job to its end, with the arguments that `SimulatedJobs` gives."""
     clients: dict[str, str] = json.loads(names)
     allow(Path(workspace) / JOB / "local")
     recipe = Recipe(post, clients, simulated=True)

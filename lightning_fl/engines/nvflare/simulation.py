@@ -13,8 +13,6 @@ import psutil
 from lightning_fl.engines.nvflare.jobs import END, Jobs
 from lightning_fl.errors import ConfigError
 
-SIMULATOR = "lightning_fl.engines.nvflare.simulate"
-
 
 class SimulatedJobs(Jobs):
     """One job of NVFlare's simulator for all sites, without certificates.
@@ -40,10 +38,11 @@ class SimulatedJobs(Jobs):
         )
         # NVFlare allows fewer letters in names than hospitals have
         clients = {site: f"site-{number}" for number, site in enumerate(self.sites, 1)}
+        command = [sys.executable, "-m", "lightning_fl.engines.nvflare.simulate"]
         arguments = [str(post), self._workspace.name, json.dumps(clients), self.gpus]
         with self.log.open("ab") as log:
             self._simulator = subprocess.Popen(
-                [sys.executable, "-m", SIMULATOR, *arguments],
+                [*command, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -51,11 +50,7 @@ class SimulatedJobs(Jobs):
             )
 
     def check(self) -> None:
-        """See whether the simulator still runs.
-
-        Raises:
-            ConfigError: it does not; the log says why.
-        """
+        """See whether the simulator still runs; its log says why it has ended."""
         if self._simulator is not None and self._simulator.poll() is not None:
             last = self.log.read_text(errors="replace").strip().splitlines()[-1:]
             raise ConfigError(

@@ -40,17 +40,13 @@ class NVFlareTransport(Transport):
     def __init__(self, jobs: Jobs, invitations: Mapping[str, bytes], wait: float) -> None:
         self._jobs = jobs
         self._invitations = dict(invitations)
+        self._sites = tuple(invitations)
         self._wait = wait
         self._lost: set[str] = set()
         self._late: set[str] = set()
         self._post = Post()
         self.processes: dict[str, int] = {}
-        self._relay = RelayTransport(self.sites, jobs.is_alive)
-
-    @property
-    def sites(self) -> Sequence[str]:
-        """Names of the sites."""
-        return tuple(self._invitations)
+        self._relay = RelayTransport(jobs.is_alive)
 
     def open(self) -> None:
         """Start all sites.
@@ -59,7 +55,7 @@ class NVFlareTransport(Transport):
             ConfigError: they do not start.
             SiteError: one cannot be hosted.
         """
-        for failure in self._host(self.sites).values():
+        for failure in self._host(self._sites).values():
             raise failure
 
     def close(self) -> None:
@@ -67,8 +63,8 @@ class NVFlareTransport(Transport):
         with ExitStack() as all_of:  # each is done, whatever another one raises
             all_of.callback(self._post.close)
             all_of.callback(self._jobs.close)
-            all_of.callback(self._jobs.stop, self.sites)
-            self._relay.hang_up(self.sites)
+            all_of.callback(self._jobs.stop, self._sites)
+            self._relay.hang_up(self._sites)
 
     def outcomes(self, op: str, payloads: Mapping[str, bytes], timeout: float) -> Outcomes:
         """Ask all sites at once; those that were lost if they can be there again."""

@@ -7,7 +7,6 @@ import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from importlib.util import find_spec
 from typing import Any
 
 from lightning_fl.engines.base import MakeSite
@@ -27,21 +26,8 @@ class WorkerLostError(RuntimeError):
     """The process that was asked is gone."""
 
 
-def require_ray() -> None:
-    """Refuse to go on without Ray.
-
-    Raises:
-        ConfigError: it is not installed.
-    """
-    if find_spec("ray") is None:
-        raise ConfigError(
-            "The engine Ray needs the package ray, which is not installed. Get it by `pip install "
-            '"lightning-fl[ray]"`, or use the Local engine.'
-        )
-
-
 @contextmanager
-def cluster(address: str | None) -> Iterator["Cluster"]:
+def cluster(address: str | None) -> Iterator[None]:
     """Reach Ray's cluster, which is started here and stopped again where no address is given.
 
     Raises:
@@ -52,7 +38,7 @@ def cluster(address: str | None) -> Iterator["Cluster"]:
     import ray
 
     if ray.is_initialized():  # by somebody else, who will stop it
-        yield Cluster()
+        yield
         return
     try:
         ray.init(
@@ -67,17 +53,13 @@ def cluster(address: str | None) -> Iterator["Cluster"]:
             f"{'cannot be reached there' if address else 'did not start here'}: {error}"
         ) from error
     try:
-        yield Cluster()
+        yield
     finally:
         ray.shutdown()
 
 
 def _reach(address: str | None) -> None:
-    """Try an address at once, for Ray itself tries for ten minutes and more.
-
-    Raises:
-        ConfigError: nobody listens there.
-    """
+    """Try an address at once, for Ray itself tries for ten minutes and more."""
     if address in (None, "auto"):
         return
     host, colon, port = (address or "").rpartition(":")
@@ -108,38 +90,11 @@ def _prepare(address: str | None) -> None:
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
-class Cluster:
-    """Machines that Ray reaches."""
+def resources() -> list[Mapping[str, float]]:
+    """Return the resources of each machine of the cluster, e.g. "CPU" and "GPU"."""
+    import ray
 
-    def machines(self) -> list[Mapping[str, float]]:
-        """Return the resources of each machine, e.g. "CPU" and "GPU"."""
-        import ray
-
-        return [node["Resources"] for node in ray.nodes() if node["Alive"]]
-
-    def worker(
-        self,
-        names: Sequence[str],
-        make_site: MakeSite,
-        surroundings: Surroundings,
-        *,
-        cpus: float,
-        gpus: float,
-    ) -> "SiteWorker":
-        """Make a worker for some sites, whose process is started when it is first greeted."""
-        import ray
-
-        path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-        variables = {
-            "PYTHONPATH": os.pathsep.join(path),
-            "OMP_NUM_THREADS": str(surroundings.threads),
-        }
-        if not gpus:  # else `accelerator: auto` would let all workers share one
-            variables["CUDA_VISIBLE_DEVICES"] = ""
-        actor = ray.remote(Host).options(
-            num_cpus=cpus, num_gpus=gpus, runtime_env={"env_vars": variables}
-        )
-        return SiteWorker(names, lambda: actor.remote(make_site, surroundings))
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 class SiteWorker:
@@ -183,6 +138,25 @@ class SiteWorker:
             with suppress(Exception):  # it may be gone, and Ray with it
                 ray.kill(self._actor)
             self._actor = None
+
+
+def worker_for(
+    names: Sequence[str], make_site: MakeSite, surroundings: Surroundings, cpus: float, gpus: float
+) -> SiteWorker:
+    """Make a worker for some sites, whose process is started when it is first greeted."""
+    import ray
+
+    path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    variables = {
+        "PYTHONPATH": os.pathsep.join(path),
+        "OMP_NUM_THREADS": str(surroundings.threads),
+    }
+    if not gpus:  # else `accelerator: auto` would let all workers share one
+        variables["CUDA_VISIBLE_DEVICES"] = ""
+    actor = ray.remote(Host).options(
+        num_cpus=cpus, num_gpus=gpus, runtime_env={"env_vars": variables}
+    )
+    return SiteWorker(names, lambda: actor.remote(make_site, surroundings))
 
 
 def share(payload: bytes) -> Pending:

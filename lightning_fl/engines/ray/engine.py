@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 
 from lightning_fl.engines.base import Engine, MakeSite, T
-from lightning_fl.engines.ray.cluster import cluster, require_ray
+from lightning_fl.engines.ray.cluster import cluster, resources, worker_for
 from lightning_fl.engines.ray.host import Surroundings, marked
 from lightning_fl.engines.ray.transport import RayTransport
 from lightning_fl.errors import ConfigError
@@ -46,7 +47,11 @@ class Ray(Engine):
         threads: int | None = None,
     ) -> None:
         super().__init__(timeout=timeout)
-        require_ray()
+        if find_spec("ray") is None:
+            raise ConfigError(
+                "The engine Ray needs the package ray, which is not installed. Get it by `pip "
+                'install "lightning-fl[ray]"`, or use the Local engine.'
+            )
         for name, number in (("workers", workers), ("threads", threads)):
             if number is not None and number < 1:
                 raise ConfigError(f"Expected `{name}` to be at least 1, or null, but got {number}.")
@@ -68,16 +73,12 @@ class Ray(Engine):
     ) -> T:
         """Start processes, let the coordinator do its work, and end them."""
         folder = getattr(make_site, "folder", None)  # of a run; sites of tests have none
-        with cluster(self.address) as ray, marked(folder) as (marker, content):
-            surroundings = Surroundings(
-                directory=str(Path.cwd()),
-                threads=self.threads or torch.get_num_threads(),
-                marker=marker,
-                content=content,
-            )
-            count = self.count(len(names), ray.machines())
+        threads = self.threads or torch.get_num_threads()
+        with cluster(self.address), marked(folder) as marker:
+            surroundings = Surroundings(str(Path.cwd()), threads, marker=marker)
+            count = self.count(len(names), resources())
             workers = [
-                ray.worker(names[i::count], make_site, surroundings, cpus=self.cpus, gpus=self.gpus)
+                worker_for(names[i::count], make_site, surroundings, self.cpus, self.gpus)
                 for i in range(count)
             ]
             try:
@@ -87,11 +88,7 @@ class Ray(Engine):
                     worker.give_up()
 
     def count(self, sites: int, machines: Sequence[Mapping[str, float]]) -> int:
-        """Count the processes to start.
-
-        Args:
-            sites: more processes than sites would have nothing to do.
-            machines: resources of each.
+        """Count the processes to start; more than sites would have nothing to do.
 
         Raises:
             ConfigError: there is no room for them.

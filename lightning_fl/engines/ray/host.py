@@ -43,14 +43,12 @@ class Surroundings:
         threads: of torch; numbers can differ in the last bits with their count.
         versions: the coordinator's.
         marker: a file in the run's folder, "" where sites have no such folder.
-        content: of the marker.
     """
 
     directory: str
     threads: int
     versions: Mapping[str, str] = field(default_factory=versions)
     marker: str = ""
-    content: str = ""
 
     def enter(self) -> list[str]:
         """Settle in them.
@@ -72,38 +70,30 @@ class Surroundings:
                 f"{here} has no folder {self.directory} ({error.strerror}), in which the "
                 "coordinator works; the repository must be at the same place on all machines"
             )
-        if self.marker and not self._sees_marker():
+        folder = Path(self.marker).parent
+        if self.marker and not (os.access(self.marker, os.R_OK) and os.access(folder, os.W_OK)):
             problems.append(
-                f"{here} does not see the run's folder {Path(self.marker).parent}; choose one that "
-                "all machines share, by `output` (with --validate, by the variable TMPDIR)"
+                f"{here} does not see the run's folder {folder}; choose one that all machines "
+                "share, by `output` (with --validate, by the variable TMPDIR)"
             )
         return problems
 
-    def _sees_marker(self) -> bool:
-        """Say whether the run's folder is the coordinator's, and can be written to."""
-        marker = Path(self.marker)
-        try:
-            return marker.read_text() == self.content and os.access(marker.parent, os.W_OK)
-        except OSError:
-            return False
-
 
 @contextmanager
-def marked(folder: str | None) -> Iterator[tuple[str, str]]:
-    """Put a marker into a folder while hosts may start.
+def marked(folder: str | None) -> Iterator[str]:
+    """Put a marker, whose name cannot be guessed, into a folder while hosts may start.
 
     Yields:
-        The marker's path and content; "" and "" without a folder.
+        The marker's path; "" without a folder.
     """
     if folder is None:
-        yield "", ""
+        yield ""
         return
-    content = token_hex(16)
-    marker = Path(folder) / f".ray-{content}"
+    marker = Path(folder) / f".ray-{token_hex(16)}"
     marker.parent.mkdir(parents=True, exist_ok=True)
-    marker.write_text(content)
+    marker.touch()
     try:
-        yield str(marker), content
+        yield str(marker)
     finally:
         marker.unlink(missing_ok=True)
 

@@ -26,11 +26,10 @@ class Turn:
     that hangs is ended without losing what its other sites were to be asked.
 
     Attributes:
-        site: that is asked.
-        op: the operation.
         payload: shared bytes.
         worker: where the site lives.
         timeout: seconds for the whole turn, a start of the process included.
+        limit: seconds from the beginning for what is under way.
         began: when, by `time.perf_counter`.
         greeting: whether the worker's process is only being started.
         pending: the call that is under way.
@@ -41,6 +40,7 @@ class Turn:
     payload: Pending
     worker: SiteWorker
     timeout: float
+    limit: float = 0.0
     began: float = 0.0
     greeting: bool = False
     pending: Pending = None
@@ -49,17 +49,16 @@ class Turn:
         """Ask the site, or start a process for it where there is none."""
         self.began = time.perf_counter()
         self.greeting = not self.worker.there
-        self.pending = self.worker.greet() if self.greeting else self._ask()
+        if self.greeting:
+            self.limit = min(self.timeout, AGAIN if self.worker.in_vain else START)
+            self.pending = self.worker.greet()
+        else:
+            self._ask()
         return self
 
     def seconds_left(self) -> float:
         """Return the seconds until the site counts as late; never negative."""
-        limit = min(self.timeout, self._patience) if self.greeting else self.timeout
-        return max(0.0, limit - (time.perf_counter() - self.began))
-
-    @property
-    def _patience(self) -> float:
-        return AGAIN if self.worker.in_vain else START
+        return max(0.0, self.limit - (time.perf_counter() - self.began))
 
     def go_on(self) -> Reply | SiteError | None:
         """Take the result of the call that has ended.
@@ -78,7 +77,7 @@ class Turn:
         self.worker.pid, self.worker.in_vain = pid, False
         if problems:
             return self._lost("; ".join(problems))
-        self.greeting, self.pending = False, self._ask()
+        self._ask()
         return None
 
     def _answered(self, kind: Any, content: Any) -> Reply | SiteError:
@@ -88,18 +87,19 @@ class Turn:
 
     def expire(self) -> SiteError:
         """Return the outcome of a turn that took too long; its process may hang and is ended."""
-        if self.greeting and self.timeout > (patience := self._patience):
+        if self.limit < self.timeout:
             self.worker.in_vain = True
             return self._lost(
-                f"no process could be started within {patience:g} s; the cluster may have no room "
-                "left, so set fewer `engine.workers` or wait for it"
+                f"no process could be started within {self.limit:g} s; the cluster may have no "
+                "room left, so set fewer `engine.workers` or wait for it"
             )
         self.worker.give_up()
         detail = f"no answer within {self.timeout:g} s; raise `engine.timeout` if it is only slow"
         return SiteError(self.site, self.op, "timeout", detail)
 
-    def _ask(self) -> Pending:
-        return self.worker.ask(self.site, self.op, self.payload)
+    def _ask(self) -> None:
+        self.greeting, self.limit = False, self.timeout
+        self.pending = self.worker.ask(self.site, self.op, self.payload)
 
     def _lost(self, detail: str) -> SiteError:
         self.worker.give_up()
@@ -119,11 +119,6 @@ class RayTransport(Transport):
     def __init__(self, workers: Sequence[SiteWorker]) -> None:
         self.workers = tuple(workers)
         self._homes = {name: worker for worker in workers for name in worker.names}
-
-    @property
-    def sites(self) -> Sequence[str]:
-        """Names of the sites."""
-        return tuple(sorted(self._homes))
 
     def outcomes(self, op: str, payloads: Mapping[str, bytes], timeout: float) -> Outcomes:
         """Ask all workers at once; the timeout is for each site's own turn."""

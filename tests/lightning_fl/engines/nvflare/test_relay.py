@@ -38,7 +38,7 @@ def far_end() -> Iterator[FarEnd]:
         posts.append(post)
         folder = str(post.folder)
         Thread(target=lambda: serve(call_in(folder, SITES), call, 4), daemon=True).start()
-        transport = RelayTransport(SITES)
+        transport = RelayTransport()
         assert transport.connect(post.answer(10.0, nothing)) == SITES
         transports.append(transport)
         return transport
@@ -108,7 +108,7 @@ def test_sites_behind_a_line_that_breaks_are_lost_at_once_and_stay_lost() -> Non
     post = Post()
     with closing(post):
         folder = str(post.folder)
-        transport = RelayTransport(("A", "B"))
+        transport = RelayTransport()
         lines = []
         for site in SITES:
             caller = Thread(target=lambda s=site: lines.append(call_in(folder, (s,))))
@@ -183,7 +183,7 @@ def test_an_end_that_does_not_read_is_given_up(monkeypatch: pytest.MonkeyPatch) 
         lines = []
         caller = Thread(target=lambda: lines.append(call_in(folder, ("A",))))
         caller.start()
-        transport = RelayTransport(("A",))
+        transport = RelayTransport()
         transport.connect(post.answer(10.0, nothing))
         caller.join()
         start = time.monotonic()
