@@ -54,7 +54,6 @@ class Sleepers(Transport):
     """Sites of a ring that only wait, all at once; what they will answer is made beforehand."""
 
     def __init__(self, order: Sequence[str], blocks: int, delay: float) -> None:
-        self._order = tuple(order)
         self._delay = delay
         self._answers = {
             (site, step, ahead): _answer(site, following, step, ahead)
@@ -62,11 +61,6 @@ class Sleepers(Transport):
             for step in range(blocks)
             for ahead in (True, False)
         }
-
-    @property
-    def sites(self) -> Sequence[str]:
-        """Names of the sites."""
-        return self._order
 
     def outcomes(self, op: str, payloads: Mapping[str, bytes], timeout: float) -> Outcomes:
         """All sites work at the same time, each for the same time."""

@@ -55,11 +55,6 @@ class Measuring(Transport):
         self._processes = processes
         self._rows = rows
 
-    @property
-    def sites(self) -> Sequence[str]:
-        """Names of the sites."""
-        return self._inner.sites
-
     def outcomes(self, op: str, payloads: Mapping[str, bytes], timeout: float) -> Outcomes:
         """As the engine's, measured."""
         before = {site: _reset_peak(self._processes[site]) for site in payloads}

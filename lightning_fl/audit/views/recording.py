@@ -1,7 +1,7 @@
 """What each party of a round really sees: the run's own bytes, and what the key holder holds."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, NoReturn
 
@@ -123,11 +123,6 @@ class RecordingTransport(Transport):
         self.inner = inner
         self.recording = recording
         self.members = members
-
-    @property
-    def sites(self) -> Sequence[str]:
-        """Names of the sites."""
-        return self.inner.sites
 
     def outcomes(self, op: str, payloads: Mapping[str, bytes], timeout: float) -> Outcomes:
         """As the inner one's."""
