@@ -24,7 +24,7 @@ from lightning_fl.aggregation.ring.relay import Ring, RingBroken, Sums, survivor
 from lightning_fl.aggregation.ring.settings import FIRST_BITS, Masking, RingSettings
 from lightning_fl.errors import ConfigError, SiteError, TooFewSitesError
 from lightning_fl.privacy.noise import SiteNoise
-from lightning_fl.training.parameters import Layout
+from lightning_fl.training.layout import Layout
 from lightning_fl.wire.channel import Channel
 
 

@@ -12,7 +12,7 @@ from lightning_fl.personalisation.local_task import LocalTask
 from lightning_fl.personalisation.settings import Personalisation
 from lightning_fl.personalisation.workbench import Workbench
 from lightning_fl.training.fitting import evaluate
-from lightning_fl.training.parameters import is_finite
+from lightning_fl.training.layout import is_finite
 
 
 @dataclass(frozen=True)

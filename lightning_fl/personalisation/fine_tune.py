@@ -12,7 +12,7 @@ from lightning_fl.personalisation.candidate import Candidate, Variant
 from lightning_fl.personalisation.fitted_layers import HoldOthers, fitted_entries
 from lightning_fl.personalisation.snapshots import Snapshots
 from lightning_fl.personalisation.workbench import Workbench
-from lightning_fl.training.parameters import State
+from lightning_fl.training.layout import State
 
 Schedule = Literal["constant", "cosine"]
 

@@ -10,7 +10,7 @@ from lightning_fl.errors import ConfigError
 from lightning_fl.personalisation.candidate import Candidate, Variant
 from lightning_fl.personalisation.fine_tune import last_path, require_path
 from lightning_fl.personalisation.workbench import Workbench
-from lightning_fl.training.parameters import State
+from lightning_fl.training.layout import State
 
 
 class Interpolate(Candidate):

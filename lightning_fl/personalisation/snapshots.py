@@ -6,7 +6,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from lightning_fl.training.parameters import State
+from lightning_fl.training.layout import State
 
 
 class Snapshots(pl.Callback):

@@ -11,7 +11,7 @@ import yaml
 from lightning_fl.data.module import FederatedDataModule
 from lightning_fl.files import write_bytes, write_text
 from lightning_fl.run_files import GLOBAL, LOCAL, MODELS, PREPROCESSING, SITES
-from lightning_fl.training.parameters import State
+from lightning_fl.training.layout import State
 
 
 def keep_shared_model(folder: Path, template: State, shared: State, round_: int) -> None:

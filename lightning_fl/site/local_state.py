@@ -12,7 +12,7 @@ from lightning_fl.personalisation.local_task import LocalTask
 from lightning_fl.seeds import derive_seed
 from lightning_fl.site.setup import SiteSetup
 from lightning_fl.site.store import SECOND, SiteStore
-from lightning_fl.training.parameters import State, from_vector, to_vector
+from lightning_fl.training.layout import State, from_vector, to_vector
 
 
 class LocalState:

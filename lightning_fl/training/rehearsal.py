@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader
 
 from lightning_fl.errors import ConfigError, NonFiniteError
 from lightning_fl.training.fitting import TrainerOptions, evaluate, make_trainer
-from lightning_fl.training.parameters import is_finite
+from lightning_fl.training.layout import is_finite
 
 
 def rehearse(

@@ -8,7 +8,7 @@ import numpy as np
 from lightning_fl.aggregation.ring.fixed_point import Grid
 from lightning_fl.aggregation.ring.parameters import LIMBS, RingParameters
 from lightning_fl.seeds import derive_seed
-from lightning_fl.training.parameters import Layout
+from lightning_fl.training.layout import Layout
 
 CIPHERTEXTS_PER_BLOCK = 16
 """A block of 1 MiB: small enough to flow round the ring, large enough to be worth a message."""

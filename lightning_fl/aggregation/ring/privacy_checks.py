@@ -4,7 +4,7 @@ from lightning_fl.aggregation.ring.parameters import choose, is_compact
 from lightning_fl.errors import ConfigError
 from lightning_fl.privacy.noise import SiteNoise
 from lightning_fl.privacy.release import rounding
-from lightning_fl.training.parameters import Layout
+from lightning_fl.training.layout import Layout
 
 MOST_DEVIATIONS = 9.0
 """No noise is larger than so many standard deviations."""

@@ -10,7 +10,7 @@ from lightning_fl.aggregation.ring.identity import SUFFIX, Identity
 from lightning_fl.aggregation.ring.parameters import RingParameters, choose, is_compact
 from lightning_fl.aggregation.ring.plan import RingPlan, sizes_of
 from lightning_fl.errors import ConfigError, OutOfRangeError
-from lightning_fl.training.parameters import Layout
+from lightning_fl.training.layout import Layout
 
 Masking = Literal["pairwise", "initiator", "none"]
 MOST_SAMPLES = 2**31

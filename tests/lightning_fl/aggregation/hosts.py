@@ -12,7 +12,7 @@ from lightning_fl.aggregation import Aggregate, Aggregator, Updates
 from lightning_fl.engines.asking import ask
 from lightning_fl.engines.local import LocalTransport
 from lightning_fl.errors import SiteError
-from lightning_fl.training.parameters import Layout
+from lightning_fl.training.layout import Layout
 from lightning_fl.wire.channel import Channel
 from lightning_fl.wire.messages import COORDINATOR, HEAD, MAGIC, Message, MessageError
 from lightning_fl.wire.monitor import Monitor
