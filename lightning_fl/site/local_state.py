@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lightning_fl.data.module import FederatedDataModule
-from lightning_fl.personalisation.local_task import LocalTask
+from lightning_fl.personalisation.workbench import LocalTask
 from lightning_fl.seeds import derive_seed
 from lightning_fl.site.setup import SiteSetup
 from lightning_fl.site.store import SECOND, SiteStore

@@ -16,8 +16,7 @@ from torch.utils.data import Dataset
 from lightning_fl.algorithms import FedAvg
 from lightning_fl.errors import ConfigError
 from lightning_fl.personalisation import FineTune, LocalModel, Personalisation
-from lightning_fl.personalisation.choice import Choice, personalise, split_folds
-from lightning_fl.personalisation.new_hospital import patients_curve
+from lightning_fl.personalisation.choice import Choice, patients_curve, personalise, split_folds
 from lightning_fl.results.tables import read_metrics
 from lightning_fl.run.run import Run
 from lightning_fl.site.local_state import LocalState
@@ -199,7 +198,7 @@ def test_layers_that_turned_local_leave_their_mean_as_one_more_model(tmp_path: P
     shared = from_vector(run.state().best_weights, run.blueprint.layout)
     for name in run.blueprint.plan.training:
         assert [*results["personalisation"][name]["candidates"]][:2] == ["none", "averaged"]
-        site = run.make_site(name)
+        site = run.make_site(name).state
         averaged = site.averaged_module(best)
         assert averaged is not None
         own, mean = site.module(best).state_dict(), averaged.state_dict()
