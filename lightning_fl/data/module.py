@@ -216,7 +216,10 @@ class FederatedDataModule(pl.LightningDataModule, ABC):
         return {part: sum(len(getattr(split, part)) for split in splits) for part in PARTS}
 
     def split_by_site(self) -> dict[str, tuple[str, ...]]:
-        """Return the patients of this hospital (of all, if pooled), by "site/part"."""
+        """Return the patients of this hospital (of all, if pooled), by "site/part".
+
+        An added patient changes the split, and could turn a training patient into a test patient.
+        """
         splits = {site: self.split(site) for site in self._bound_sites()}
         return {
             f"{s}/{part}": getattr(split, part) for s, split in splits.items() for part in PARTS

@@ -11,14 +11,9 @@ def choose(
 ) -> str:
     """Return the name of the variant that a site uses.
 
-    The best of the references sets the bar. Of the others, those that beat it by more than
-    `margin` compete. Of equal scores the first wins, and NaN never does.
-
-    Args:
-        scores: of every variant.
-        references: names of the models that a site has without personalising, at least one.
-        margin: in units of the metric, >= 0.
-        evaluation: decides which way is better.
+    The best of the references sets the bar. These are the models that a site has without
+    personalising. Of the other variants, those that beat the bar by more than `margin`, in units of
+    the metric, compete. Of equal scores the first wins, and NaN never does.
     """
     best = references[0]
     for name in references:

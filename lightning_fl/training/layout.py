@@ -124,5 +124,5 @@ def private_entries(state: Mapping[str, Tensor], layout: Layout, *, late: bool =
 
 
 def is_finite(state: Mapping[str, Tensor]) -> bool:
-    """Return whether no entry holds NaN or infinity."""
+    """Return whether no entry holds NaN or infinity, which would spoil a mean over sites."""
     return all(bool(torch.isfinite(value).all()) for value in state.values())

@@ -1,4 +1,7 @@
-"""Personal layers: which entries of a module stay at its site, by the names of its layers."""
+"""Personal layers: which entries of a module stay at its site, by the names of its layers.
+
+Patterns are resolved once, against the module. Personal layers start equal at every site.
+"""
 
 from collections import defaultdict
 from collections.abc import Collection, Sequence
