@@ -23,8 +23,8 @@ freeze: the layer normalises with its running statistics, also while training, a
 
 It is about BatchNorm alone. GroupNorm, LayerNorm, RMSNorm and InstanceNorm normalise each image by
 itself; they train and travel like any layer that `personal` does not name. InstanceNorm with
-`track_running_stats` has statistics, which are averaged. A BatchNorm that another library froze for good (torchvision's
-FrozenBatchNorm2d) has nothing to train and counts among these.
+`track_running_stats` has statistics, which are averaged. A BatchNorm that another library froze for
+good (torchvision's FrozenBatchNorm2d) has nothing to train and counts among these.
 """
 
 
