@@ -32,7 +32,7 @@ from lightning_fl.engines import Engine, Local, NVFlare, Ray
 from lightning_fl.run.config import read_settings
 from lightning_fl.run.run import Run
 from lightning_fl.run.site_maker import SiteMaker
-from lightning_fl.training.parameters import to_vector
+from lightning_fl.training.layout import to_vector
 from lightning_fl.wire.channel import Channel
 from lightning_fl.wire.monitor import Monitor
 from lightning_fl.wire.transport import Transport

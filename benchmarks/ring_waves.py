@@ -17,7 +17,7 @@ import torch
 from lightning_fl.aggregation.ring.ring import Ring
 from lightning_fl.aggregation.ring.ring_plan import RingPlan
 from lightning_fl.aggregation.ring.ring_settings import RingSettings
-from lightning_fl.training.parameters import Layout
+from lightning_fl.training.layout import Layout
 from lightning_fl.wire.channel import Channel
 from lightning_fl.wire.messages import HEAD, Message
 from lightning_fl.wire.monitor import Monitor

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_fl.seeds import derive_seed
-from lightning_fl.training.parameters import Layout
+from lightning_fl.training.layout import Layout
 
 MASK_SD = 1e4
 """Standard deviation of the paper's mask."""

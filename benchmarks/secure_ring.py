@@ -17,7 +17,7 @@ from benchmarks.secure_baselines import (
 from lightning_fl.aggregation import Aggregate, CyclicCKKS, Updates
 from lightning_fl.engines import Local
 from lightning_fl.site.store import SiteStore
-from lightning_fl.training.parameters import Layout
+from lightning_fl.training.layout import Layout
 from lightning_fl.wire.channel import Channel
 from lightning_fl.wire.messages import Message
 from lightning_fl.wire.monitor import Monitor

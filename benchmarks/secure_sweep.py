@@ -39,7 +39,7 @@ from lightning_fl.aggregation.ring.fixed_point import MARGIN, exponents_for
 from lightning_fl.aggregation.ring.packing_parameters import choose, is_compact
 from lightning_fl.errors import ConfigError
 from lightning_fl.site.store import SiteStore
-from lightning_fl.training.parameters import Layout
+from lightning_fl.training.layout import Layout
 
 ROOT = Path(__file__).resolve().parents[1]
 COMPACT_BITS, WIDE_BITS = 16, 24

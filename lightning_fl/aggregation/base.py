@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lightning_fl.errors import ConfigError, SiteError, TooFewSitesError
 from lightning_fl.privacy.noise import SiteNoise
-from lightning_fl.training.parameters import Layout
+from lightning_fl.training.layout import Layout
 from lightning_fl.wire.channel import Channel
 from lightning_fl.wire.messages import COORDINATOR, Message
 

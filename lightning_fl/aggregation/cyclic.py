@@ -23,7 +23,7 @@ from lightning_fl.aggregation.ring.ring_plan import RingPlan, ring_order
 from lightning_fl.aggregation.ring.ring_settings import FIRST_BITS, Masking, RingSettings
 from lightning_fl.errors import ConfigError, SiteError, TooFewSitesError
 from lightning_fl.privacy.noise import SiteNoise
-from lightning_fl.training.parameters import Layout
+from lightning_fl.training.layout import Layout
 from lightning_fl.wire.channel import Channel
 
 

@@ -17,7 +17,7 @@ from lightning_fl.training.batch_norm import (
     batch_norm_entries,
     describe_norm_layers,
 )
-from lightning_fl.training.parameters import Layout, State, make_layout
+from lightning_fl.training.layout import Layout, State, make_layout
 from lightning_fl.training.personal_layers import (
     check_something_is_shared,
     check_ties,

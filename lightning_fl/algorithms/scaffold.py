@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from lightning_fl.algorithms.base import Algorithm, LocalFit
 from lightning_fl.algorithms.server import GlobalRound
-from lightning_fl.training.parameters import State
+from lightning_fl.training.layout import State
 
 CONTROL = "control of "
 """Stands before a weight's name in that of its control variate."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_fl.errors import ConfigError
-from lightning_fl.training.parameters import Layout, State
+from lightning_fl.training.layout import Layout, State
 
 
 @dataclass(frozen=True)

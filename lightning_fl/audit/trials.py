@@ -31,7 +31,7 @@ from lightning_fl.audit.views.guesses import MEANS, Evidence, Guess, guesses
 from lightning_fl.audit.views.recording import OpenRing
 from lightning_fl.audit.views.stage import Stage
 from lightning_fl.errors import ConfigError
-from lightning_fl.training.parameters import from_vector
+from lightning_fl.training.layout import from_vector
 
 
 class TrialRow(NamedTuple):

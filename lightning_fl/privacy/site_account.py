@@ -14,7 +14,7 @@ from lightning_fl.files import write_text
 from lightning_fl.privacy.account import PrivacyAccount
 from lightning_fl.privacy.accountant import GaussianStep, epsilon
 from lightning_fl.privacy.noise import SiteNoise
-from lightning_fl.training.parameters import Layout
+from lightning_fl.training.layout import Layout
 
 FILE = "privacy.json"
 VARIANCE = "running_var"

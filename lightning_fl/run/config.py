@@ -19,6 +19,7 @@ from jsonargparse import (  # type: ignore[attr-defined]  # ActionConfigFile is 
     set_loader,
 )
 
+from lightning_fl.data.elsewhere import DataElsewhere
 from lightning_fl.errors import ConfigError, DataError
 from lightning_fl.files import write_text
 from lightning_fl.run import class_names
@@ -41,7 +42,7 @@ MAY_CHANGE = frozenset(
     }
 )
 """Settings that may change when a run is resumed."""
-ELSEWHERE = "lightning_fl.data.elsewhere.DataElsewhere"
+ELSEWHERE = f"{DataElsewhere.__module__}.{DataElsewhere.__qualname__}"
 """The data module of a coordinator that has no data."""
 COMMANDS = ("config", "resume", "validate")
 """Arguments that name an action and are no setting of the run."""

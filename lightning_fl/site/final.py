@@ -6,8 +6,7 @@ import pytorch_lightning as pl
 import torch
 
 from lightning_fl.aggregation.base import Answer
-from lightning_fl.personalisation.choice import personalise
-from lightning_fl.personalisation.new_hospital import patients_curve
+from lightning_fl.personalisation.choice import patients_curve, personalise
 from lightning_fl.personalisation.workbench import Workbench
 from lightning_fl.site.local_state import LocalState
 from lightning_fl.training.fitting import evaluate

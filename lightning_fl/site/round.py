@@ -15,7 +15,7 @@ from lightning_fl.seeds import derive_seed, seed_all
 from lightning_fl.site.local_state import LocalState
 from lightning_fl.site.store import SECOND
 from lightning_fl.training.fitting import CountGradients, Progress, fit
-from lightning_fl.training.parameters import (
+from lightning_fl.training.layout import (
     State,
     from_vector,
     is_finite,

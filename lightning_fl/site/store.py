@@ -14,7 +14,7 @@ from torch import Tensor
 from lightning_fl.errors import DataError
 from lightning_fl.files import replacing, write_bytes
 from lightning_fl.training.fitting import Progress
-from lightning_fl.training.parameters import State
+from lightning_fl.training.layout import State
 
 PRIVATE = "private"
 """Name of the state of the shared model that stays at the site."""

@@ -13,7 +13,7 @@ from lightning_fl.aggregation.ring.ring_plan import RingPlan
 from lightning_fl.errors import ConfigError, OutOfRangeError
 from lightning_fl.privacy.noise import SiteNoise
 from lightning_fl.privacy.release import rounding
-from lightning_fl.training.parameters import Layout
+from lightning_fl.training.layout import Layout
 
 Masking = Literal["pairwise", "initiator", "none"]
 MOST_SAMPLES = 2**31

@@ -11,7 +11,7 @@ from torch import Tensor
 from lightning_fl.aggregation import Aggregate, Aggregator, Updates
 from lightning_fl.engines.local import LocalTransport, ask
 from lightning_fl.errors import SiteError
-from lightning_fl.training.parameters import Layout
+from lightning_fl.training.layout import Layout
 from lightning_fl.wire.channel import Channel
 from lightning_fl.wire.messages import COORDINATOR, HEAD, MAGIC, Message, MessageError
 from lightning_fl.wire.monitor import Monitor

@@ -15,14 +15,16 @@ State = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Layout:
-    """Which entries of a module's state are shared, in the order of the flat vector.
+    """Name the entries of a module's state that are shared, in the order of the flat vector.
+
+    What travels is one vector, so that an aggregator needs to know nothing of layers.
 
     Attributes:
         shared: (name, shape) of every floating-point entry that travels.
         private: names of the entries that stay at the site: local layers, and every integer
             buffer (BatchNorm's `num_batches_tracked` has no meaningful mean).
         late: names of those shared entries that a site keeps its own values of from some round on
-            (see `Algorithm`, `shared_rounds`); they stay in the vector, which never changes.
+            (see `Algorithm`, `shared_rounds`). They stay in the vector, whose layout never changes.
         trained: names of those shared entries that are trainable weights, and no statistics.
         extra: names of those shared entries that are the algorithm's and none of the module's.
     """
@@ -35,20 +37,23 @@ class Layout:
 
     @property
     def length(self) -> int:
-        """Number of values in the flat vector."""
-        return sum(torch.Size(shape).numel() for _, shape in self.shared)
+        """The number of values in the flat vector."""
+        return sum(self._sizes)
 
     @property
     def fingerprint(self) -> str:
-        """Short digest of names and shapes: equal for the same network, different otherwise."""
-        return hashlib.sha256(repr((self.shared, self.private, self.late)).encode()).hexdigest()[
-            :16
-        ]
+        """A short digest of names and shapes: equal for equal networks, different otherwise."""
+        text = repr((self.shared, self.private, self.late))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def mask(self, names: Collection[str]) -> Tensor:
-        """Which values of the flat vector belong to some of the entries; bool, shape (length,)."""
-        sizes = torch.tensor([torch.Size(shape).numel() for _, shape in self.shared])
-        return torch.tensor([name in names for name, _ in self.shared]).repeat_interleave(sizes)
+        """Return which values of the flat vector are in some entries; bool, shape (length,)."""
+        flags = torch.tensor([name in names for name, _ in self.shared])
+        return flags.repeat_interleave(torch.tensor(self._sizes))
+
+    @property
+    def _sizes(self) -> list[int]:
+        return [torch.Size(shape).numel() for _, shape in self.shared]
 
 
 def make_layout(
@@ -79,18 +84,17 @@ def make_layout(
         else:
             shared.append((name, tuple(value.shape)))
     weights = {n for n, p in module.named_parameters(remove_duplicate=False) if p.requires_grad}
-    names = [name for name, _ in shared]
     return Layout(
         (*shared, *(extra or {}).items()),
         tuple(private),
-        late=tuple(name for name in names if name in late),
-        trained=tuple(name for name in names if name in weights),
+        late=tuple(name for name, _ in shared if name in late),
+        trained=tuple(name for name, _ in shared if name in weights),
         extra=tuple(extra or ()),
     )
 
 
 def to_vector(state: Mapping[str, Tensor], layout: Layout) -> Tensor:
-    """The shared entries as one float32 vector of shape (length,) on the CPU.
+    """Return the shared entries as one float32 vector of shape (length,) on the CPU.
 
     Extra entries that are not in `state` are 0.
     """
@@ -100,7 +104,7 @@ def to_vector(state: Mapping[str, Tensor], layout: Layout) -> Tensor:
 
 
 def from_vector(vector: Tensor, layout: Layout) -> State:
-    """The shared entries, by name, of a flat vector of shape (length,).
+    """Return the shared entries, by name, of a flat vector of shape (length,).
 
     Raises:
         ValueError: the vector has another length than the layout.
@@ -109,18 +113,16 @@ def from_vector(vector: Tensor, layout: Layout) -> State:
         raise ValueError(
             f"Expected a vector of {layout.length} values, but got shape {tuple(vector.shape)}."
         )
-    shapes = [torch.Size(shape) for _, shape in layout.shared]
-    parts = torch.split(vector, [shape.numel() for shape in shapes])
-    names = [name for name, _ in layout.shared]
-    return {n: p.reshape(s) for n, s, p in zip(names, shapes, parts, strict=True)}
+    parts = torch.split(vector, layout._sizes)
+    return {n: p.reshape(s) for (n, s), p in zip(layout.shared, parts, strict=True)}
 
 
 def private_entries(state: Mapping[str, Tensor], layout: Layout, *, late: bool = False) -> State:
-    """Copies of the entries that stay at the site; those of `layout.late` too if `late`."""
+    """Copy the entries that stay at the site; those of `layout.late` too if `late`."""
     names = (*layout.private, *layout.late) if late else layout.private
     return {name: state[name].detach().cpu().clone() for name in names}
 
 
 def is_finite(state: Mapping[str, Tensor]) -> bool:
-    """Whether no entry holds NaN or infinity."""
+    """Return whether no entry holds NaN or infinity, which would spoil a mean over sites."""
     return all(bool(torch.isfinite(value).all()) for value in state.values())

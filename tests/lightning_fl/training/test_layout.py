@@ -6,7 +6,7 @@ from torch import nn
 
 from lightning_fl.errors import ConfigError
 from lightning_fl.training.batch_norm import batch_norm_entries
-from lightning_fl.training.parameters import (
+from lightning_fl.training.layout import (
     from_vector,
     is_finite,
     make_layout,
