@@ -83,7 +83,7 @@ MACHINES = (
 
 
 def metadata(name: str, mrn: str, client: int, machine: Machine, volume: PhantomVolume) -> Row:
-    """A volume's row.
+    """Fill in a volume's row.
 
     Args:
         name: of the volume, without suffix.
@@ -104,7 +104,7 @@ def metadata(name: str, mrn: str, client: int, machine: Machine, volume: Phantom
 
 
 def _person(mrn: str) -> Row:
-    """Age, sex and ethnic group, the same on every visit."""
+    """Draw age, sex and ethnic group, the same on every visit."""
     rng = np.random.default_rng(derive_seed(0, mrn, "person"))
     return {
         "PatientAge": f"{rng.integers(24, 90):03d}Y",
@@ -114,7 +114,7 @@ def _person(mrn: str) -> Row:
 
 
 def _geometry(volume: PhantomVolume, spaced: bool) -> Row:
-    """Sizes and spacings."""
+    """Return sizes and spacings."""
     slices, height, width = volume.hu.shape
     between, row, _ = (round(mm, 4) for mm in volume.spacing)
     geometry: Row = {"shape0": slices, "shape1": height, "shape2": width}
@@ -125,7 +125,7 @@ def _geometry(volume: PhantomVolume, spaced: bool) -> Row:
 
 
 def _labels(volume: PhantomVolume) -> Row:
-    """Share of the lung that is infected, and whether any is."""
+    """Return the share of the lung that is infected, and whether any is."""
     ratio = float((volume.mask > 0).sum() / volume.lung.sum())
     return {
         "infection_to_lung_ratio": f"{ratio:.6f}",

@@ -22,7 +22,7 @@ MASK_MODES = ("1", "L", "P", *SIXTEEN_BIT)
 
 
 def read_image(path: Path) -> Tensor:
-    """An image as float32 (1 or 3, H, W); the largest value of its 8 or 16 bits becomes 1.
+    """Read an image, float32 (1 or 3, H, W); the largest value of its 8 or 16 bits becomes 1.
 
     Raises:
         DataError: the file cannot be read, has several pages or another kind of pixel.
@@ -41,7 +41,7 @@ def read_image(path: Path) -> Tensor:
 
 
 def read_channels(path: Path) -> int:
-    """Channels of an image, from the head of its file.
+    """Read the number of channels from the head of an image file.
 
     Raises:
         DataError: the file is no image.
@@ -54,7 +54,7 @@ def read_channels(path: Path) -> int:
 
 
 def read_mask(path: Path) -> Pixels:
-    """A mask's numbers as they are in the file, (H, W).
+    """Read a mask's numbers as they are in the file, (H, W).
 
     Raises:
         DataError: the file cannot be read, has several pages or is no grey image.
@@ -69,7 +69,7 @@ def read_mask(path: Path) -> Pixels:
 
 
 def class_numbers(mask: Pixels, classes: int, path: Path) -> Tensor:
-    """A mask file's numbers as class numbers, int64 (H, W).
+    """Turn a mask file's numbers into class numbers, int64 (H, W).
 
     Args:
         mask: the numbers in the file.
@@ -99,7 +99,7 @@ def class_numbers(mask: Pixels, classes: int, path: Path) -> Tensor:
 
 
 def _load(path: Path) -> Image.Image:
-    """The only picture of a file, with all its pixels."""
+    """Load the only picture of a file, with all its pixels."""
     try:
         with Image.open(path) as image:
             pages = getattr(image, "n_frames", 1)
@@ -117,12 +117,12 @@ def _unreadable(path: Path, error: Exception) -> DataError:
 
 
 def _pixels(image: Image.Image) -> Pixels:
-    """Pixels as unsigned integers of this machine's byte order, in memory of their own."""
+    """Copy pixels as unsigned integers of this machine's byte order."""
     pixels: npt.NDArray[Any] = np.array(image)
     return pixels.astype(np.uint16 if image.mode in SIXTEEN_BIT else np.uint8)
 
 
 def _some(values: npt.NDArray[Any]) -> str:
-    """The first few values, for an error."""
+    """Name the first few values, for an error."""
     shown = ", ".join(str(value) for value in values[:8].tolist())
     return f"the values [{shown}{', ...' if len(values) > 8 else ''}]"

@@ -53,7 +53,7 @@ class PairReader:
         return self._prepared(read_image(pair.image), pair.image)
 
     def _prepared(self, image: Tensor, path: Path) -> Tensor:
-        """The image with the channels and the size that are asked for."""
+        """Give an image the channels and the size that are asked for."""
         if len(image) != self.channels:
             if self.reference is not None:
                 raise DataError(
@@ -66,7 +66,7 @@ class PairReader:
         return F.interpolate(image[None], self.size, mode="bilinear", antialias=True)[0]
 
     def _resized(self, mask: Tensor) -> Tensor:
-        """The mask in the size that is asked for, each pixel being one of the mask's pixels."""
+        """Give a mask the size that is asked for; each pixel is one of the mask's pixels."""
         if self.size is None:
             return mask
         resized = F.interpolate(mask[None, None].double(), self.size, mode="nearest-exact")
@@ -108,5 +108,5 @@ class ImagePairs(Dataset[Sample]):
 
 
 def _size(image: Tensor) -> str:
-    """Height and width, e.g. "64 x 48"."""
+    """Return height and width, e.g. "64 x 48"."""
     return " x ".join(str(n) for n in image.shape[-2:])

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from datamodules.phantoms.cache import load
 from datamodules.phantoms.patient import Patient
-from datamodules.phantoms.sites import SHIFTS, profile
+from datamodules.phantoms.profiles import SHIFTS, profile
+from datamodules.phantoms.slice_cache import load
 from lightning_fl.data.augmentation import augmented
 from lightning_fl.data.module import POOLED, FederatedDataModule, Sample
 from lightning_fl.errors import ConfigError
@@ -74,16 +74,16 @@ class ChestPhantoms(FederatedDataModule):
         self.cache_dir = Path(cache_dir or "~/.cache/lightning_fl/phantoms").expanduser()
 
     def site_names(self) -> tuple[str, ...]:
-        """Names of all hospitals."""
+        """Return the names of all hospitals."""
         return self.names
 
     def patients(self, site: str) -> tuple[str, ...]:
-        """Identifiers such as A-003."""
+        """Return identifiers such as A-003."""
         count = self.counts[self.names.index(site)]
         return tuple(f"{site}-{number:03d}" for number in range(count))
 
     def dataset(self, site: str, patients: Sequence[str], *, augment: bool) -> Dataset[Sample]:
-        """All slices of some patients, from top to bottom, patient by patient."""
+        """Return all slices of some patients, from top to bottom, patient by patient."""
         seed = self.seed if self.data_seed is None else self.data_seed
         seen_as = profile(site, self.shift)
         stacks = [
@@ -128,7 +128,7 @@ class PhantomSlices(Dataset[Sample]):
 
 
 def parse_shift(shift: str | Sequence[str]) -> tuple[str, ...]:
-    """The named shifts, each once and in a fixed order.
+    """Return the named shifts, each once and in a fixed order.
 
     Raises:
         ConfigError: a name is unknown.
@@ -159,7 +159,7 @@ def _site_names(sites: int | Sequence[str]) -> tuple[str, ...]:
 
 
 def _letters(number: int) -> str:
-    """A to Z for 0 to 25, then AA, AB and so on, as a spreadsheet names its columns."""
+    """Return A to Z for 0 to 25, then AA, AB and so on, as a spreadsheet names its columns."""
     head, tail = divmod(number, 26)
     return (_letters(head - 1) if head else "") + chr(ord("A") + tail)
 

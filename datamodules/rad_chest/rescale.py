@@ -21,20 +21,16 @@ def rescale(volume: Volume, size: int) -> Volume:
     Returns:
         HU of shape (S, S, S), rounded.
     """
-    planes = torch.cat(
-        [
-            _scale(torch.from_numpy(volume[start : start + SLAB].astype(np.float32)), (size, size))
-            for start in range(0, len(volume), SLAB)
-        ]
-    )
-    columns = planes.reshape(1, len(planes), size * size)
+    slabs = (volume[start : start + SLAB] for start in range(0, len(volume), SLAB))
+    planes = [_scale(torch.from_numpy(s.astype(np.float32)), (size, size)) for s in slabs]
+    columns = torch.cat(planes).reshape(1, len(volume), size * size)
     cube = _scale(columns, (size, size * size)).reshape(size, size, size)
     rounded: Volume = cube.round().to(torch.int16).numpy()
     return rounded
 
 
 def thicker(cube: Tensor, thickness: int) -> Tensor:
-    """Slices `thickness` times as thick: the means of so many neighbours.
+    """Make slices `thickness` times as thick: the means of so many neighbours.
 
     Slices that are left over at the two ends belong to none.
 

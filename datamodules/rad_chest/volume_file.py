@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.ct.hounsfield import clip, warn_of_impossible
+from datamodules.ct.hounsfield import limit
 from lightning_fl.errors import DataError
 
 KEY = "ct"
@@ -36,8 +36,7 @@ def read_volume(path: Path) -> Volume:
             f"{path}: `{KEY}` has the shape {array.shape}, but expected (slices, height, width)."
         )
     volume = array.astype(np.int16, copy=False)
-    warn_of_impossible(volume, path)
-    clip(volume)
+    limit(volume, path)
     return volume
 
 

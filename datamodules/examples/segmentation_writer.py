@@ -8,7 +8,7 @@ from highdicom.seg import Segmentation, SegmentDescription
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
-from datamodules.examples.dicom import DATE, MANUFACTURER, MODEL, TIME, uid
+from datamodules.examples.dicom_writer import DATE, MANUFACTURER, MODEL, TIME, uid
 
 
 def write_segmentation(path: Path, mask: npt.NDArray[np.uint8], images: list[Dataset]) -> None:

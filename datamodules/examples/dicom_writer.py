@@ -15,7 +15,7 @@ MANUFACTURER, MODEL = "Phantom", "Chest phantom"
 
 
 def series(volume: PhantomVolume, patient: str, scanner: Scanner) -> list[Dataset]:
-    """The slices of an axial volume as CT images, from head to feet.
+    """Make CT images of an axial volume's slices, from head to feet.
 
     Args:
         volume: the volume, not turned.
@@ -39,7 +39,7 @@ def write_series(folder: Path, images: list[Dataset], rng: np.random.Generator) 
 
 
 def uid(*labels: str | int) -> UID:
-    """A unique identifier that depends on the labels alone."""
+    """Make a unique identifier that depends on the labels alone."""
     return generate_uid(entropy_srcs=["lightning_fl", *map(str, labels)])
 
 
@@ -59,7 +59,7 @@ def _image(volume: PhantomVolume, number: int, patient: str, scanner: Scanner) -
 
 
 def _describe(image: Dataset, patient: str) -> None:
-    """Patient, study, series and equipment."""
+    """Fill in patient, study, series and equipment."""
     image.PatientID = image.StudyID = patient
     image.PatientName = f"Phantom^{patient}"
     image.PatientBirthDate = image.PatientSex = ""
@@ -76,7 +76,7 @@ def _describe(image: Dataset, patient: str) -> None:
 
 
 def _place(image: Dataset, volume: PhantomVolume, number: int, scanner: Scanner) -> None:
-    """Where the slice lies, in the axes of DICOM: to the left, to the back and to the head."""
+    """Fill in where the slice lies, in the axes of DICOM: to the left, the back and the head."""
     _, row, column = volume.spacing
     right, front, head, _ = (volume.affine @ [number, 0, 0, 1]).tolist()
     # At most 16 characters a number; a millionth of a millimetre is enough.
@@ -89,7 +89,7 @@ def _place(image: Dataset, volume: PhantomVolume, number: int, scanner: Scanner)
 
 
 def _fill(image: Dataset, hu: npt.NDArray[np.int16]) -> None:
-    """Pixels as scanners store them: 12 bits from 0, of which -1024 makes Hounsfield units."""
+    """Fill in pixels as scanners store them: 12 bits from 0; -1024 makes Hounsfield units."""
     image.Rows, image.Columns = hu.shape
     image.SamplesPerPixel, image.PhotometricInterpretation = 1, "MONOCHROME2"
     image.BitsAllocated, image.BitsStored, image.HighBit = 16, 12, 11
