@@ -10,11 +10,7 @@ from lightning_fl.errors import DataError
 
 @contextmanager
 def open_table(path: Path) -> Iterator["csv.DictReader[str]"]:
-    """Open a CSV file with a header, with or without a byte order mark.
-
-    Raises:
-        DataError: inside the block, the file is no CSV in UTF-8; names it.
-    """
+    """Open a CSV file with a header; raise a DataError if it is none, or not in UTF-8."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
             yield csv.DictReader(stream)

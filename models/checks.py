@@ -36,11 +36,7 @@ SEGMENTATION = ExpectedLogits(
 
 
 def try_net(net: nn.Module, images: Tensor) -> Any:  # a net may return anything
-    """Return what the net makes of some images.
-
-    Raises:
-        ConfigError: the net does not take images of this shape.
-    """
+    """Return what the net makes of some images; raise a ConfigError if it cannot take them."""
     try:
         return net(images)
     except torch.OutOfMemoryError:
@@ -54,11 +50,7 @@ def try_net(net: nn.Module, images: Tensor) -> Any:  # a net may return anything
 
 
 def checked_logits(output: Any, classes: int, expected: ExpectedLogits) -> Tensor:
-    """Return the net's output if it is one tensor of the logits expected.
-
-    Raises:
-        ConfigError: it is something else.
-    """
+    """Return the net's output; raise a ConfigError if it is not one tensor of these logits."""
     if not isinstance(output, Tensor):
         raise ConfigError(
             "Expected the net to return one tensor of logits, but got a "
@@ -79,11 +71,7 @@ def checked_logits(output: Any, classes: int, expected: ExpectedLogits) -> Tenso
 
 
 def check_sizes(logits: Tensor, mask: Tensor) -> None:
-    """Check that logits (B, classes, H, W) belong to a mask (B, H, W).
-
-    Raises:
-        ConfigError: they have different sizes.
-    """
+    """Raise a ConfigError unless logits (B, classes, H, W) belong to a mask (B, H, W)."""
     if mask.ndim != 3:
         raise ConfigError(
             "Expected masks of shape (batch, height, width) with class numbers, but got "
@@ -98,14 +86,9 @@ def check_sizes(logits: Tensor, mask: Tensor) -> None:
 
 
 def check_mask_values(mask: Tensor, classes: int) -> None:
-    """Check that a mask holds class numbers only. It waits for the device, so not in every step.
+    """Raise a DataError for a mask that holds other than class numbers; a binary one holds 0 and 1.
 
-    Args:
-        mask: class numbers of any shape.
-        classes: number of classes; 1 for a binary task, whose mask holds 0 and 1.
-
-    Raises:
-        DataError: it holds other values, which are named.
+    It waits for the device, so it is not for every step.
     """
     if mask.is_floating_point():
         raise DataError(f"Expected masks of class numbers (int64), but got {mask.dtype}.")
@@ -113,16 +96,9 @@ def check_mask_values(mask: Tensor, classes: int) -> None:
 
 
 def check_labels(labels: Tensor, images: Tensor, classes: int) -> None:
-    """Check that each image has a class number. It waits for the device, so not in every step.
+    """Raise an error unless each image has a class number as its label; a binary one is 0 or 1.
 
-    Args:
-        labels: class numbers, of any shape.
-        images: (B, ...).
-        classes: of the task; 1 for a binary one, whose labels are 0 and 1.
-
-    Raises:
-        ConfigError: labels have another shape than (B,).
-        DataError: they hold other values, which are named.
+    It waits for the device, so it is not for every step.
     """
     if labels.shape != images.shape[:1]:
         raise ConfigError(

@@ -31,12 +31,7 @@ class ConfusionScore(Metric):
         self.add_state("confusion", default=counts, dist_reduce_fx="sum")
 
     def update(self, predicted: Tensor, truth: Tensor) -> None:
-        """Count a batch.
-
-        Args:
-            predicted: class numbers of any shape, or probabilities (B, classes, ...).
-            truth: class numbers.
-        """
+        """Count a batch of class numbers, or of probabilities (B, classes, ...), and its truth."""
         if predicted.is_floating_point():
             predicted = predicted.argmax(dim=1)
         pairs = truth.long().flatten() * self.classes + predicted.long().flatten()

@@ -38,12 +38,7 @@ class LabelCrossEntropy(nn.Module):
         self.register_buffer("weight", weight, persistent=False)
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the loss of a batch, a scalar.
-
-        Args:
-            logits: (B, classes).
-            labels: int64 (B,) with class numbers.
-        """
+        """Return the loss of logits (B, classes) and class numbers (B,), a scalar."""
         if logits.shape[1] == 1:  # the softmax of (0, z) is the sigmoid of z
             logits = F.pad(logits, (1, 0))
         weight = None if self.weight is None else self.weight.to(logits)

@@ -30,12 +30,7 @@ class DiceCrossEntropy(nn.Module):
         self.cross_entropy = cross_entropy
 
     def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
-        """Return the loss of a batch, a scalar.
-
-        Args:
-            logits: (B, classes, H, W).
-            mask: int64 (B, H, W) with class numbers, 0 being background.
-        """
+        """Return the loss of logits (B, classes, H, W) and class numbers (B, H, W), a scalar."""
         overlap, pixels = dice_loss(logits, mask), cross_entropy(logits, mask)
         return self.dice * overlap + self.cross_entropy * pixels
 

@@ -107,12 +107,7 @@ class NetTask(pl.LightningModule):
         self._evaluate(batch, "test/loss", self.test_scores)
 
     def check_batch(self, batch: Batch) -> None:
-        """Try a batch without training on it; meant for the start of a run.
-
-        Raises:
-            ConfigError: net, images and truth do not fit together.
-            DataError: the truth holds a value that is no class.
-        """
+        """Try a batch without training on it; meant for the start of a run."""
         self.check_truth(batch)
         with evaluation_mode(self.net):
             try_net(self.net, batch["image"])

@@ -19,12 +19,7 @@ PROBE_SIZES = (64, 96, 224)
 
 
 def start_output_bias(net: nn.Module, classes: int, prior: float) -> None:
-    """Set the bias that makes foreground begin with about the probability `prior`.
-
-    Args:
-        net: maps images to logits (B, classes, H, W); changed in place.
-        classes: channels of the logits; 1 for a binary task.
-        prior: probability that a pixel is of any foreground class.
+    """Set the net's bias so that foreground begins with about the probability `prior` in all.
 
     Raises:
         ConfigError: no bias of the net moves the logits and nothing but them.
@@ -52,9 +47,6 @@ def find_output_bias(net: nn.Module, classes: int) -> nn.Parameter:
     A bias belongs to the logits if adding 1 to an entry adds 1 to every pixel of that channel and
     nothing to the others. So a layer is found under any name, behind an upsampling or a residual
     sum, and never mistaken for one before a normalisation or an activation.
-
-    Raises:
-        ConfigError: there is no such bias.
     """
     with evaluation_mode(net):
         images, before = _probe(net, classes)
@@ -91,11 +83,7 @@ def _shifts_channel(
 
 
 def _probe(net: nn.Module, classes: int) -> tuple[Tensor, Tensor]:
-    """Return two random images of a size that the net accepts, and their logits.
-
-    Raises:
-        ConfigError: the net accepts no size tried, or its answer is not one tensor of logits.
-    """
+    """Return two random images of a size that the net accepts, and their logits."""
     first = next((module for module in net.modules() if isinstance(module, nn.Conv2d)), None)
     reason = "it has no 2-D convolution."
     if first is not None:

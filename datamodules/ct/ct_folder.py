@@ -25,8 +25,8 @@ class CTFolder(FederatedDataModule):
 
     A CT is a NIfTI file (ct.nii.gz, ct.nii) or the folder `ct` of a DICOM series; a mask is a NIfTI
     file or, for a series, a DICOM segmentation (mask.dcm). Each scan is turned to the patient's
-    axes, resampled and cut to one grid when first needed, and kept in `cache_dir`: 12 MB for each
-    scan at the default grid. Files must not change while a run uses them.
+    axes, resampled and cut to one grid when first needed. `cache_dir` keeps it: 12 MB for each scan
+    at the default grid. Files must not change while a run uses them.
 
     A net needs `neighbours` input channels. Its training sees no slice that lies wholly in the
     padding around a scan, and neither do the scores of slices.
@@ -78,14 +78,7 @@ class CTFolder(FederatedDataModule):
     ) -> None:
         super().__init__(**kwargs)
         self._as = CTPreprocessing(
-            spacing=spacing,
-            shape=shape,
-            level=level,
-            width=width,
-            direction=direction,
-            neighbours=neighbours,
-            classes=classes,
-            image=image,
+            spacing, shape, level, width, direction, neighbours, classes, image
         )
         if train_slices not in ("all", "lesion"):
             raise ConfigError(

@@ -82,7 +82,7 @@ def _slices(paths: Sequence[Path]) -> list[DicomSlice]:
 
 
 def _in_order(slices: Sequence[DicomSlice]) -> tuple[DicomSlice, ...]:
-    """Sort slices along their normal, or raise a DataError if they do not lie evenly above it."""
+    """Sort slices along their normal; raise a DataError if they are uneven or shifted sideways."""
     height = {placed: float(np.dot(placed.position, _normal(placed))) for placed in slices}
     ordered = sorted(slices, key=lambda placed: (height[placed], placed.path))
     heights = np.array([height[placed] for placed in ordered])

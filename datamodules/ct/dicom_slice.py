@@ -69,16 +69,7 @@ class DicomSlice:
 
 
 def read_dataset(path: Path, *, pixels: bool, tags: tuple[str, ...] | None = None) -> Dataset:
-    """Read a DICOM file.
-
-    Args:
-        path: the file.
-        pixels: whether to read the pixel data.
-        tags: elements to read, or None for all.
-
-    Raises:
-        DataError: it is damaged or no DICOM file.
-    """
+    """Read a DICOM file, or only these tags of it; raise a DataError if it is damaged or none."""
     wanted: list[Any] | None = None if tags is None else list(tags)
     try:
         return dcmread(path, stop_before_pixels=not pixels, specific_tags=wanted)
@@ -90,9 +81,6 @@ def read_image_header(path: Path) -> Dataset | None:
     """Read the header of a file. Return None if it is no DICOM file or holds no image of a scan.
 
     Reports, DICOMDIR and segmentations lie beside the images of a series in many archives.
-
-    Raises:
-        DataError: it is a DICOM file, but damaged.
     """
     try:
         with path.open("rb") as file:
@@ -106,11 +94,7 @@ def read_image_header(path: Path) -> Dataset | None:
 
 
 def to_slice(header: Dataset, path: Path) -> DicomSlice:
-    """Take what places a slice out of its header.
-
-    Raises:
-        DataError: it is no CT, has several frames or colours, or lacks something.
-    """
+    """Take what places a slice out of its header; raise a DataError for other than one CT slice."""
     modality = header.get("Modality")
     if modality != "CT":
         raise DataError(f"{path} has the modality {modality!r}, but expected 'CT'.")
@@ -151,11 +135,7 @@ def _is_upright(orientation: tuple[float, ...]) -> bool:
 
 
 def read_pixels(dataset: Dataset, path: Path) -> npt.NDArray[Any]:
-    """Read the stored numbers of an image (rows, columns) or of frames (frames, rows, columns).
-
-    Raises:
-        DataError: they are missing, cut off, or compressed in a way that cannot be decoded here.
-    """
+    """Read the stored numbers, (rows, columns) of an image or (frames, rows, columns)."""
     try:
         return np.asarray(dataset.pixel_array)
     except _DAMAGE as error:
@@ -168,11 +148,7 @@ def read_pixels(dataset: Dataset, path: Path) -> npt.NDArray[Any]:
 
 
 def read_hu(placed: DicomSlice) -> npt.NDArray[Any]:
-    """Read the rescaled values of a slice, (columns, rows); integers if nothing is rescaled.
-
-    Raises:
-        DataError: its file is damaged, or its pixels or rescaling cannot be read.
-    """
+    """Read the rescaled values of a slice, (columns, rows); integers if nothing is rescaled."""
     dataset = read_dataset(placed.path, pixels=True)
     stored = read_pixels(dataset, placed.path).T
     if stored.shape != placed.shape:

@@ -12,15 +12,9 @@ COLUMNS = ("site", "patient", "fold")
 def read_folds(
     path: Path, patients: Mapping[str, Collection[str]], folds: int
 ) -> dict[tuple[str, str], int]:
-    """Read the fold of every patient; other columns, and other sites' rows, are passed over.
+    """Read the fold of every patient, 0 to folds - 1, by (site, patient).
 
-    Args:
-        path: CSV file with the columns site, patient and fold.
-        patients: of every site in use.
-        folds: how many there are.
-
-    Returns:
-        Folds, 0 to folds - 1, by (site, patient).
+    Other columns, and the rows of other sites, are passed over.
 
     Raises:
         ConfigError: there is no such file.

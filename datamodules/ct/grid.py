@@ -1,8 +1,8 @@
 """From a scan's voxels to the grid that all scans share, and back.
 
-Each axis is resampled on its own to the nearest whole number of voxels of about the wanted
-spacing, the scan's extent kept, and then cut or padded on both sides alike. So positions are
-exact: a voxel's edge on the scan is an edge, or a known fraction between two, on the grid.
+Each axis is resampled on its own. Its extent is kept and divided into whole voxels of about the
+wanted spacing, which are then cut or padded on both sides alike. So positions are exact: a voxel's
+edge on the scan is an edge, or a known fraction between two, on the grid.
 """
 
 from collections.abc import Callable, Iterator

@@ -24,11 +24,7 @@ _reported: dict[Path, str] = {}  # a run reads a file several times, but one war
 
 
 def to_int16(values: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int16], int]:
-    """Round numbers of any kind to whole HU within the range of int16.
-
-    Returns:
-        The rounded values, and how many were NaN or infinite and became air.
-    """
+    """Round numbers to whole HU in int16, and count those that were not finite and became air."""
     if np.can_cast(values.dtype, np.int16):
         return values.astype(np.int16, copy=False), 0
     limits = np.iinfo(np.int16)

@@ -53,10 +53,7 @@ class NiftiFile:
     intercept: float
 
     def slabs(self) -> Iterator[tuple[slice, npt.NDArray[Any]]]:
-        """Yield the rescaled voxels, some slices of the last axis at a time.
-
-        Yields:
-            Which slices, and their values (X, Y, slices) in the file's order.
+        """Yield which slices of the last axis, a few at a time, and their rescaled values.
 
         Raises:
             DataError: the file is damaged or cut off.

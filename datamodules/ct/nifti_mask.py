@@ -11,17 +11,13 @@ from lightning_fl.errors import DataError
 def read_nifti_mask(
     file: NiftiFile, ct: PlacedArray, classes: int, *, may_turn: bool
 ) -> npt.NDArray[np.uint8]:
-    """Read a mask onto the array of its CT.
+    """Read a mask onto the array of its CT: class numbers in the shape and order of the CT's.
 
     Args:
         file: the mask.
         ct: its CT.
-        classes: 1 if the mask holds 0 and one other number, which becomes 1; otherwise it holds
-            0 to classes - 1.
+        classes: see `datamodules.ct.volume.read_mask`.
         may_turn: whether the mask's axes may be swapped or reversed against the CT's.
-
-    Returns:
-        Class numbers in the shape and order of the CT's array.
 
     Raises:
         DataError: it lies elsewhere than the CT, holds other numbers or is damaged.

@@ -108,7 +108,7 @@ class CTPreprocessing(Preprocessing):
         return images[0] if images else None
 
     def _name(self, path: Path) -> str:
-        """Name a scan by its file, or by its folder if the file is called as every patient's."""
+        """Name a scan by its file, or by its patient's folder if every CT is called `image`."""
         absolute = path.absolute()
         name = absolute.name
         suffix = next((s for s in reversed(SUFFIXES) if name.lower().endswith(s)), "")

@@ -65,11 +65,7 @@ class ScanCache:
     classes: int
 
     def add(self, files: ScanFiles) -> "CachedScan":
-        """Name a scan by its files as they are now; nothing is read yet.
-
-        Raises:
-            DataError: a file is gone.
-        """
+        """Name a scan by its files as they are now; nothing is read yet."""
         return CachedScan(self, files, stamps(files.image, files.mask))
 
 

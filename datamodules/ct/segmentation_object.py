@@ -38,8 +38,7 @@ def read_segmentation(path: Path, series: DicomSeries, classes: int) -> npt.NDAr
     Args:
         path: DICOM file of a segmentation.
         series: the CT it was drawn on.
-        classes: 1 if the file has one segment, whatever its number, which becomes 1; otherwise
-            segments have the numbers 1 to classes - 1 and keep them.
+        classes: see `datamodules.ct.volume.read_mask`; one segment may have any number.
 
     Returns:
         Class numbers in the order of the series' array (columns, rows, slices).

@@ -85,14 +85,7 @@ class Slicing:
         return np.flatnonzero(grid.any(axis=others))
 
     def assemble(self, batches: Sequence[Tensor]) -> Tensor:
-        """Put slices together again.
-
-        Args:
-            batches: (N, classes, H, W) each, all slices of a volume in order.
-
-        Returns:
-            (classes, X, Y, Z), float32.
-        """
+        """Put a volume's slices, (N, classes, H, W) in order, together as (classes, X, Y, Z)."""
         slices = torch.cat(list(batches)).float().flip(-1, -2)
         rows, columns = ROWS_AND_COLUMNS[self.direction]
         return slices.movedim((1, 0, 2, 3), (0, self.axis + 1, rows + 1, columns + 1))

@@ -102,11 +102,8 @@ def reorder(values: tuple[N, N, N], orientation: Orientation) -> tuple[N, N, N]:
 def fit_onto(mask: PlacedArray, ct: PlacedArray, *, may_turn: bool) -> Orientation:
     """Return how a mask's array is turned to lie on its CT's.
 
-    Args:
-        mask: a mask.
-        ct: its CT.
-        may_turn: whether the mask's axes may be swapped or reversed. Then only the place counts,
-            which conversion from DICOM to NIfTI keeps.
+    With `may_turn` the mask's axes may be swapped or reversed. Then only the place counts, which
+    conversion from DICOM to NIfTI keeps.
 
     Raises:
         DataError: they do not cover the same grid; names both files.

@@ -24,14 +24,7 @@ AMOUNTS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Make the data, and say how to train on them.
-
-    Args:
-        arguments: the command line without the program's name; None takes that of the process.
-
-    Returns:
-        The exit status: 0 for success, 2 for settings that cannot work or a folder in use.
-    """
+    """Make the data and say how to train on them; return 0, or 2 for settings that cannot work."""
     try:
         options = _parser().parse_args(arguments)
         example = EXAMPLES[options.task]

@@ -15,24 +15,12 @@ MANUFACTURER, MODEL = "Phantom", "Chest phantom"
 
 
 def series(volume: PhantomVolume, patient: str, scanner: Scanner) -> list[Dataset]:
-    """Make CT images of an axial volume's slices, from head to feet.
-
-    Args:
-        volume: the volume, not turned.
-        patient: the patient's identifier; all unique identifiers are made from it.
-        scanner: gives the slice thickness.
-    """
+    """Make CT images of the slices, from head to feet, of an axial volume that is not turned."""
     return [_image(volume, number, patient, scanner) for number in range(len(volume.hu))]
 
 
 def write_series(folder: Path, images: list[Dataset], rng: np.random.Generator) -> None:
-    """Write the files of a series, named in an order that says nothing, as archives do.
-
-    Args:
-        folder: is made.
-        images: the slices.
-        rng: shuffles the names.
-    """
+    """Write the files of a series, named in an order that says nothing, as archives do."""
     folder.mkdir(parents=True)
     for image, number in zip(images, rng.permutation(len(images)), strict=True):
         image.save_as(folder / f"IM{number:04d}.dcm", enforce_file_format=True)

@@ -80,11 +80,7 @@ class ExampleData:
 
 
 def claim(folder: Path) -> None:
-    """Make the folder, or take an empty one.
-
-    Raises:
-        ConfigError: there is something in it, or it is a file.
-    """
+    """Make the folder or take an empty one; raise a ConfigError if something is in the way."""
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is a file; name a folder that is new or empty.")
     if folder.is_dir() and any(folder.iterdir()):

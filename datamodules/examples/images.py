@@ -48,16 +48,7 @@ def _hospitals(root: Path, amount: Amount, sites: Sequence[str]) -> Iterator[str
 
 
 def _write(folder: Path, patient: str, stack: npt.NDArray[np.uint8]) -> list[str]:
-    """Write a patient's slices.
-
-    Args:
-        folder: of the hospital.
-        patient: the patient's name.
-        stack: images and masks, of shape (2, slices, height, width).
-
-    Returns:
-        The names of the files.
-    """
+    """Write a patient's images and masks, (2, slices, height, width); return the files' names."""
     files = [f"{patient}_{level + 1:02d}.png" for level in range(stack.shape[1])]
     for file, image, mask in zip(files, *stack, strict=True):
         Image.fromarray(image).save(folder / "images" / file)

@@ -31,11 +31,9 @@ class Oriented:
 
 
 def oriented(volume: PhantomVolume, codes: str) -> Oriented:
-    """Store a volume along other axes; every voxel stays where it is in the patient.
+    """Store a volume along other axes, e.g. "LPS" for those that run to left, back and head.
 
-    Args:
-        volume: the volume.
-        codes: where the three axes run to, e.g. "LPS" for left, back and head.
+    Every voxel stays where it is in the patient.
     """
     goal = axcodes2ornt(codes)  # type: ignore[no-untyped-call]
     way = ornt_transform(orientation_to_ras(volume.affine), goal)  # type: ignore[no-untyped-call]

@@ -83,15 +83,7 @@ MACHINES = (
 
 
 def metadata(name: str, mrn: str, client: int, machine: Machine, volume: PhantomVolume) -> Row:
-    """Fill in a volume's row.
-
-    Args:
-        name: of the volume, without suffix.
-        mrn: the patient.
-        client: number of the client, from 1.
-        machine: its scanner.
-        volume: the volume.
-    """
+    """Fill in a volume's row; `name` has no suffix, and clients are numbered from 1."""
     row: Row = dict.fromkeys(COLUMNS, MISSING)
     row |= {"VolumeAcc_DEID": f"{name}.npz", "NoteAcc_DEID": name, "MRN_DEID": mrn}
     row |= {"Set_Assigned": "imgtrain_extra", "Subset_Assigned": "imgtrain"}

@@ -34,11 +34,7 @@ class PairReader:
     classes: int
 
     def __call__(self, pair: ImagePair) -> Sample:
-        """Read one pair.
-
-        Raises:
-            DataError: a file cannot be used, or the two do not fit together.
-        """
+        """Read one pair; raise a DataError for a file that cannot be used or does not fit."""
         image = read_image(pair.image)
         mask = class_numbers(read_mask(pair.mask), self.classes, pair.mask)
         if image.shape[1:] != mask.shape:

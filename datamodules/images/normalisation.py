@@ -32,9 +32,6 @@ def pooled_statistics(images: Iterable[Tensor]) -> Standardise:
     """Compute mean and standard deviation of each channel over all pixels of some images.
 
     Images are seen once, one at a time; the sums are in double precision.
-
-    Raises:
-        ValueError: there are no images.
     """
     count, total, squares = 0, torch.zeros(1, dtype=torch.float64), torch.zeros(1)
     for image in images:

@@ -25,8 +25,8 @@ class ChestPhantoms(FederatedDataModule):
 
     A patient is one anatomy in three dimensions, seen as several axial slices that share its
     lesions. The mask is 1 on infection. Patients depend on the seed, their hospital and their
-    number only, so more hospitals or patients leave the others as they are, and another `shift`
-    shows the same patients through other scanners or readers.
+    number only. So more hospitals or patients leave the others as they are. Another `shift` shows
+    the same patients through other scanners or readers.
 
     Patients are made when first used and kept in `cache_dir`; about 0.2 s and 0.3 MB each.
 
@@ -128,11 +128,7 @@ class PhantomSlices(Dataset[Sample]):
 
 
 def parse_shift(shift: str | Sequence[str]) -> tuple[str, ...]:
-    """Return the named shifts, each once and in a fixed order.
-
-    Raises:
-        ConfigError: a name is unknown.
-    """
+    """Return the named shifts, each once and in a fixed order."""
     if isinstance(shift, str):
         shift = {"none": (), "full": SHIFTS}.get(shift, (shift,))
     unknown = [name for name in shift if name not in SHIFTS]

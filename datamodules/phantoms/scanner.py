@@ -49,15 +49,9 @@ def scan(thin: FloatArray, scanner: Scanner, rng: np.random.Generator) -> npt.ND
 
 
 def measure(thin: FloatArray, scanner: Scanner, rng: np.random.Generator) -> FloatArray:
-    """Return Hounsfield units as the scanner reports them, with errors of its calibration.
+    """Return Hounsfield units (slices, size, size) as the scanner reports them.
 
-    Args:
-        thin: true Hounsfield units at `sublevels`, of shape (slices * SUBLEVELS, size, size).
-        scanner: the scanner.
-        rng: gives the dose noise.
-
-    Returns:
-        Array of shape (slices, size, size).
+    `thin` has the true ones at `sublevels`, of shape (slices * SUBLEVELS, size, size).
     """
     slabs = thin.reshape(-1, SUBLEVELS, *thin.shape[1:]).mean(axis=1)
     hu = reconstruct(slabs, scanner) + dose_noise(slabs.shape, scanner, rng)

@@ -13,13 +13,6 @@ VERSION = 1
 
 
 def load(folder: Path, patient: Patient) -> npt.NDArray[np.uint8]:
-    """Map a patient's images and masks from disk; make them first if missing or damaged.
-
-    Returns:
-        Read-only array of shape (2, slices, size, size) with images and masks.
-
-    Raises:
-        DataError: the folder cannot be written.
-    """
+    """Map a patient's images and masks, (2, slices, size, size); make them first if missing."""
     shape = (2, patient.slices, patient.size, patient.size)
     return cached(folder, (VERSION, patient), lambda: render(patient), shape, np.uint8)

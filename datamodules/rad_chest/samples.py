@@ -25,11 +25,6 @@ def cached_cube(path: Path, prepare: RadPreprocessing, folder: Path) -> Volume:
     """Map a volume's cube of HU from disk; scale it first if it is not there.
 
     It depends on the file and on the cube's size alone, so another window or thickness reuses it.
-
-    Args:
-        path: of the .npz file.
-        prepare: scales it.
-        folder: the cache.
     """
     key = ("rad_chest", VERSION, stamps(path), prepare.size)
     return cached(folder, key, lambda: prepare.cube(path), (prepare.size,) * 3, np.int16)

@@ -36,15 +36,7 @@ class SiteRule:
             )
 
     def name(self, text: str, where: str) -> str:
-        """Name the hospital that a cell stands for.
-
-        Args:
-            text: the cell.
-            where: it is, for the message.
-
-        Raises:
-            DataError: no name comes of it, or it is no number though there are `bins`.
-        """
+        """Name the hospital that a cell stands for; `where` it is goes into the DataError."""
         if self.bins:
             return self._interval(text, where)
         whole = re.sub(r"^(\d+)\.0+$", r"\1", text)  # tables with gaps write 1 as 1.0

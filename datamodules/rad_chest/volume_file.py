@@ -16,10 +16,7 @@ Volume = npt.NDArray[np.int16]
 
 
 def read_volume(path: Path) -> Volume:
-    """Read a volume; values that no tissue has are clipped, with a warning.
-
-    Returns:
-        HU of shape (slices, height, width).
+    """Read HU (slices, height, width); values that no tissue has are clipped, with a warning.
 
     Raises:
         DataError: the file cannot be used.

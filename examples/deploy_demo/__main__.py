@@ -19,14 +19,7 @@ LIMIT = 20.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the demo and say what came of it.
-
-    Args:
-        arguments: the command line without the program's name; None takes that of the process.
-
-    Returns:
-        The exit status: that of train.py, 2 for a step that failed, 130 for Ctrl-C.
-    """
+    """Run the demo; return the status of train.py, 2 for a failed step, 130 for Ctrl-C."""
     options, settings = _parser().parse_known_args(arguments)
     folder = Path("runs", "deploy_demo", time.strftime("%Y-%m-%d_%H-%M-%S"))
     places = Places(options.output or folder)

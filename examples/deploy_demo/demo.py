@@ -40,14 +40,11 @@ class Demo:
     )
 
     def run(self, settings: Sequence[str], limit: float) -> int:
-        """Make everything, start everybody, train, and stop everybody.
+        """Make everything, start everybody, train, and return the exit status of train.py.
 
         Args:
             settings: further arguments of train.py.
             limit: seconds that the training may take.
-
-        Returns:
-            The exit status of train.py.
 
         Raises:
             ConfigError: a step failed.
@@ -98,11 +95,7 @@ class Demo:
             self.processes.start(self.party(name), script)
 
     def command(self, settings: Sequence[str]) -> list[str]:
-        """Return the command line of the coordinator, whose folder has no data.
-
-        Args:
-            settings: further arguments of train.py.
-        """
+        """Return the command line of the coordinator, with further arguments of train.py."""
         engine = {
             "kit": str(self.user_kit),
             "sites": str(self.project.sites),
@@ -131,11 +124,7 @@ class Demo:
 
 
 def check_installed() -> None:
-    """Refuse to begin where something is missing.
-
-    Raises:
-        ConfigError: names it.
-    """
+    """Raise a ConfigError that names what is missing."""
     if importlib.util.find_spec("nvflare") is None:
         raise ConfigError("The demo needs NVFlare: pip install 'lightning-fl[nvflare]'")
     for file in (TRAIN, CONFIG, PROJECT):

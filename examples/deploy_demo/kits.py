@@ -16,12 +16,7 @@ IDENTITY = "identity"
 
 
 def settle(folder: Path, site: str, data: Path) -> str:
-    """Prepare the kit, and make the identity that signs the hospital's mask keys.
-
-    Args:
-        folder: of the hospital, with its kit in `kit`.
-        site: name of the hospital.
-        data: folder of its data.
+    """Prepare a hospital's kit, and make the identity that signs its mask keys.
 
     Returns:
         The fingerprint of the identity, which the other hospitals pin.

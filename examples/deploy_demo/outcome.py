@@ -16,10 +16,6 @@ IMAGES = {".png", ".tif", ".tiff", ".jpg", ".jpeg", ".npz", ".npy", ".dcm", ".gz
 def summary(places: Places, sites: Sequence[str]) -> str:
     """Say where the report is, and what each party has.
 
-    Args:
-        places: of a demo that has run.
-        sites: the hospitals.
-
     Raises:
         ConfigError: the coordinator has what it must not have.
     """

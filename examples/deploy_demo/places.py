@@ -55,12 +55,7 @@ class Places:
 
 
 def environment(home: Path, threads: int) -> dict[str, str]:
-    """Return the environment of a party's processes: nothing of the user's own.
-
-    Args:
-        home: takes the place of the user's home.
-        threads: of torch.
-    """
+    """Return the environment of a party's processes: nothing of the user's own."""
     kept = {name: os.environ[name] for name in KEPT if name in os.environ}
     python = str(Path(sys.executable).parent)  # the kits' scripts start python3
     return kept | {

@@ -65,15 +65,9 @@ class Processes:
         self._started.append((party, self._process(party, command)))
 
     def run(self, party: Party, command: Sequence[str | Path], limit: float) -> int:
-        """Start a process and wait for its end, as long as those of the others run.
+        """Run a process to its end, as long as those of the others run, and return its exit status.
 
-        Args:
-            party: whose.
-            command: what to start.
-            limit: seconds it may take; it is then interrupted, as by Ctrl-C.
-
-        Returns:
-            Its exit status.
+        After `limit` seconds it is interrupted, as by Ctrl-C.
 
         Raises:
             ConfigError: it took too long, or the process of another has ended.

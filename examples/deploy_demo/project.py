@@ -71,15 +71,9 @@ def free_ports(count: int) -> list[int]:
 
 
 def provision(project: Project, party: Party, processes: Processes) -> dict[str, Path]:
-    """Make certificates and startup kits.
+    """Make certificates and startup kits; return the folder of each kit by the name of its holder.
 
-    Args:
-        project: who takes part.
-        party: who provisions, in an empty folder that keeps the root's key.
-        processes: keeps the command.
-
-    Returns:
-        The folder of each kit, by the name of its holder.
+    The party's folder is empty. It keeps the root's key.
 
     Raises:
         ConfigError: NVFlare's command failed.

@@ -62,10 +62,10 @@ def test_every_slice_has_its_own_rescaling(tmp_path: Path) -> None:
     edit(files[2], RescaleSlope=2, RescaleIntercept=-2048)
     edit(files[3], RescaleSlope=0.5, RescaleIntercept=-512)
     ct = read_ct(tmp_path)
-    own = ct.from_ras(ct.hu)
-    np.testing.assert_array_equal(own[:, :, 2], np.clip(hu[:, :, 2] * 2, -1024, 4000))
-    np.testing.assert_array_equal(own[:, :, 3], np.rint(hu[:, :, 3] / 2))
-    np.testing.assert_array_equal(own[:, :, 4], hu[:, :, 4])
+    stored = ct.from_ras(ct.hu)
+    np.testing.assert_array_equal(stored[:, :, 2], np.clip(hu[:, :, 2] * 2, -1024, 4000))
+    np.testing.assert_array_equal(stored[:, :, 3], np.rint(hu[:, :, 3] / 2))
+    np.testing.assert_array_equal(stored[:, :, 4], hu[:, :, 4])
 
 
 def test_other_files_are_passed_over(tmp_path: Path) -> None:

@@ -120,9 +120,9 @@ def test_outside_the_grid_is_background() -> None:
 
 def test_coarse_grid_reaches_voxels_up_to_its_edge() -> None:
     placement = ScanGrid((2, 2, 2), (2, 2, 2)).place((10, 4, 4), (1, 1, 1))
-    own = back(placement, np.ones((2, 2, 2), np.uint8))
+    classes = back(placement, np.ones((2, 2, 2), np.uint8))
     # 5 voxels of 2 mm, the first 2 and the last 1 are cut off: own voxels 4 to 7
-    np.testing.assert_array_equal(own.any(axis=(1, 2)), np.isin(np.arange(10), [4, 5, 6, 7]))
+    np.testing.assert_array_equal(classes.any(axis=(1, 2)), np.isin(np.arange(10), [4, 5, 6, 7]))
 
 
 def test_grid_that_misses_every_centre_gives_background() -> None:

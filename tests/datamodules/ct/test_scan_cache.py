@@ -31,10 +31,10 @@ def stored(folder: Path) -> list[Path]:
     return sorted((folder / "cache").iterdir())
 
 
-def assert_same(one: PreparedScan, other: PreparedScan) -> None:
-    np.testing.assert_array_equal(one.image, other.image)
-    np.testing.assert_array_equal(one.mask, other.mask)
-    assert (one.covered, one.lesions) == (other.covered, other.lesions)
+def assert_same(scan: PreparedScan, other: PreparedScan) -> None:
+    np.testing.assert_array_equal(scan.image, other.image)
+    np.testing.assert_array_equal(scan.mask, other.mask)
+    assert (scan.covered, scan.lesions) == (other.covered, other.lesions)
 
 
 def race(folder: Path, files: ScanFiles) -> None:
@@ -57,10 +57,10 @@ def test_facts_say_where_the_scan_lies_and_what_is_lost(tmp_path: Path) -> None:
     mask = np.zeros(SHAPE, dtype=np.uint8)
     mask[0, 0, 0] = mask[10, 10, 4] = mask[11, 10, 4] = 1
     folder = write_patient(tmp_path / "p", mask=mask)
-    found = store(tmp_path).add(ScanFiles("p", folder / "ct.nii.gz", folder / "mask.nii.gz")).load()
+    scan = store(tmp_path).add(ScanFiles("p", folder / "ct.nii.gz", folder / "mask.nii.gz")).load()
     # 16.8 x 16 x 20 mm are 17, 16 and 10 voxels; X loses the first, Z is padded by 3 each side
-    assert found.covered == (slice(0, 16), slice(0, 16), slice(3, 13))
-    assert found.lesions == Lesions(voxels=3, lost=0)
+    assert scan.covered == (slice(0, 16), slice(0, 16), slice(3, 13))
+    assert scan.lesions == Lesions(voxels=3, lost=0)
     narrow = ScanCache(tmp_path / "cache", ScanGrid((1, 1, 2), (8, 8, 8)), 1)
     files = ScanFiles("p", folder / "ct.nii.gz", folder / "mask.nii.gz")
     assert narrow.add(files).load().lesions == Lesions(voxels=3, lost=1)
@@ -99,7 +99,7 @@ def test_two_processes_at_once_agree(tmp_path: Path, files: ScanFiles) -> None:
     for racer in racers:
         racer.start()
     for racer in racers:
-        racer.join(timeout=60)
+        racer.join(timeout=300)
     assert [racer.exitcode for racer in racers] == [0, 0]
     assert len(stored(tmp_path)) == 3 * 8
 
@@ -131,9 +131,9 @@ def test_series_and_segmentation_are_cached_too(tmp_path: Path) -> None:
     path = write_segmentation(tmp_path / "mask.dcm", series, mask[..., None])
     scan = store(tmp_path).add(ScanFiles("p", tmp_path / "ct", path))
     assert len(scan.stamps) == SHAPE[2] + 1
-    found = scan.load()
-    assert found.lesions == Lesions(int(mask.sum()), 0)
-    assert (found.image[found.covered] == -800).all()
+    prepared = scan.load()
+    assert prepared.lesions == Lesions(int(mask.sum()), 0)
+    assert (prepared.image[prepared.covered] == -800).all()
 
 
 def test_missing_file_is_named(tmp_path: Path, files: ScanFiles) -> None:

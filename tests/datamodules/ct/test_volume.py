@@ -27,18 +27,18 @@ from tests.datamodules.ct.scan_files import (
 def test_every_orientation_is_turned_to_ras_as_nibabel_does(
     tmp_path: Path, affine: np.ndarray
 ) -> None:
-    own = noise()
-    path = write_nifti(tmp_path / "ct.nii", own, affine)
+    stored = noise()
+    path = write_nifti(tmp_path / "ct.nii", stored, affine)
     ct = read_ct(path)
     reference = nib.as_closest_canonical(nib.load(path))  # type: ignore[no-untyped-call]
     np.testing.assert_array_equal(ct.hu, np.asarray(reference.dataobj))
     assert ct.hu.flags["C_CONTIGUOUS"]
     assert ct.spacing == pytest.approx(reference.header.get_zooms())
     assert ct.file_spacing == pytest.approx(SPACING)
-    assert ct.shape == own.shape
+    assert ct.shape == stored.shape
     np.testing.assert_allclose(ct.affine, affine, atol=1e-5)
-    np.testing.assert_array_equal(ct.from_ras(ct.hu), own)
-    np.testing.assert_array_equal(ct.to_ras(own), ct.hu)
+    np.testing.assert_array_equal(ct.from_ras(ct.hu), stored)
+    np.testing.assert_array_equal(ct.to_ras(stored), ct.hu)
 
 
 @pytest.mark.parametrize("affine", all_affines())
@@ -60,18 +60,18 @@ def test_a_mask_comes_back_as_it_was_saved_in_every_orientation(
 def test_views_take_further_axes_along(tmp_path: Path) -> None:
     ct = read_ct(write_nifti(tmp_path / "ct.nii", noise(), all_affines()[13]))
     both = np.stack([ct.hu, -ct.hu], axis=-1)
-    own = ct.from_ras(both)
-    assert own.shape == (*ct.shape, 2)
-    assert np.shares_memory(own, both)
-    np.testing.assert_array_equal(own[..., 1], -ct.from_ras(ct.hu))
+    stored = ct.from_ras(both)
+    assert stored.shape == (*ct.shape, 2)
+    assert np.shares_memory(stored, both)
+    np.testing.assert_array_equal(stored[..., 1], -ct.from_ras(ct.hu))
 
 
 def test_known_voxel_lands_at_its_place(tmp_path: Path) -> None:
-    own = np.full((4, 5, 6), -1000, dtype=np.int16)
-    own[1, 0, 5] = 77
+    stored = np.full((4, 5, 6), -1000, dtype=np.int16)
+    stored[1, 0, 5] = 77
     # Axes run to the feet, to the right and to the front.
     affine = np.array([[0, -2, 0, 9], [0, 0, 3, -4], [-1, 0, 0, 50], [0, 0, 0, 1.0]])
-    ct = read_ct(write_nifti(tmp_path / "ct.nii", own, affine))
+    ct = read_ct(write_nifti(tmp_path / "ct.nii", stored, affine))
     assert ct.hu.shape == (5, 6, 4)
     assert ct.spacing == (2, 3, 1)
     assert np.argwhere(ct.hu == 77).tolist() == [[4, 5, 2]]
@@ -79,23 +79,23 @@ def test_known_voxel_lands_at_its_place(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("degrees", [10, 40, 50, 100])
 def test_oblique_scan_is_turned_to_the_nearest_axes_only(tmp_path: Path, degrees: float) -> None:
-    own = noise()
-    ct = read_ct(write_nifti(tmp_path / "ct.nii", own, rotated(degrees)))
+    stored = noise()
+    ct = read_ct(write_nifti(tmp_path / "ct.nii", stored, rotated(degrees)))
     swapped = degrees > 45
     assert ct.hu.shape == ((6, 5, 7) if swapped else (5, 6, 7))
-    assert sorted(ct.hu.flat) == sorted(own.flat)
+    assert sorted(ct.hu.flat) == sorted(stored.flat)
     assert ct.spacing == pytest.approx((0.8, 0.7, 2.5) if swapped else SPACING)
 
 
 def test_dicom_series_and_its_nifti_twin_are_the_same_volume(tmp_path: Path) -> None:
-    own = noise()
-    write_series(tmp_path / "series", own)
+    stored = noise()
+    write_series(tmp_path / "series", stored)
     from_dicom = read_ct(tmp_path / "series")
-    twin = write_nifti(tmp_path / "twin.nii.gz", own, from_dicom.affine)
+    twin = write_nifti(tmp_path / "twin.nii.gz", stored, from_dicom.affine)
     from_nifti = read_ct(twin)
     np.testing.assert_array_equal(from_dicom.hu, from_nifti.hu)
     assert from_dicom.spacing == pytest.approx(from_nifti.spacing)
-    assert from_dicom.shape == from_nifti.shape == own.shape
+    assert from_dicom.shape == from_nifti.shape == stored.shape
     np.testing.assert_allclose(from_dicom.affine, from_nifti.affine, atol=1e-5)
 
 
@@ -241,10 +241,10 @@ def test_dicom_segmentation_needs_a_dicom_series(tmp_path: Path) -> None:
 def test_values_beyond_hu_are_clipped_and_reported(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    own = noise().astype(np.float32)
-    own.flat[10:14] = -3024, 30000, np.nan, -1050
+    stored = noise().astype(np.float32)
+    stored.flat[10:14] = -3024, 30000, np.nan, -1050
     with caplog.at_level(logging.WARNING):
-        ct = read_ct(write_nifti(tmp_path / "ct.nii", own))
+        ct = read_ct(write_nifti(tmp_path / "ct.nii", stored))
     assert ct.hu.reshape(-1)[10:14].tolist() == [-1024, 4000, -1024, -1024]
     [record] = caplog.records
     assert "ct.nii: 1 of 210 voxels lie below -1100 HU and 1 above 4000" in record.message

@@ -68,7 +68,7 @@ def test_two_processes_at_once_agree(tmp_path: Path) -> None:
     for racer in racers:
         racer.start()
     for racer in racers:
-        racer.join(timeout=60)
+        racer.join(timeout=300)
     assert [racer.exitcode for racer in racers] == [0, 0]
     assert len(list(tmp_path.iterdir())) == 6
     np.testing.assert_array_equal(load(tmp_path, PATIENT), render(PATIENT))
