@@ -8,18 +8,13 @@ from highdicom.seg import Segmentation, SegmentDescription
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
-from datamodules.examples.dicom import DATE, MANUFACTURER, MODEL, TIME, uid
+from datamodules.examples.dicom_writer import DATE, MANUFACTURER, MODEL, TIME, uid
 
 
 def write_segmentation(path: Path, mask: npt.NDArray[np.uint8], images: list[Dataset]) -> None:
-    """Write a binary segmentation with one segment, "infection".
+    """Write a mask (slices, height, width) with one segment, "infection", of the series `images`.
 
     Slices without infection are left out, as DICOM allows and most programs do.
-
-    Args:
-        path: file to write, .dcm.
-        mask: (slices, height, width), 1 on infection.
-        images: the slices that it belongs to.
     """
     patient = str(images[0].PatientID)
     infection = SegmentDescription(

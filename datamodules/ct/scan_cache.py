@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.ct.grid import Box, Grid, Placement
-from datamodules.ct.hounsfield import report, reported
-from datamodules.ct.volume import CTVolume, read_ct, read_mask
-from datamodules.volume_cache import FileStamp, cached, cached_text, stamps
+from datamodules.ct.grid import Box, ScanGrid
+from datamodules.ct.hounsfield import warn_of
+from datamodules.ct.volume import read_ct, read_mask
+from datamodules.volume_cache import FileStamp, cached, stamps
 from lightning_fl.data.scans import ScanFiles
 
 VERSION = 1
@@ -22,7 +22,7 @@ _FACTS = 8
 
 @dataclass(frozen=True)
 class Lesions:
-    """How many of a scan's own voxels are foreground, and how many of these miss the grid."""
+    """How many of a scan's voxels are foreground, and how many of these miss the grid."""
 
     voxels: int
     lost: int
@@ -36,13 +36,18 @@ class PreparedScan:
         image: HU (X, Y, Z).
         mask: class numbers (X, Y, Z).
         covered: part of the grid that lies in the scan.
-        lesions: counted on the scan's own voxels.
+        lesions: counted on the scan before it was resampled.
     """
 
     image: npt.NDArray[np.int16]
     mask: npt.NDArray[np.uint8]
     covered: Box
     lesions: Lesions
+
+    def facts(self) -> npt.NDArray[np.int64]:
+        """Return the numbers that the cache keeps beside the voxels."""
+        ends = [end for part in self.covered for end in (part.start, part.stop)]
+        return np.array([*ends, self.lesions.voxels, self.lesions.lost], dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -56,15 +61,11 @@ class ScanCache:
     """
 
     folder: Path
-    grid: Grid
+    grid: ScanGrid
     classes: int
 
     def add(self, files: ScanFiles) -> "CachedScan":
-        """Name a scan by its files as they are now; nothing is read yet.
-
-        Raises:
-            DataError: a file is gone.
-        """
+        """Name a scan by its files as they are now; nothing is read yet."""
         return CachedScan(self, files, stamps(files.image, files.mask))
 
 
@@ -83,7 +84,7 @@ class CachedScan:
     stamps: tuple[FileStamp, ...]
 
     def load(self) -> PreparedScan:
-        """Image and mask, mapped from disk; made first if missing or damaged.
+        """Map image and mask from disk; make them first if they are missing or damaged.
 
         Raises:
             DataError: a file cannot be used, or the cache cannot be written.
@@ -93,39 +94,24 @@ class CachedScan:
         folder, shape = cache.folder, cache.grid.shape
         image = cached(folder, (*key, "image"), lambda: make().image, shape, np.int16)
         mask = cached(folder, (*key, "mask"), lambda: make().mask, shape, np.uint8)
-        facts = cached(folder, (*key, "facts"), lambda: _facts(make()), (_FACTS,), np.int64)
+        facts = cached(folder, (*key, "facts"), lambda: make().facts(), (_FACTS,), np.int64)
         x0, x1, y0, y1, z0, z1, voxels, lost = facts.tolist()
         covered = (slice(x0, x1), slice(y0, y1), slice(z0, z1))
         return PreparedScan(image, mask, covered, Lesions(voxels, lost))
 
     def warn(self) -> None:
         """Warn of numbers that are no HU, also where the scan came from the cache."""
-        path, key = self.files.image, (VERSION, self.stamps, "oddities")
-        report(path, cached_text(self.cache.folder, key, self._oddities))
-
-    def _oddities(self) -> str:
-        if reported(self.files.image) is None:
-            read_ct(self.files.image)
-        return reported(self.files.image) or ""
+        warn_of(self.files.image, self.cache.folder, (VERSION, self.stamps, "oddities"), read_ct)
 
     def _make(self) -> PreparedScan:
+        """Bring the scan and its mask to the grid."""
         ct = read_ct(self.files.image)
-        mask = ct.from_own(read_mask(self.files.mask, ct, self.cache.classes))
-        return prepare(ct, mask, self.cache.grid, self.cache.classes)
-
-
-def prepare(ct: CTVolume, mask: npt.NDArray[np.uint8], grid: Grid, classes: int) -> PreparedScan:
-    """Bring a scan and its mask, both (X, Y, Z) in RAS+, to the grid."""
-    placement = grid.place(ct.hu.shape, ct.spacing)
-    image, on_grid = placement.image(ct.hu), placement.mask(mask, classes)
-    return PreparedScan(image, on_grid, placement.covered, _count(mask, placement))
-
-
-def _count(mask: npt.NDArray[np.uint8], placement: Placement) -> Lesions:
-    voxels = int(np.count_nonzero(mask))
-    return Lesions(voxels, voxels - int(np.count_nonzero(mask[placement.reached])))
-
-
-def _facts(scan: PreparedScan) -> npt.NDArray[np.int64]:
-    ends = [end for part in scan.covered for end in (part.start, part.stop)]
-    return np.array([*ends, scan.lesions.voxels, scan.lesions.lost], dtype=np.int64)
+        mask = ct.to_ras(read_mask(self.files.mask, ct, self.cache.classes))
+        placement = self.cache.grid.place(ct.hu.shape, ct.spacing)
+        voxels, on_grid = (int(np.count_nonzero(m)) for m in (mask, mask[placement.reached]))
+        return PreparedScan(
+            placement.image(ct.hu),
+            placement.mask(mask, self.cache.classes),
+            placement.covered,
+            Lesions(voxels, lost=voxels - on_grid),
+        )

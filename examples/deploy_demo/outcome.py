@@ -14,11 +14,7 @@ IMAGES = {".png", ".tif", ".tiff", ".jpg", ".jpeg", ".npz", ".npy", ".dcm", ".gz
 
 
 def summary(places: Places, sites: Sequence[str]) -> str:
-    """Where the report is, and what each party has.
-
-    Args:
-        places: of a demo that has run.
-        sites: the hospitals.
+    """Say where the report is, and what each party has.
 
     Raises:
         ConfigError: the coordinator has what it must not have.
@@ -26,43 +22,41 @@ def summary(places: Places, sites: Sequence[str]) -> str:
     lines = [f"Report: {places.run / REPORT}"]
     for site in sites:
         lines += _hospital(places, site)
-    mine = files(places.coordinator)
+    mine = _files(places.coordinator)
     if leaked := [file for file in mine if is_a_hospitals(file)]:
         raise ConfigError(f"The coordinator has {leaked[0]}, which belongs to a hospital.")
-    models = ", ".join(str(file.relative_to(places.folder)) for file in mine if is_model(file))
+    models = ", ".join(str(file.relative_to(places.folder)) for file in mine if _is_model(file))
     lines += [f"Coordinator: the shared model ({models}), no image and no hospital's own model"]
     return "\n".join(lines) + "\n"
 
 
 def run_folders(places: Places, site: str) -> list[Path]:
-    """What the runs have left at a hospital, a folder for each."""
+    """List what the runs have left at a hospital, a folder for each."""
     return sorted(file.parent for file in places.kit(site).glob(f"runs/*/{MESSAGES}"))
 
 
-def is_model(file: Path) -> bool:
-    """Whether a file holds a model that is kept, or any other weights."""
+def is_a_hospitals(file: Path) -> bool:
+    """Tell whether a file holds images, or a model that is not the shared one."""
+    return file.suffix.lower() in IMAGES or (_is_model(file) and file.stem != GLOBAL)
+
+
+def _is_model(file: Path) -> bool:
     return file.suffix == ".safetensors" and file.parent.name == MODELS
 
 
-def is_a_hospitals(file: Path) -> bool:
-    """Whether a file holds images, or a model that is not the shared one."""
-    return file.suffix.lower() in IMAGES or (is_model(file) and file.stem != GLOBAL)
-
-
-def files(folder: Path) -> list[Path]:
-    """All files below a folder."""
+def _files(folder: Path) -> list[Path]:
     return sorted(file for file in folder.rglob("*") if file.is_file())
 
 
 def _hospital(places: Places, site: str) -> Iterator[str]:
     for folder in run_folders(places, site):
-        models = ", ".join(file.name for file in files(folder / MODELS))
+        models = ", ".join(file.name for file in _files(folder / MODELS))
         yield f"Hospital {site}: {folder.relative_to(places.folder)} with models/ {models}"
         yield f"  {MESSAGES}: {_traffic(folder / MESSAGES)}"
 
 
 def _traffic(file: Path) -> str:
-    """How much came in and went out."""
+    """Say how much came in and went out."""
     with file.open(newline="", encoding="utf-8") as table:
         rows = list(csv.DictReader(table))
     counted = {

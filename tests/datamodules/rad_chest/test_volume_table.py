@@ -5,7 +5,7 @@ import pytest
 
 from datamodules.rad_chest.site_rule import SiteRule
 from lightning_fl.errors import ConfigError, DataError
-from tests.datamodules.rad_chest.volumes import rad, row, save, volume, write_table
+from tests.datamodules.rad_chest.npz_volumes import rad, row, save, volume, write_table
 
 LABEL = "binary_infection_to_lung_ratio"
 

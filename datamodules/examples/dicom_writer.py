@@ -15,31 +15,19 @@ MANUFACTURER, MODEL = "Phantom", "Chest phantom"
 
 
 def series(volume: PhantomVolume, patient: str, scanner: Scanner) -> list[Dataset]:
-    """The slices of an axial volume as CT images, from head to feet.
-
-    Args:
-        volume: the volume, not turned.
-        patient: the patient's identifier; all unique identifiers are made from it.
-        scanner: gives the slice thickness.
-    """
+    """Make CT images of the slices, from head to feet, of an axial volume that is not turned."""
     return [_image(volume, number, patient, scanner) for number in range(len(volume.hu))]
 
 
 def write_series(folder: Path, images: list[Dataset], rng: np.random.Generator) -> None:
-    """Write the files of a series, named in an order that says nothing, as archives do.
-
-    Args:
-        folder: is made.
-        images: the slices.
-        rng: shuffles the names.
-    """
+    """Write the files of a series, named in an order that says nothing, as archives do."""
     folder.mkdir(parents=True)
     for image, number in zip(images, rng.permutation(len(images)), strict=True):
         image.save_as(folder / f"IM{number:04d}.dcm", enforce_file_format=True)
 
 
 def uid(*labels: str | int) -> UID:
-    """A unique identifier that depends on the labels alone."""
+    """Make a unique identifier that depends on the labels alone."""
     return generate_uid(entropy_srcs=["lightning_fl", *map(str, labels)])
 
 
@@ -59,7 +47,7 @@ def _image(volume: PhantomVolume, number: int, patient: str, scanner: Scanner) -
 
 
 def _describe(image: Dataset, patient: str) -> None:
-    """Patient, study, series and equipment."""
+    """Fill in patient, study, series and equipment."""
     image.PatientID = image.StudyID = patient
     image.PatientName = f"Phantom^{patient}"
     image.PatientBirthDate = image.PatientSex = ""
@@ -76,7 +64,7 @@ def _describe(image: Dataset, patient: str) -> None:
 
 
 def _place(image: Dataset, volume: PhantomVolume, number: int, scanner: Scanner) -> None:
-    """Where the slice lies, in the axes of DICOM: to the left, to the back and to the head."""
+    """Fill in where the slice lies, in the axes of DICOM: to the left, the back and the head."""
     _, row, column = volume.spacing
     right, front, head, _ = (volume.affine @ [number, 0, 0, 1]).tolist()
     # At most 16 characters a number; a millionth of a millimetre is enough.
@@ -89,7 +77,7 @@ def _place(image: Dataset, volume: PhantomVolume, number: int, scanner: Scanner)
 
 
 def _fill(image: Dataset, hu: npt.NDArray[np.int16]) -> None:
-    """Pixels as scanners store them: 12 bits from 0, of which -1024 makes Hounsfield units."""
+    """Fill in pixels as scanners store them: 12 bits from 0; -1024 makes Hounsfield units."""
     image.Rows, image.Columns = hu.shape
     image.SamplesPerPixel, image.PhotometricInterpretation = 1, "MONOCHROME2"
     image.BitsAllocated, image.BitsStored, image.HighBit = 16, 12, 11

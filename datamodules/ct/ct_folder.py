@@ -2,18 +2,17 @@
 
 import logging
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from datamodules.ct.cache import CachedScan, ScanCache
 from datamodules.ct.fold_file import read_folds
 from datamodules.ct.index import index_patients
 from datamodules.ct.preprocessing import CTPreprocessing
-from datamodules.ct.samples import Choose, CTSlices, slices_of_scan, slices_with_lesion
+from datamodules.ct.samples import CTSlices, slices_of_scan, slices_with_lesion
+from datamodules.ct.scan_cache import CachedScan, Lesions, ScanCache
 from lightning_fl.data.module import FederatedDataModule, Sample
 from lightning_fl.data.scans import ScanFiles
 from lightning_fl.errors import ConfigError, DataError
@@ -26,8 +25,8 @@ class CTFolder(FederatedDataModule):
 
     A CT is a NIfTI file (ct.nii.gz, ct.nii) or the folder `ct` of a DICOM series; a mask is a NIfTI
     file or, for a series, a DICOM segmentation (mask.dcm). Each scan is turned to the patient's
-    axes, resampled and cut to one grid when first needed, and kept in `cache_dir`: 12 MB for each
-    scan at the default grid. Files must not change while a run uses them.
+    axes, resampled and cut to one grid when first needed. `cache_dir` keeps it: 12 MB for each scan
+    at the default grid. Files must not change while a run uses them.
 
     A net needs `neighbours` input channels. Its training sees no slice that lies wholly in the
     padding around a scan, and neither do the scores of slices.
@@ -79,14 +78,7 @@ class CTFolder(FederatedDataModule):
     ) -> None:
         super().__init__(**kwargs)
         self._as = CTPreprocessing(
-            spacing=spacing,
-            shape=shape,
-            level=level,
-            width=width,
-            direction=direction,
-            neighbours=neighbours,
-            classes=classes,
-            image=image,
+            spacing, shape, level, width, direction, neighbours, classes, image
         )
         if train_slices not in ("all", "lesion"):
             raise ConfigError(
@@ -95,45 +87,46 @@ class CTFolder(FederatedDataModule):
         self.train_slices = train_slices
         self._index = index_patients(Path(root).expanduser(), sites, image, mask)
         self._fold_file = None if fold_file is None else Path(fold_file).expanduser()
-        self._folds = self._read_folds()
+        self._fold_of = self._read_folds()
         folder = Path(cache_dir or "~/.cache/lightning_fl/ct").expanduser()
         self._cache = ScanCache(folder, self._as.grid, classes)
         self._cached: dict[tuple[str, str], CachedScan] = {}  # shared by copies for a site
 
     def site_names(self) -> tuple[str, ...]:
-        """The sub folders, or `sites`."""
+        """Return the sub folders, or `sites`."""
         return tuple(self._index)
 
     def patients(self, site: str) -> tuple[str, ...]:
-        """A hospital's folders, sorted."""
+        """Return a hospital's folders, sorted."""
         return tuple(self._index[site])
 
     def dataset(self, site: str, patients: Sequence[str], *, augment: bool) -> Dataset[Sample]:
-        """The slices of some patients; of those that train, what `train_slices` chooses."""
+        """Return the slices of some patients; of those that train, what `train_slices` chooses."""
         train = self.split(site).train if self.train_slices == "lesion" else ()
-        every: Choose = partial(slices_of_scan, slicing=self._as.slicing)
-        lesion: Choose = partial(slices_with_lesion, slicing=self._as.slicing)
-        scans = [(self._scan(site, p), lesion if p in train else every) for p in patients]
+        scans = [
+            (self._scan(site, p), slices_with_lesion if p in train else slices_of_scan)
+            for p in patients
+        ]
         return CTSlices(scans, self._as.slicing, self.augment if augment else None)
 
     def patient_loader(self, patients: Sequence[str]) -> DataLoader[Sample]:
-        """Batches of all slices of some patients, because this is for scores."""
+        """Load all slices of some patients in batches, because this is for scores."""
         [site] = self._bound_sites()
-        every: Choose = partial(slices_of_scan, slicing=self._as.slicing)
-        slices = CTSlices([(self._scan(site, p), every) for p in patients], self._as.slicing)
+        scans = [(self._scan(site, patient), slices_of_scan) for patient in patients]
+        slices = CTSlices(scans, self._as.slicing)
         return DataLoader(slices, batch_size=self.batch_size, num_workers=self.num_workers)
 
     def preprocessing(self, site: str) -> CTPreprocessing:
-        """The same for every hospital."""
+        """Return the settings, which all hospitals share."""
         return self._as
 
     def pictures(self, images: Tensor) -> Tensor:
-        """The slices that are predicted, without their neighbours: (N, 1, H, W)."""
+        """Return the slices that are predicted, without their neighbours: (N, 1, H, W)."""
         middle = self._as.neighbours // 2
         return images[:, middle : middle + 1]
 
     def scans(self, site: str, patients: Sequence[str]) -> tuple[ScanFiles, ...]:
-        """The files of some patients."""
+        """Return the files of some patients."""
         return tuple(self._index[site][patient] for patient in patients)
 
     def check(self) -> None:
@@ -147,24 +140,16 @@ class CTFolder(FederatedDataModule):
         for site in self.sites_to_check():
             self.split(site)
             for patient in self.patients(site):
-                self._warn_of_lost_lesions(site, patient)
-                self._scan(site, patient).warn()
+                scan = self._scan(site, patient)
+                _warn_of_lost_lesions(site, patient, scan.load().lesions)
+                scan.warn()
 
     def _scan(self, site: str, patient: str) -> CachedScan:
-        """A patient's scan, its files looked at once in a run: series have hundreds."""
+        """Return a patient's scan. Its files are looked at once in a run: series have hundreds."""
         key = site, patient
         if key not in self._cached:
             self._cached[key] = self._cache.add(self._index[site][patient])
         return self._cached[key]
-
-    def _warn_of_lost_lesions(self, site: str, patient: str) -> None:
-        found = self._scan(site, patient).load().lesions
-        if found.lost:
-            _log.warning(
-                "Site %r, patient %r: %d of %d lesion voxels (%.1f %%) lie outside the grid and "
-                "will never be seen. Enlarge `shape` or `spacing`.",
-                *(site, patient, found.lost, found.voxels, 100 * found.lost / found.voxels),
-            )
 
     def _read_folds(self) -> dict[tuple[str, str], int]:
         if self._fold_file is None:
@@ -179,10 +164,19 @@ class CTFolder(FederatedDataModule):
     def _test_patients(self, site: str, shuffled: list[str]) -> list[str]:
         if self._fold_file is None:
             return super()._test_patients(site, shuffled)
-        chosen = [patient for patient in shuffled if self._folds[site, patient] == self.fold]
+        chosen = [patient for patient in shuffled if self._fold_of[site, patient] == self.fold]
         if not chosen:
             raise DataError(
                 f"Site {site!r} has no patient in fold {self.fold} of {self._fold_file}, so none "
                 "to test. Test another `fold`, or leave the site out of `sites`."
             )
         return chosen
+
+
+def _warn_of_lost_lesions(site: str, patient: str, lesions: Lesions) -> None:
+    if lesions.lost:
+        _log.warning(
+            "Site %r, patient %r: %d of %d lesion voxels (%.1f %%) lie outside the grid and will "
+            "never be seen. Enlarge `shape` or `spacing`.",
+            *(site, patient, lesions.lost, lesions.voxels, 100 * lesions.lost / lesions.voxels),
+        )

@@ -1,6 +1,6 @@
 import pytest
 
-from datamodules.phantoms.sites import PROFILES, REFERENCE, SHIFTS, draw_profile, profile
+from datamodules.phantoms.profiles import PROFILES, REFERENCE, SHIFTS, draw_profile, profile
 
 
 def test_without_shift_all_sites_are_equal() -> None:

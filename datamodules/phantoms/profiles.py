@@ -69,9 +69,9 @@ PROFILES = {
 
 
 def profile(site: str, shift: Collection[str]) -> Profile:
-    """The hospital's own profile in the fields named by `shift`, the reference in all others."""
-    own = PROFILES[site] if site in PROFILES else draw_profile(site)
-    return replace(REFERENCE, **{name: getattr(own, name) for name in shift})
+    """Return the hospital's profile in the fields named by `shift`, the reference in all others."""
+    shifted = PROFILES[site] if site in PROFILES else draw_profile(site)
+    return replace(REFERENCE, **{name: getattr(shifted, name) for name in shift})
 
 
 def draw_profile(site: str) -> Profile:

@@ -1,6 +1,5 @@
 """What a hospital does with its kit before it takes part."""
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,16 +12,11 @@ from lightning_fl.hospital.file import NAME
 from lightning_fl.hospital.prepare_kit import prepare
 
 IDENTITY = "identity"
-"""Folder of a hospital's own key, beside its kit."""
+"""Folder of a hospital's key, beside its kit."""
 
 
 def settle(folder: Path, site: str, data: Path) -> str:
-    """Prepare the kit, and make the identity that signs the hospital's mask keys.
-
-    Args:
-        folder: of the hospital, with its kit in `kit`.
-        site: name of the hospital.
-        data: folder of its data.
+    """Prepare a hospital's kit, and make the identity that signs its mask keys.
 
     Returns:
         The fingerprint of the identity, which the other hospitals pin.
@@ -33,20 +27,9 @@ def settle(folder: Path, site: str, data: Path) -> str:
 
 
 def pin(folder: Path, pins: Mapping[str, str]) -> None:
-    """Write the hospitals that it knows into the hospital's file.
-
-    Args:
-        folder: of the hospital.
-        pins: fingerprints of all hospitals, that they told each other.
-    """
+    """Write the fingerprints of all hospitals, told by each, into a hospital's file."""
     file = folder / "kit" / "local" / NAME
     values: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
     ring = values["settings"]["aggregator"]["init_args"]
     ring |= {"identities": str(folder / IDENTITY), "pins": dict(pins)}
     write_text(file, yaml.safe_dump(values, sort_keys=False))
-
-
-def receive_data(made: Path, root: Path) -> None:
-    """Move the example data that were made for a hospital to where it keeps its own."""
-    root.parent.mkdir(parents=True, exist_ok=True)
-    shutil.move(made, root)

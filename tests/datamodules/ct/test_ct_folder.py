@@ -16,7 +16,6 @@ from datamodules import CTFolder
 from datamodules.ct.slices import AXES, ROWS_AND_COLUMNS, Slicing
 from lightning_fl.data.module import FederatedDataModule, Sample
 from lightning_fl.errors import ConfigError, DataError
-from tests.datamodules.ct.files import write_nifti
 from tests.datamodules.ct.patients import (
     SHAPE,
     TURNED,
@@ -26,6 +25,7 @@ from tests.datamodules.ct.patients import (
     write_hospitals,
     write_patient,
 )
+from tests.datamodules.ct.scan_files import write_nifti
 
 
 @pytest.fixture

@@ -47,13 +47,13 @@ class TableRule:
 
 
 def read_table(
-    path: Path, volumes: Path, rule: TableRule, sites: Sequence[str] | None
+    path: Path, folder: Path, rule: TableRule, sites: Sequence[str] | None
 ) -> dict[str, tuple[LabelledVolume, ...]]:
-    """Every hospital's volumes, sorted by name; none is opened.
+    """List every hospital's volumes, sorted by name; none is opened.
 
     Args:
         path: the table.
-        volumes: folder of the .npz files.
+        folder: of the .npz files.
         rule: which columns count.
         sites: hospitals to use, in this order; None is all of them, sorted.
 
@@ -61,17 +61,19 @@ def read_table(
         ConfigError: there is no such table, folder, column or hospital.
         DataError: a row cannot be used, or a patient is at two hospitals.
     """
-    found: dict[str, list[LabelledVolume]] = defaultdict(list)
-    every: set[str] = set()
-    for volume in _volumes(path, volumes, rule, sites, every):
-        found[volume.site].append(volume)
-    names = tuple(sorted(found) if sites is None else sites)
-    if not names or len(set(names)) < len(names) or not set(names) <= set(found):
+    if not folder.is_dir():
+        raise ConfigError(f"There is no folder {folder} (looked in {Path.cwd()}); set `root`.")
+    of_site: dict[str, list[LabelledVolume]] = defaultdict(list)
+    every_site: set[str] = set()
+    for volume in _volumes(path, folder, rule, sites, every_site):
+        of_site[volume.site].append(volume)
+    names = tuple(sorted(of_site) if sites is None else sites)
+    if not names or len(set(names)) < len(names) or not set(names) <= set(of_site):
         raise ConfigError(
             f"`sites` is {None if sites is None else list(sites)}, but has to name hospitals of "
-            f"{path} once each; by {rule.site.column!r} there are {sorted(every)}."
+            f"{path} once each; by {rule.site.column!r} there are {sorted(every_site)}."
         )
-    index = {name: tuple(sorted(found[name], key=lambda v: v.name)) for name in names}
+    index = {name: tuple(sorted(of_site[name], key=lambda v: v.name)) for name in names}
     chosen = [volume for name in names for volume in index[name]]
     _check_files(path, chosen)
     _check_patients(path, chosen, rule.site.column)
@@ -79,68 +81,59 @@ def read_table(
 
 
 def _volumes(
-    path: Path, folder: Path, rule: TableRule, sites: Sequence[str] | None, every: set[str]
+    path: Path, folder: Path, rule: TableRule, sites: Sequence[str] | None, every_site: set[str]
 ) -> Iterator[LabelledVolume]:
-    """Each row of the hospitals in use as a volume; other rows need not be complete.
+    """Yield the volumes of `sites`, and put the names of all hospitals into `every_site`.
 
-    Args:
-        path: the table.
-        folder: of the volumes.
-        rule: which columns count.
-        sites: in use, None for all.
-        every: gets the names of all hospitals.
+    Rows of other hospitals need not be complete.
     """
-    if not folder.is_dir():
-        raise ConfigError(f"There is no folder {folder} (looked in {Path.cwd()}); set `root`.")
-    seen: set[str] = set()
-    for line, row, patient in _rows(path, rule):
-        where = f"{path}, line {line}"
+    names: set[str] = set()
+    for where, row, patient in _rows(path, rule):
         name = _cell(row, VOLUME, where).removesuffix(".npz")
-        if name in seen:
+        if name in names:
             raise DataError(f"{where}: {VOLUME} {name!r} is listed twice; remove one row.")
-        seen.add(name)
-        if sites is not None and not _is_given(row, rule.site.column):
+        names.add(name)
+        if sites is not None and _text(row, rule.site.column) in ("", NOT_FOUND):
             continue
         site = rule.site.name(_cell(row, rule.site.column, where), where)
-        every.add(site)
-        if sites is not None and site not in sites:
-            continue
-        label = _label(_cell(row, rule.label, where), rule, where)
-        file = folder / f"{name}.npz"
-        yield LabelledVolume(name, file, _cell(row, patient, where), label, site)
+        every_site.add(site)
+        if sites is None or site in sites:
+            label = _label(_cell(row, rule.label, where), rule, where)
+            file = folder / f"{name}.npz"
+            yield LabelledVolume(name, file, _cell(row, patient, where), label, site)
 
 
-def _rows(path: Path, rule: TableRule) -> Iterator[tuple[int, Row, str]]:
-    """The number of a line, its row, and the column of patients."""
+def _rows(path: Path, rule: TableRule) -> Iterator[tuple[str, Row, str]]:
+    """Yield the place of each row, the row, and the column of patients."""
     if not path.is_file():
         raise ConfigError(f"There is no table {path}; set `metadata` to its name in `root`.")
     with open_table(path) as reader:
         header = reader.fieldnames or ()
         patient = rule.patient or (PATIENT if PATIENT in header else NOTE)
-        wanted = (VOLUME, patient, rule.label, rule.site.column)
-        missing = list(dict.fromkeys(column for column in wanted if column not in header))
+        columns = (VOLUME, patient, rule.label, rule.site.column)
+        missing = list(dict.fromkeys(column for column in columns if column not in header))
         if missing:
             raise ConfigError(
                 f"{path} has no column {', '.join(map(repr, missing))}. Its columns are "
                 f"{', '.join(header)}. Choose among them with `label`, `patient` and `sites_by`."
             )
         for row in reader:
-            yield reader.line_num, row, patient
+            yield f"{path}, line {reader.line_num}", row, patient
 
 
-def _is_given(row: Row, column: str) -> bool:
-    return (row[column] or "").strip() not in ("", NOT_FOUND)
+def _text(row: Row, column: str) -> str:
+    return (row[column] or "").strip()  # None where the line is too short
 
 
 def _cell(row: Row, column: str, where: str) -> str:
-    text = (row[column] or "").strip()  # None where the line is too short
-    if not text or text == NOT_FOUND:
+    text = _text(row, column)
+    if text in ("", NOT_FOUND):
         raise DataError(f"{where}: {column} is {text!r}. Fill it in, or remove the row.")
     return text
 
 
 def _label(text: str, rule: TableRule, where: str) -> int:
-    """A class number; "1.0" is one too, as tables with gaps are written."""
+    """Read a class number. "1.0" is one too, as tables with gaps are written."""
     try:
         value = float(text)
     except ValueError:
@@ -164,7 +157,7 @@ def _check_files(path: Path, volumes: Sequence[LabelledVolume]) -> None:
 
 
 def _check_patients(path: Path, volumes: Sequence[LabelledVolume], column: str) -> None:
-    """A patient at two hospitals could be trained on in one and tested on in the other."""
+    """Refuse a patient at two hospitals, who could train at one and be tested at the other."""
     homes: dict[str, LabelledVolume] = {}
     for volume in volumes:
         first = homes.setdefault(volume.patient, volume)
