@@ -1,27 +1,19 @@
-"""scores.csv, costs.csv and missing.csv: all that the tables of a study are made of."""
+"""Read and write scores.csv, costs.csv and missing.csv: all that a study's tables are made of."""
 
-import csv
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+import pandas as pd
+
 from lightning_fl.errors import ConfigError
-from lightning_fl.files import write_csv
+from lightning_fl.files import write_text
 
 
 class Score(NamedTuple):
-    """One number about one method.
+    """One number about one method; NaN where it is not defined.
 
-    Attributes:
-        condition: name of the condition.
-        method: name of the row.
-        run: the run that it comes from.
-        model: which of the run's models.
-        seed: of the run.
-        site: name of the hospital, or "mean" or "worst" of the training hospitals.
-        split: "val" or "test".
-        metric: e.g. "dice".
-        value: the number; NaN where it is not defined.
+    `site` may also be "mean" or "worst", which are over the training sites.
     """
 
     condition: str
@@ -36,61 +28,71 @@ class Score(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """What a run cost.
+    """What a run cost, all sites together.
 
     Attributes:
-        condition: name of the condition.
-        run: name of the run.
-        seed: of the run.
-        train_gradients: made by all sites in the rounds; None where the run did not count them.
-        personalise_gradients: made by all sites for their personal models; None likewise.
+        train_gradients: made in the rounds.
+        personalise_gradients: made for personal models.
         bytes: that crossed the sites' boundaries.
-        seconds: that sites were busy, added up.
-        losses: how often a site dropped out of a round; None where an older costs.csv does not say.
+        seconds: that sites were busy.
+        losses: how often a site dropped out of a round.
     """
 
     condition: str
     run: str
     seed: int
-    train_gradients: int | None
-    personalise_gradients: int | None
+    train_gradients: int
+    personalise_gradients: int
     bytes: int
     seconds: float
-    losses: int | None
+    losses: int
 
 
 class Missing(NamedTuple):
-    """A run that is not there, or a method that its run has no model for.
-
-    Attributes:
-        condition: name of the condition.
-        run: name of the run.
-        seed: of the run.
-        reason: what is known about it.
-    """
+    """A run that is not there, or a method that its run has no model for."""
 
     condition: str
     run: str
     seed: int
     reason: str
 
+    def __str__(self) -> str:
+        return f"{self.condition}: {self.run}, seed {self.seed}: {self.reason}"
+
 
 class Records(NamedTuple):
-    """The three tables."""
+    """The three tables; their columns are the fields of `Score`, `Cost` and `Missing`."""
 
-    scores: list[Score]
-    costs: list[Cost]
-    missing: list[Missing]
+    scores: pd.DataFrame
+    costs: pd.DataFrame
+    missing: pd.DataFrame
+
+
+Row = type[Score] | type[Cost] | type[Missing]
+FILES: dict[str, Row] = {"scores.csv": Score, "costs.csv": Cost, "missing.csv": Missing}
+
+
+def records_of(
+    scores: Iterable[Score], costs: Iterable[Cost], missing: Iterable[Missing]
+) -> Records:
+    """Put rows into tables."""
+    tables = (
+        pd.DataFrame(list(rows), columns=list(kind._fields)).astype(kind.__annotations__)
+        for rows, kind in zip((scores, costs, missing), FILES.values(), strict=True)
+    )
+    return Records(*tables)
+
+
+def shown_scores(records: Records, metric: str) -> pd.DataFrame:
+    """Return the scores that the tables are about."""
+    scores = records.scores
+    return scores[(scores.split == "test") & (scores.metric == metric)]
 
 
 def write_records(folder: Path, records: Records) -> None:
-    """Write the three files; a number keeps all its digits, and None is an empty cell."""
-    for name, columns, rows in (
-        ("scores.csv", Score._fields, records.scores),
-        ("costs.csv", Cost._fields, records.costs),
-        ("missing.csv", Missing._fields, records.missing),
-    ):
-        write_csv(folder / name, columns, rows)  # csv writes floats by repr, which reads the same
+    """Write the three files; a number keeps all its digits, and NaN is "nan"."""
+    for name, table in zip(FILES, records, strict=True):
+        write_text(folder / name, table.to_csv(index=False, na_rep="nan"))
 
 
 def read_records(folder: Path) -> Records:
@@ -99,47 +101,15 @@ def read_records(folder: Path) -> Records:
     Raises:
         ConfigError: a file is missing or has other columns.
     """
-    return Records(
-        [
-            Score(condition, method, run, model, int(seed), site, split, metric, float(value))
-            for condition, method, run, model, seed, site, split, metric, value in _read(
-                folder / "scores.csv", Score._fields
-            )
-        ],
-        [
-            Cost(
-                condition,
-                run,
-                int(seed),
-                _count(train),
-                _count(own),
-                int(size),
-                float(seconds),
-                _count(losses),
-            )
-            for condition, run, seed, train, own, size, seconds, losses in _read(
-                folder / "costs.csv", Cost._fields, newest="losses"
-            )
-        ],
-        [
-            Missing(condition, run, int(seed), reason)
-            for condition, run, seed, reason in _read(folder / "missing.csv", Missing._fields)
-        ],
-    )
+    return Records(*(_read(folder / name, kind) for name, kind in FILES.items()))
 
 
-def _count(text: str) -> int | None:
-    return int(text) if text else None
-
-
-def _read(path: Path, columns: Sequence[str], newest: str = "") -> list[list[str]]:
-    """The rows of a file; the last column, if `newest`, is empty where a file is older than it."""
+def _read(path: Path, kind: Row) -> pd.DataFrame:
     if not path.is_file():
         raise ConfigError(f"There is no {path}; run the study without --report-only first.")
-    with path.open(newline="", encoding="utf-8") as file:
-        found, *rows = list(csv.reader(file)) or [[]]
-    if newest and [*found, newest] == list(columns):
-        return [[*row, ""] for row in rows]
-    if found != list(columns):
-        raise ConfigError(f"Expected the columns {list(columns)} in {path}, but got {found}.")
-    return rows
+    cells = pd.read_csv(path, dtype=str, keep_default_na=False)  # a site may be called "NA"
+    if list(cells) != list(kind._fields):
+        raise ConfigError(
+            f"Expected the columns {list(kind._fields)} in {path}, but got {list(cells)}."
+        )
+    return cells.astype(kind.__annotations__)

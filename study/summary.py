@@ -1,17 +1,18 @@
-"""What the tables of a study say, computed from its rows."""
+"""Compute what the tables of a study say."""
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+import pandas as pd
 
 from lightning_fl.results.formats import LOWER_IS_BETTER
 from study.plan import Condition
-from study.records import Cost, Records, Score
-from study.statistics import Interval, mean, paired_difference, sd
+from study.records import Records, shown_scores
+from study.statistics import Interval, paired_difference
 from study.study_file import UNFITTED, Method, Study
 
-BySeed = dict[int, float]
-"""Seed -> value."""
+OVERALL = ["mean", "worst"]
+"""Names that stand beside the sites' in the records: over the training sites."""
 COLLAPSE = 0.5
 """A site's score below this share of a floor's has collapsed."""
 BEFORE = ("global", "global_bn", "local", "local_bn", "mirror@0", *UNFITTED)
@@ -26,28 +27,20 @@ class MethodSummary:
 
     Attributes:
         name: of the method.
-        mean: over seeds, of the mean over the training sites.
-        sd: over seeds, of the same.
-        worst: mean over seeds of the worst site's score.
-        n: number of seeds.
+        scores: a row for each seed; a column for each site, and `OVERALL`.
         difference: of the means to the reference's, paired by seed.
         worst_difference: of the worst sites to the reference's.
-        sites: for each site its scores by seed.
         collapses: how many of the sites' scores are below half of a floor's.
         compared: how many scores there were to compare with a floor's.
-        gradients: a run's, with those of personalisation for a model that had it; NaN if unknown.
+        gradients: a run's, with those of personalisation for a model that had it.
         bytes: a run's.
         seconds: a run's.
     """
 
     name: str
-    mean: float
-    sd: float
-    worst: float
-    n: int
+    scores: pd.DataFrame
     difference: Interval
     worst_difference: Interval
-    sites: Mapping[str, BySeed]
     collapses: int
     compared: int
     gradients: float
@@ -72,123 +65,86 @@ class ConditionSummary:
     @property
     def sites(self) -> list[str]:
         """All sites that some method has a score for."""
-        return list(dict.fromkeys(site for m in self.methods for site in m.sites))
+        names = dict.fromkeys(site for method in self.methods for site in method.scores)
+        return [name for name in names if name not in OVERALL]
 
     @property
     def unequal(self) -> tuple[MethodSummary, MethodSummary] | None:
         """The methods with the fewest and the most gradients, where they differ by over 10 %."""
-        counted = [m for m in self.methods if math.isfinite(m.gradients)]
-        if not counted:
-            return None
-        fewest, most = (f(counted, key=lambda m: m.gradients) for f in (min, max))
+        fewest, most = (f(self.methods, key=lambda method: method.gradients) for f in (min, max))
         return (fewest, most) if most.gradients > UNEQUAL * fewest.gradients else None
 
 
 def summarise(study: Study, condition: Condition, records: Records) -> ConditionSummary:
-    """Compute the rows of a condition.
-
-    Args:
-        study: says which metric, reference and floors.
-        condition: with the seeds to take.
-        records: of the whole study.
-    """
-    scores = [
-        row
-        for row in records.scores
-        if row.condition == condition.name
-        and row.seed in condition.seeds
-        and is_shown(row, study.metric)
-    ]
-    costs = [
-        row
-        for row in records.costs
-        if row.condition == condition.name and row.seed in condition.seeds
-    ]
-    by_method = {name: _by_site(scores, name, method) for name, method in study.methods.items()}
+    """Compute the rows of a condition, over its seeds, from the records of the whole study."""
+    shown = _of(condition, shown_scores(records, study.metric))
+    scores = {name: _by_seed(shown, name, method) for name, method in study.methods.items()}
+    costs = _of(condition, records.costs)
     rows = [
-        _summarise(study, name, by_method, [c for c in costs if c.run == method.run])
+        _summarise(study, name, scores, costs[costs.run == method.run])
         for name, method in study.methods.items()
-        if by_method[name]
+        if not scores[name].empty
     ]
-    used = {method.run for method in study.methods.values()}
-    return ConditionSummary(condition, tuple(rows), _losses(c for c in costs if c.run in used))
+    used = costs.run.isin([method.run for method in study.methods.values()])
+    lossy = costs[used & (costs.losses > 0)]
+    losses = lossy.groupby("run", sort=False).losses.sum().to_dict()
+    return ConditionSummary(condition, tuple(rows), losses)
 
 
-def is_shown(row: Score, metric: str) -> bool:
-    """Whether a row is one of the numbers that the tables are about."""
-    return row.split == "test" and row.metric == metric
+def _of(condition: Condition, table: pd.DataFrame) -> pd.DataFrame:
+    return table[(table.condition == condition.name) & table.seed.isin(condition.seeds)]
 
 
-def _losses(costs: Iterable[Cost]) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for row in costs:
-        if row.losses:
-            found[row.run] = found.get(row.run, 0) + row.losses
-    return found
-
-
-def _by_site(scores: Sequence[Score], name: str, method: Method) -> dict[str, BySeed]:
-    """The scores of a method, by site (or mean or worst) and seed; NaN is left out.
-
-    The name alone is not enough: a row of the study file may have become that of another model.
-    """
-    sites: dict[str, BySeed] = {}
-    for row in scores:
-        mine = (row.method, row.run, row.model) == (name, method.run, method.model)
-        if mine and math.isfinite(row.value):
-            sites.setdefault(row.site, {})[row.seed] = row.value
-    return sites
-
-
-def _summarise(
-    study: Study, name: str, methods: Mapping[str, Mapping[str, BySeed]], costs: Sequence[Cost]
-) -> MethodSummary:
-    own, reference = methods[name], methods[study.reference]
-    means, worst = own.get("mean", {}), own.get("worst", {})
-    floors = [methods[floor] for floor in study.floor if floor != name]
-    collapses, compared = count_collapses(own, floors, study.metric)
-    personalised = study.methods[name].model not in BEFORE
-    return MethodSummary(
-        name=name,
-        mean=mean(list(means.values())),
-        sd=sd(list(means.values())),
-        worst=mean(list(worst.values())),
-        n=len(means),
-        difference=paired_difference(means, reference.get("mean", {})),
-        worst_difference=paired_difference(worst, reference.get("worst", {})),
-        sites={site: own[site] for site in own if site not in ("mean", "worst")},
-        collapses=collapses,
-        compared=compared,
-        gradients=mean([_gradients(row, personalised) for row in costs]),
-        bytes=mean([row.bytes for row in costs]),
-        seconds=mean([row.seconds for row in costs]),
+def _by_seed(scores: pd.DataFrame, name: str, method: Method) -> pd.DataFrame:
+    """Return a method's scores, a row for each seed, and a column for each site, mean and worst."""
+    # the name alone is not enough: the study file may have given it to another run or model since
+    rows = scores[
+        (scores.method == name) & (scores.run == method.run) & (scores.model == method.model)
+    ].dropna(subset="value")
+    sites = [site for site in rows.site.unique() if site not in OVERALL]
+    return rows.pivot(index="seed", columns="site", values="value").reindex(
+        columns=[*sites, *OVERALL]
     )
 
 
-def _gradients(row: Cost, personalised: bool) -> float:
-    if row.train_gradients is None:
-        return math.nan
-    return row.train_gradients + (row.personalise_gradients or 0 if personalised else 0)
+def _summarise(
+    study: Study, name: str, scores: Mapping[str, pd.DataFrame], costs: pd.DataFrame
+) -> MethodSummary:
+    mine, reference = scores[name], scores[study.reference]
+    floors = [scores[floor] for floor in study.floor if floor != name]
+    collapses, compared = count_collapses(mine, floors, study.metric)
+    gradients = costs.train_gradients
+    if study.methods[name].model not in BEFORE:
+        gradients = gradients + costs.personalise_gradients
+    return MethodSummary(
+        name=name,
+        scores=mine,
+        difference=paired_difference(mine["mean"], reference["mean"]),
+        worst_difference=paired_difference(mine["worst"], reference["worst"]),
+        collapses=collapses,
+        compared=compared,
+        gradients=gradients.mean(),
+        bytes=costs.bytes.mean(),
+        seconds=costs.seconds.mean(),
+    )
 
 
 def count_collapses(
-    own: Mapping[str, BySeed], floors: Sequence[Mapping[str, BySeed]], metric: str
+    scores: pd.DataFrame, floors: Sequence[pd.DataFrame], metric: str
 ) -> tuple[int, int]:
-    """How many scores of sites lie below half of a floor's score there, and of how many.
+    """Count the scores of sites that lie below half of a floor's score there.
 
     Args:
-        own: for each site its scores by seed.
-        floors: the same of methods that no method should fall far behind.
+        scores: of a method, a row for each seed and a column for each site.
+        floors: likewise, of methods that no method should fall far behind.
         metric: of a loss no half is taken; there is nothing to compare.
+
+    Returns:
+        The number of these scores, and the number of scores that could be compared.
     """
-    if metric in LOWER_IS_BETTER:
+    if metric in LOWER_IS_BETTER or not floors:
         return 0, 0
-    collapses = compared = 0
-    for site, scores in own.items():
-        if site in ("mean", "worst"):
-            continue
-        for seed, value in scores.items():
-            against = [floor[site][seed] for floor in floors if seed in floor.get(site, {})]
-            compared += bool(against)
-            collapses += any(value < COLLAPSE * score for score in against)
-    return collapses, compared
+    sites = scores.drop(columns=OVERALL, errors="ignore")
+    highest = pd.concat(floors).groupby(level=0).max().reindex_like(sites)
+    compared = sites.notna() & highest.notna()
+    return int((sites < COLLAPSE * highest).sum().sum()), int(compared.sum().sum())
