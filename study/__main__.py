@@ -12,12 +12,12 @@ from rich.console import Console
 
 from lightning_fl.errors import ConfigError
 from study.collect import collect, collect_again
-from study.folder import check_claim, claim, locked, with_earlier_seeds
-from study.plan import conditions_of, planned, settings_of
-from study.records import Missing, write_records
-from study.report import write_reports
+from study.conditions import conditions_of, planned, settings_of
+from study.pages import write_reports
+from study.rows import Missing, write_records
 from study.runner import Runner
 from study.study_file import Study, check_names, check_seeds, read_study
+from study.study_folder import check_claim, claim, locked, with_earlier_seeds
 from study.worker import load_train
 
 

@@ -10,10 +10,10 @@ import pandas as pd
 from lightning_fl.errors import ConfigError
 from lightning_fl.results.scores import metrics_of
 from lightning_fl.results.summary import read_results
-from study.folder import failure, is_finished
-from study.plan import Condition, PlannedRun
-from study.records import Cost, Missing, Records, Score, read_records, records_of, shown_scores
+from study.conditions import Condition, PlannedRun
+from study.rows import Cost, Missing, Records, Score, read_records, records_of, shown_scores
 from study.study_file import Study
+from study.study_folder import failure, is_finished
 
 
 def collect(folder: Path, study: Study, runs: Iterable[PlannedRun]) -> Records:

@@ -27,8 +27,8 @@ class Listener(Protocol):
 
 
 @dataclass(frozen=True)
-class Worker:
-    """A process that does one job after another, and the line to it.
+class TrainingProcess:
+    """A worker: a process that does one job after another, and the line to it.
 
     Not a process for each job: importing torch costs seconds.
     """
@@ -74,8 +74,8 @@ def perform_all(jobs: Sequence[Job], workers: int, listener: Listener) -> None:
         listener: hears of each begin and end.
     """
     waiting = deque(jobs)
-    idle: list[Worker] = []
-    busy: dict[Connection, tuple[Worker, Job]] = {}
+    idle: list[TrainingProcess] = []
+    busy: dict[Connection, tuple[TrainingProcess, Job]] = {}
     try:
         while waiting or busy:
             while waiting and len(busy) < workers:
@@ -97,7 +97,7 @@ def perform_all(jobs: Sequence[Job], workers: int, listener: Listener) -> None:
             worker.stop()
 
 
-def _give(job: Job, idle: list[Worker], *, one_thread: bool) -> Worker:
+def _give(job: Job, idle: list[TrainingProcess], *, one_thread: bool) -> TrainingProcess:
     """Give a job to an idle worker, or to a fresh one where those have died meanwhile."""
     while idle:
         worker = idle.pop()
@@ -109,14 +109,14 @@ def _give(job: Job, idle: list[Worker], *, one_thread: bool) -> Worker:
     return worker
 
 
-def _start(*, one_thread: bool) -> Worker:
+def _start(*, one_thread: bool) -> TrainingProcess:
     context = get_context("spawn")  # a fork would copy torch's threads in mid-air
     ours, theirs = context.Pipe()
     process = context.Process(target=serve, args=(theirs,))
     with _threads("1" if one_thread else os.environ.get("OMP_NUM_THREADS")):
         process.start()
     theirs.close()  # else a dead worker's line would stay open
-    return Worker(process, ours)
+    return TrainingProcess(process, ours)
 
 
 @contextmanager

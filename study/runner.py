@@ -16,9 +16,9 @@ from rich.progress import (
 from rich.text import Text
 
 from lightning_fl.results.formats import seconds_text
-from study.folder import is_finished, job, write_outcome
-from study.plan import PlannedRun
+from study.conditions import PlannedRun
 from study.pool import perform_all
+from study.study_folder import is_finished, job, write_outcome
 from study.worker import Job
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from lightning_fl.errors import ConfigError
 from study.collect import cost, scores_of
-from study.plan import PlannedRun
-from study.records import Missing, read_records, records_of, write_records
+from study.conditions import PlannedRun
+from study.rows import Missing, read_records, records_of, write_records
 
 RUN = PlannedRun("full", "fedavg", 3)
 

@@ -232,7 +232,7 @@ def test_bad_calls_are_refused(
 def test_two_runners_do_not_share_a_folder(
     program: Program, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from study.folder import locked
+    from study.study_folder import locked
 
     with locked(program.folder):
         assert program() == 2

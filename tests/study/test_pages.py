@@ -8,13 +8,13 @@ import pandas as pd
 import pytest
 
 from study.collect import missing_of
+from study.comparison import MethodSummary, count_collapses, summarise
+from study.conditions import Condition
 from study.dot_plot import BETTER, UNCLEAR, WORSE, colour_of, dot_plot, ticks_for
-from study.plan import Condition
-from study.records import Cost, Missing, Score, records_of
+from study.rows import Cost, Missing, Score, records_of
 from study.statistics import Interval
 from study.study_file import Method, Study
-from study.summary import MethodSummary, count_collapses, summarise
-from study.tables import (
+from study.text_tables import (
     differences_of,
     how_to_read,
     interval_text,

@@ -8,13 +8,19 @@ import pandas as pd
 
 from lightning_fl.files import write_text
 from study.collect import missing_of
+from study.comparison import ConditionSummary, summarise
+from study.conditions import Condition
 from study.dot_plot import TEMPLATES, better_or_worse, dot_plot
-from study.plan import Condition
-from study.records import Missing, Records
+from study.rows import Missing, Records
 from study.statistics import Interval
 from study.study_file import Study
-from study.summary import ConditionSummary, summarise
-from study.tables import difference_table, differences_of, how_to_read, method_table, site_table
+from study.text_tables import (
+    difference_table,
+    differences_of,
+    how_to_read,
+    method_table,
+    site_table,
+)
 
 
 def write_reports(

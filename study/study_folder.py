@@ -11,7 +11,7 @@ import yaml
 
 from lightning_fl.errors import ConfigError
 from lightning_fl.files import write_text
-from study.plan import Condition, PlannedRun
+from study.conditions import Condition, PlannedRun
 from study.study_file import slug
 from study.worker import Job
 

@@ -15,9 +15,9 @@ from lightning_fl.results.formats import (
     score_text,
     seconds_text,
 )
+from study.comparison import ConditionSummary, MethodSummary
 from study.statistics import Interval
 from study.study_file import Study
-from study.summary import ConditionSummary, MethodSummary
 
 
 @dataclass(frozen=True)

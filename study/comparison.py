@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from lightning_fl.results.formats import LOWER_IS_BETTER
-from study.plan import Condition
-from study.records import Records, shown_scores
+from study.conditions import Condition
+from study.rows import Records, shown_scores
 from study.statistics import Interval, paired_difference
 from study.study_file import UNFITTED, Method, Study
 
