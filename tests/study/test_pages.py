@@ -4,17 +4,18 @@ import math
 from dataclasses import replace
 from xml.etree import ElementTree
 
+import pandas as pd
 import pytest
 
+from study.collect import missing_of
+from study.comparison import MethodSummary, count_collapses, summarise
+from study.conditions import Condition
 from study.dot_plot import BETTER, UNCLEAR, WORSE, colour_of, dot_plot, ticks_for
-from study.plan import Condition
-from study.records import Cost, Missing, Records, Score
-from study.report import missing_of
+from study.rows import Cost, Missing, Score, records_of
 from study.statistics import Interval
 from study.study_file import Method, Study
-from study.summary import MethodSummary, count_collapses, summarise
-from study.tables import (
-    differences,
+from study.text_tables import (
+    differences_of,
     how_to_read,
     interval_text,
     method_table,
@@ -45,7 +46,7 @@ def rows(method: str, values: dict[str, tuple[float, ...]]) -> list[Score]:
     ]
 
 
-RECORDS = Records(
+RECORDS = records_of(
     [
         *rows("FedAvg", {"A": (0.5, 0.3), "mean": (0.5, 0.3), "worst": (0.4, 0.2)}),
         *rows("FedAvg + FT", {"A": (0.6, 0.1), "mean": (0.6, 0.5), "worst": (0.5, 0.1)}),
@@ -53,8 +54,8 @@ RECORDS = Records(
     ],
     [
         Cost("w", "fedavg", 0, 100, 20, 10, 1.0, 0),
-        Cost("w", "fedavg", 1, 100, 40, 30, 3.0, None),
-        Cost("w", "local", 0, None, None, 0, 1.0, 0),
+        Cost("w", "fedavg", 1, 100, 40, 30, 3.0, 0),
+        Cost("w", "local", 0, 110, 0, 0, 1.0, 0),
     ],
     [Missing("w", "local", 1, "killed")],
 )
@@ -66,19 +67,18 @@ def summary() -> dict[str, MethodSummary]:
 
 def test_differences_are_paired_and_costs_are_those_of_a_run() -> None:
     tuned = summary()["FedAvg + FT"]
-    assert tuned.mean == pytest.approx(0.55)
-    assert tuned.worst == pytest.approx(0.3)
+    assert tuned.scores["mean"].mean() == pytest.approx(0.55)
+    assert tuned.scores["worst"].mean() == pytest.approx(0.3)
     assert tuned.difference.mean == pytest.approx(0.15)
     assert tuned.worst_difference.mean == pytest.approx(0.0)
-    assert (tuned.n, tuned.difference.n) == (2, 2)
+    assert (len(tuned.scores), tuned.difference.n) == (2, 2)
     assert (tuned.bytes, tuned.seconds) == (20, 2.0)
 
 
 def test_gradients_of_personalisation_count_for_personal_models_alone() -> None:
-    found = summary()
-    assert found["FedAvg"].gradients == 100
-    assert found["FedAvg + FT"].gradients == 130
-    assert math.isnan(found["Local"].gradients)
+    methods = summary()
+    assert methods["FedAvg"].gradients == 100
+    assert methods["FedAvg + FT"].gradients == 130
     table = method_table(STUDY, summarise(STUDY, WORLD, RECORDS))
     assert "FedAvg made 100 and FedAvg + FT 130" in table.caption
 
@@ -86,7 +86,7 @@ def test_gradients_of_personalisation_count_for_personal_models_alone() -> None:
 @pytest.mark.parametrize("model", ["global_bn", "mirror@0", "averaged", "own", "batch_norm"])
 def test_models_that_were_not_fitted_have_no_gradients_of_personalisation(model: str) -> None:
     study = replace(STUDY, methods=STUDY.methods | {"FedAvg": Method("fedavg", model)})
-    scores = [row._replace(model=model) for row in RECORDS.scores if row.method == "FedAvg"]
+    scores = RECORDS.scores[RECORDS.scores.method == "FedAvg"].assign(model=model)
     [method] = summarise(study, WORLD, RECORDS._replace(scores=scores)).methods
     assert method.gradients == 100
 
@@ -103,8 +103,7 @@ def test_scores_of_another_run_or_model_by_the_same_name_stay_out() -> None:
 
 
 def test_losses_of_sites_are_those_of_the_runs_and_seeds_shown() -> None:
-    costs = [row._replace(losses=3) for row in RECORDS.costs]
-    records = RECORDS._replace(costs=costs)
+    records = RECORDS._replace(costs=RECORDS.costs.assign(losses=3))
     assert summarise(STUDY, WORLD, records).losses == {"fedavg": 6, "local": 3}
     narrow = Condition("w", {}, WORLD.runs, (1,))
     assert summarise(STUDY, narrow, records).losses == {"fedavg": 3}
@@ -113,18 +112,18 @@ def test_losses_of_sites_are_those_of_the_runs_and_seeds_shown() -> None:
 
 def test_other_seeds_splits_and_metrics_stay_out() -> None:
     narrow = Condition("w", {}, WORLD.runs, (0,))
-    for rows_ in (RECORDS.scores, RECORDS.scores[::-1]):  # whichever comes last
-        method = summarise(STUDY, narrow, RECORDS._replace(scores=rows_)).methods[0]
-        assert (method.mean, method.n) == (0.5, 1)
+    for scores in (RECORDS.scores, RECORDS.scores[::-1]):  # whichever comes last
+        method = summarise(STUDY, narrow, RECORDS._replace(scores=scores)).methods[0]
+        assert method.scores["mean"].tolist() == [0.5]
     assert summarise(STUDY, Condition("v", {}, WORLD.runs, (0,)), RECORDS).methods == ()
 
 
 def test_a_collapse_is_below_half_of_a_floor() -> None:
-    own = {"A": {0: 0.19, 1: 0.2, 2: 0.0}, "C": {0: 0.0}, "mean": {0: 0.0}}
-    floors = [{"A": {0: 0.4, 1: 0.4}, "mean": {0: 1.0}}]
-    assert count_collapses(own, floors, "dice") == (1, 2)
-    assert count_collapses(own, [], "dice") == (0, 0)
-    assert count_collapses(own, floors, "loss") == (0, 0)
+    scores = pd.DataFrame({"A": {0: 0.19, 1: 0.2, 2: 0.0}, "C": {0: 0.0}, "mean": {0: 0.0}})
+    floors = [pd.DataFrame({"A": {0: 0.4, 1: 0.4}, "mean": {0: 1.0}})]
+    assert count_collapses(scores, floors, "dice") == (1, 2)
+    assert count_collapses(scores, [], "dice") == (0, 0)
+    assert count_collapses(scores, floors, "loss") == (0, 0)
     assert summary()["FedAvg + FT"].collapses == 1
     assert summary()["Local"].compared == 0
 
@@ -139,7 +138,8 @@ def test_tables_say_what_the_numbers_are() -> None:
     assert by_name["Local"][4] == "–"  # noqa: RUF001  the mark of an empty cell
     assert site_table(STUDY, whole).rows[2] == ["Local", "40.0 ± 0.0", "20.0"]
     assert table.markdown().splitlines()[1] == "| --- |" + " --: |" * 8
-    assert differences(STUDY, [whole])["FedAvg + FT"] == pytest.approx((0.15,))
+    differences = differences_of(STUDY, [whole])
+    assert tuple(differences.loc["FedAvg + FT"]) == pytest.approx((0.15,))
 
 
 def test_missing_are_the_runs_without_a_cost_and_those_with_a_reason() -> None:
@@ -153,10 +153,11 @@ def test_missing_are_the_runs_without_a_cost_and_those_with_a_reason() -> None:
 
 def test_a_finished_run_without_the_scores_of_a_method_is_missing() -> None:
     study = replace(STUDY, methods=STUDY.methods | {"new": Method("fedavg", "personal")})
-    told = Missing("w", "fedavg", 0, "new: the run has no model 'personal'")
+    reported = Missing("w", "fedavg", 0, "new: the run has no model 'personal'")
     narrow = Condition("w", {}, ("fedavg",), (0, 1))
-    found = missing_of(study, [narrow], RECORDS._replace(missing=[told]))
-    assert found == [told, Missing("w", "fedavg", 1, "new: not in scores.csv")]
+    records = RECORDS._replace(missing=records_of([], [], [reported]).missing)
+    missing = missing_of(study, [narrow], records)
+    assert missing == [reported, Missing("w", "fedavg", 1, "new: not in scores.csv")]
     absent = Missing("w", "fedavg", 0, "FedAvg: not in scores.csv")
     unmeasured = missing_of(replace(STUDY, metric="accuracy"), [narrow], RECORDS)
     assert absent in unmeasured
@@ -169,8 +170,8 @@ def test_an_interval_says_its_n_and_a_loss_has_no_percent() -> None:
 
 def test_a_plot_has_a_dot_for_each_method_with_a_value() -> None:
     nothing = Interval(math.nan, math.nan, math.nan, 0)
-    one = Interval(0.03, math.nan, math.nan, 1)
-    svg = dot_plot({"A <b>": Interval(0.1, 0.05, 0.15, 3), "B": nothing, "C": one}, "dice")
+    single = Interval(0.03, math.nan, math.nan, 1)
+    svg = dot_plot({"A <b>": Interval(0.1, 0.05, 0.15, 3), "B": nothing, "C": single}, "dice")
     tree = ElementTree.fromstring(svg)
     assert len(list(tree.iter("circle"))) == 2
     assert {"A <b>", "C", "0"} <= {element.text for element in tree.iter("text")}

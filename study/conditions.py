@@ -1,11 +1,11 @@
-"""Which runs a study consists of, and the settings of each."""
+"""Plan which runs a study consists of, and the settings of each."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lightning_fl.errors import ConfigError
 from lightning_fl.run.config import resolve
@@ -15,9 +15,9 @@ from study.study_file import (
     Settings,
     Study,
     bases,
+    check_names,
     check_seeds,
     check_slugs,
-    known,
     slug,
 )
 
@@ -42,8 +42,7 @@ class Condition:
     seeds: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class PlannedRun:
+class PlannedRun(NamedTuple):
     """One run: its condition, name and seed, and where it lies below the study's folder."""
 
     condition: str
@@ -60,7 +59,7 @@ class PlannedRun:
 
 
 def conditions_of(study: Study, seeds: Sequence[int] | None = None) -> list[Condition]:
-    """The conditions of a study, those of a grid as the product of its factors.
+    """Return the conditions of a study, those of a grid as the product of its factors.
 
     Args:
         study: as read.
@@ -70,40 +69,37 @@ def conditions_of(study: Study, seeds: Sequence[int] | None = None) -> list[Cond
         ConfigError: a condition limits itself to an unknown run, or to none; two cells of a grid
             would have the same folder.
     """
-    if study.grid:
-        combined = product(*(levels.items() for levels in study.grid.values()))
-        named = [
-            (" / ".join(name for name, _ in levels), [layer or {} for _, layer in levels])
-            for levels in combined
-        ]
-    else:
-        named = [(name, [layer or {}]) for name, layer in (study.conditions or {ONLY: {}}).items()]
-    check_slugs(name for name, _ in named)  # "unet" with "4 8" is "unet 4" with "8"
-    return [_condition(study, name, layers, seeds) for name, layers in named]
+    factors = study.grid or {"": study.conditions or {ONLY: {}}}
+    conditions = []
+    for levels in product(*(factor.items() for factor in factors.values())):
+        name = " / ".join(level for level, _ in levels)
+        conditions.append(_condition(study, name, [layer or {} for _, layer in levels], seeds))
+    check_slugs(condition.name for condition in conditions)  # "unet" / "4 8" is "unet 4" / "8"
+    return conditions
 
 
 def _condition(
     study: Study, name: str, layers: Sequence[Settings], seeds: Sequence[int] | None
 ) -> Condition:
     settings: dict[str, Any] = {}
-    runs, own_seeds = list(study.runs), list(study.seeds)
+    runs, repetitions = list(study.runs), list(study.seeds)
     for layer in layers:
         settings = merged(settings, nested({k: v for k, v in layer.items() if k not in LIMITS}))
-        limit = _listed(layer, "runs", str, name)
+        limit = _limit(layer, "runs", str, name)
         if limit is not None:
-            known(f"runs of condition {name}", limit, study.runs)
+            check_names(f"runs of condition {name}", limit, study.runs)
             runs = [run for run in runs if run in limit]
-        limit = _listed(layer, "seeds", int, name)
-        own_seeds = own_seeds if limit is None else limit
-    check_seeds(own_seeds)
-    for key, values in (("runs", runs), ("seeds", own_seeds)):
+        limit = _limit(layer, "seeds", int, name)
+        repetitions = repetitions if limit is None else limit
+    check_seeds(repetitions)
+    for key, values in (("runs", runs), ("seeds", repetitions)):
         if not values:
             raise ConfigError(f"Condition {name!r} has no {key}; let its `{key}` name some.")
-    return Condition(name, settings, tuple(runs), tuple(own_seeds if seeds is None else seeds))
+    return Condition(name, settings, tuple(runs), tuple(repetitions if seeds is None else seeds))
 
 
-def _listed(layer: Settings, key: str, kind: type, condition: str) -> list[Any] | None:
-    """A limit of a condition, where there is one."""
+def _limit(layer: Settings, key: str, kind: type, condition: str) -> list[Any] | None:
+    """Return a limit of a condition, where there is one."""
     value = layer.get(key)
     if value is None or (isinstance(value, list) and all(type(v) is kind for v in value)):
         return value
@@ -116,18 +112,13 @@ def _listed(layer: Settings, key: str, kind: type, condition: str) -> list[Any] 
 def settings_of(
     study: Study, path: Path, conditions: Sequence[Condition]
 ) -> dict[tuple[str, str], dict[str, Any]]:
-    """The complete settings of each condition's runs, all but seed and folder.
-
-    Args:
-        study: as read.
-        path: of the study file.
-        conditions: of the study.
+    """Return the complete settings of each condition's runs, all but seed and folder.
 
     Raises:
         ConfigError: settings that train.py would refuse to read; says of which run.
     """
     start = [word for base in bases(study, path) for word in ("--config", str(base))]
-    found = {}
+    complete = {}
     for condition in conditions:
         for run in condition.runs:
             layers = (nested(study.overrides), nested(study.runs[run] or {}), condition.settings)
@@ -138,8 +129,8 @@ def settings_of(
                 raise ConfigError(
                     f"Run {run!r} in condition {condition.name!r} cannot be started: {error}"
                 ) from error
-            found[condition.name, run] = {k: v for k, v in settings.items() if k not in RESERVED}
-    return found
+            complete[condition.name, run] = {k: v for k, v in settings.items() if k not in RESERVED}
+    return complete
 
 
 def nested(settings: Settings) -> dict[str, Any]:
@@ -158,7 +149,7 @@ def nested(settings: Settings) -> dict[str, Any]:
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Two nested mappings as one.
+    """Return two nested mappings as one.
 
     Raises:
         ConfigError: both have a value for the same key; which one should count is not said.
@@ -176,8 +167,8 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
     return tree
 
 
-def planned(conditions: Sequence[Condition], runs: Sequence[str]) -> list[PlannedRun]:
-    """The runs to train, seed by seed, so that a study cut short has whole repetitions."""
+def planned(conditions: Sequence[Condition], runs: Collection[str]) -> list[PlannedRun]:
+    """Return the runs to train, seed by seed, so that a study cut short has whole repetitions."""
     seeds = list(dict.fromkeys(seed for condition in conditions for seed in condition.seeds))
     return [
         PlannedRun(condition.name, run, seed)

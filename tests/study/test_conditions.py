@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from lightning_fl.errors import ConfigError
-from study.plan import conditions_of, nested, planned, settings_of
+from study.conditions import conditions_of, nested, planned, settings_of
 from study.study_file import Study, read_study
 from tests.folders import ROOT
 from tests.study.conftest import WriteStudy

@@ -1,4 +1,4 @@
-"""The folder of a study: whose it is, the settings of its runs, and where each of them stands."""
+"""Keep the folder of a study: whose it is, the settings of its runs, and where each run stands."""
 
 import fcntl
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ import yaml
 
 from lightning_fl.errors import ConfigError
 from lightning_fl.files import write_text
-from study.plan import Condition, PlannedRun
+from study.conditions import Condition, PlannedRun
 from study.study_file import slug
 from study.worker import Job
 
@@ -19,6 +19,8 @@ STUDY = "study.yaml"
 SETTINGS = "settings.yaml"
 FAILED = "failed.txt"
 LOG = "run.log"
+RunSettings = Mapping[tuple[str, str], dict[str, Any]]
+"""(condition, run) -> complete settings."""
 
 
 @contextmanager
@@ -36,17 +38,8 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def claim(folder: Path, study: Path, settings: Mapping[tuple[str, str], dict[str, Any]]) -> None:
-    """Write down what the folder holds, or check that it is what it held before.
-
-    Args:
-        folder: of the study.
-        study: the study file; a folder belongs to one name.
-        settings: of each condition's runs.
-
-    Raises:
-        ConfigError: see `check_claim`.
-    """
+def claim(folder: Path, study: Path, settings: RunSettings) -> None:
+    """Write down what the folder holds, once `check_claim` has nothing against it."""
     check_claim(folder, study, settings)
     write_text(folder / STUDY, _first_line(study) + study.read_text(encoding="utf-8"))
     for (condition, run), values in settings.items():
@@ -56,24 +49,22 @@ def claim(folder: Path, study: Path, settings: Mapping[tuple[str, str], dict[str
             write_text(file, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
 
 
-def check_claim(
-    folder: Path, study: Path, settings: Mapping[tuple[str, str], dict[str, Any]]
-) -> None:
+def check_claim(folder: Path, study: Path, settings: RunSettings) -> None:
     """Refuse a folder whose numbers are not this study's; writes nothing.
 
     Args:
         folder: of the study; what it does not hold yet is not checked.
-        study: the study file.
+        study: the study file; a folder belongs to one name.
         settings: of each condition's runs.
 
     Raises:
         ConfigError: the folder holds another study, or runs with other settings.
     """
-    mine = folder / STUDY
-    if mine.is_file() and not mine.read_text(encoding="utf-8").startswith(_first_line(study)):
-        held = mine.read_text(encoding="utf-8").splitlines()[0].removeprefix("# Study ")
+    file = folder / STUDY
+    if file.is_file() and not file.read_text(encoding="utf-8").startswith(_first_line(study)):
+        name = file.read_text(encoding="utf-8").splitlines()[0].removeprefix("# Study ")
         raise ConfigError(
-            f"{folder} holds the study {held!r}, but this is {study.stem!r}. Choose another folder"
+            f"{folder} holds the study {name!r}, but this is {study.stem!r}. Choose another folder"
             " with --output."
         )
     for (condition, run), values in settings.items():
@@ -100,7 +91,7 @@ def _refuse_changes(file: Path, values: dict[str, Any], condition: str, run: str
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted keys and values of nested settings."""
+    """Yield dotted keys and values of nested settings."""
     for key, value in settings.items():
         if isinstance(value, Mapping) and value:
             yield from flat(value, f"{prefix}{key}.")
@@ -109,23 +100,23 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether a run came to its end: the report is the last thing that it writes."""
+    """Say whether a run came to its end: the report is the last thing that it writes."""
     return (folder / "report.html").is_file() and (folder / "results.json").is_file()
 
 
-def with_seeds_found(folder: Path, conditions: Sequence[Condition]) -> list[Condition]:
-    """The conditions with all seeds that the folder has, those of earlier calls too."""
-    found = []
+def with_earlier_seeds(folder: Path, conditions: Sequence[Condition]) -> list[Condition]:
+    """Return the conditions with all seeds that the folder has, those of earlier calls too."""
+    complete = []
     for condition in conditions:
         names = {path.name for path in (folder / slug(condition.name)).glob("*/*") if path.is_dir()}
         earlier = sorted(int(name) for name in names if name.isdecimal())
         seeds = tuple(dict.fromkeys((*condition.seeds, *earlier)))
-        found.append(replace(condition, seeds=seeds))
-    return found
+        complete.append(replace(condition, seeds=seeds))
+    return complete
 
 
 def job(folder: Path, run: PlannedRun) -> Job:
-    """What a worker has to do: begin the run, or go on where it was cut off."""
+    """Return what a worker has to do: begin the run, or go on where it was cut off."""
     place = folder / run.path
     if any(place.glob("checkpoints/round-*")):
         arguments = ["--resume", str(place)]
@@ -146,6 +137,6 @@ def write_outcome(folder: Path, run: PlannedRun, reason: str) -> None:
 
 
 def failure(folder: Path, run: PlannedRun) -> str:
-    """Why a run is not finished."""
+    """Return why a run is not finished."""
     file = folder / run.path / FAILED
     return file.read_text(encoding="utf-8").strip() if file.is_file() else "not run yet"

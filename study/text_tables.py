@@ -1,8 +1,10 @@
-"""The tables of a study as text cells, and as Markdown."""
+"""Write the tables of a study as text cells, and as Markdown."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+import pandas as pd
 
 from lightning_fl.results.formats import (
     MISSING,
@@ -13,9 +15,9 @@ from lightning_fl.results.formats import (
     score_text,
     seconds_text,
 )
-from study.statistics import Interval, mean, sd
+from study.comparison import ConditionSummary, MethodSummary
+from study.statistics import Interval
 from study.study_file import Study
-from study.summary import ConditionSummary, MethodSummary
 
 
 @dataclass(frozen=True)
@@ -33,53 +35,42 @@ class TextTable:
     caption: str
 
     def markdown(self) -> str:
-        """The table in Markdown, its caption below."""
+        """Return the table in Markdown, its caption below."""
         lines = [self.header, ["---"] + ["--:"] * (len(self.header) - 1), *self.rows]
-        table = "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
+        cells = [[cell.replace("|", r"\|") for cell in line] for line in lines]
+        table = "\n".join(f"| {' | '.join(line)} |" for line in cells)
         return f"{table}\n\n{self.caption}"
 
 
-def _cell(text: str) -> str:
-    return text.replace("|", r"\|")
-
-
 def method_table(study: Study, summary: ConditionSummary) -> TextTable:
-    """One row a method: scores, differences to the reference, collapses and costs."""
-    metric = study.metric
-    header = [
-        "method",
-        f"mean {heading(metric)}",
-        "worst site",
-        f"mean minus {study.reference} [95 %]",
-        "worst site minus its [95 %]",
-        *(["collapses"] if study.floor else []),
-        "gradients",
-        "bytes",
-        "seconds",
-    ]
+    """Return one row a method: scores, differences to the reference, collapses and costs."""
     rows = [_method_row(study, method) for method in summary.methods]
-    return TextTable(header, rows, _method_caption(summary))
+    return TextTable(list(rows[0]), [list(row.values()) for row in rows], _method_caption(summary))
 
 
-def _method_row(study: Study, method: MethodSummary) -> list[str]:
-    metric = study.metric
-    reference = method.name == study.reference
+def _method_row(study: Study, method: MethodSummary) -> dict[str, str]:
+    """Return the cells by the names of their columns."""
+    metric, scores = study.metric, method.scores
+    difference, worst_difference = (
+        "0" if method.name == study.reference else interval_text(interval, metric)
+        for interval in (method.difference, method.worst_difference)
+    )
     collapses = f"{method.collapses} of {method.compared}" if method.compared else MISSING
-    return [
-        method.name,
-        spread_text(method.mean, method.sd, metric),
-        score_text(method.worst, metric),
-        "0" if reference else interval_text(method.difference, metric),
-        "0" if reference else interval_text(method.worst_difference, metric),
-        *([collapses] if study.floor else []),
-        f"{method.gradients:,.0f}" if math.isfinite(method.gradients) else MISSING,
-        bytes_text(method.bytes) if math.isfinite(method.bytes) else MISSING,
-        seconds_text(method.seconds),
-    ]
+    return {
+        "method": method.name,
+        f"mean {heading(metric)}": spread_text(scores["mean"], metric),
+        "worst site": score_text(scores["worst"].mean(), metric),
+        f"mean minus {study.reference} [95 %]": difference,
+        "worst site minus its [95 %]": worst_difference,
+        **({"collapses": collapses} if study.floor else {}),
+        "gradients": f"{method.gradients:,.0f}" if math.isfinite(method.gradients) else MISSING,
+        "bytes": bytes_text(method.bytes) if math.isfinite(method.bytes) else MISSING,
+        "seconds": seconds_text(method.seconds),
+    }
 
 
 def how_to_read(study: Study) -> str:
-    """What holds for the tables of all conditions."""
+    """Return what holds for the tables of all conditions."""
     words = (
         f"Test {metric_name(study.metric)}: the mean over the training sites, as mean ± standard"
         " deviation over the seeds, and the worst training site, mean over the seeds. Differences"
@@ -111,50 +102,51 @@ def _method_caption(summary: ConditionSummary) -> str:
 
 
 def site_table(study: Study, summary: ConditionSummary) -> TextTable:
-    """One row a method, one column a site."""
+    """Return one row a method, one column a site."""
     rows = []
     for method in summary.methods:
-        values = [list(method.sites.get(site, {}).values()) for site in summary.sites]
-        rows.append([method.name, *(spread_text(mean(v), sd(v), study.metric) for v in values)])
+        scores = method.scores.reindex(columns=summary.sites)
+        rows.append([method.name, *(spread_text(scores[site], study.metric) for site in scores)])
     caption = (
         f"Test {heading(study.metric)}, of each site: mean ± standard deviation over the seeds."
     )
     return TextTable(["method", *summary.sites], rows, caption)
 
 
-def difference_table(study: Study, summaries: Sequence[ConditionSummary]) -> TextTable:
-    """One row a method, one column a condition: the mean paired difference to the reference."""
-    rows = [
-        [name, *(gain_text(value, study.metric) for value in values)]
-        for name, values in differences(study, summaries).items()
-    ]
+def difference_table(study: Study, differences: pd.DataFrame) -> TextTable:
+    """Return `differences` as text."""
     caption = (
         f"Mean test {metric_name(study.metric)} minus that of {study.reference}, paired by seed."
         " The intervals are in the tables of the conditions."
     )
-    return TextTable(["method", *(s.condition.name for s in summaries)], rows, caption)
+    rows = [
+        [name, *(gain_text(value, study.metric) for value in values)]
+        for name, *values in differences.itertuples()
+    ]
+    return TextTable(["method", *differences], rows, caption)
 
 
-def differences(
-    study: Study, summaries: Sequence[ConditionSummary]
-) -> dict[str, tuple[float, ...]]:
-    """For each method but the reference its mean difference in each condition; NaN if none."""
-    found = {}
-    for name in study.methods:
-        if name != study.reference:
-            rows = [{m.name: m.difference.mean for m in s.methods} for s in summaries]
-            found[name] = tuple(row.get(name, math.nan) for row in rows)
-    return found
+def differences_of(study: Study, summaries: Sequence[ConditionSummary]) -> pd.DataFrame:
+    """Return the mean paired differences to the reference.
+
+    A row for each other method, a column for each condition; NaN where there is none.
+    """
+    columns = {
+        summary.condition.name: {m.name: m.difference.mean for m in summary.methods}
+        for summary in summaries
+    }
+    others = [name for name in study.methods if name != study.reference]
+    return pd.DataFrame(columns, index=others, dtype=float)
 
 
-def spread_text(centre: float, spread: float, metric: str) -> str:
-    """E.g. "61.3 ± 2.1", or "61.3" of one seed."""
-    text = score_text(centre, metric)
-    return f"{text} ± {score_text(spread, metric)}" if math.isfinite(spread) else text
+def spread_text(values: pd.Series, metric: str) -> str:
+    """Return mean and standard deviation, e.g. "61.3 ± 2.1", or "61.3" of one seed."""
+    text = score_text(values.mean(), metric)
+    return f"{text} ± {score_text(values.std(), metric)}" if values.count() > 1 else text
 
 
 def interval_text(interval: Interval, metric: str) -> str:
-    """E.g. "+1.2 [-0.3, +2.7] n=3"; of one seed there is no interval."""
+    """Return e.g. "+1.2 [-0.3, +2.7] n=3"; of one seed there is no interval."""
     if not interval.n:
         return MISSING
     text = gain_text(interval.mean, metric)
