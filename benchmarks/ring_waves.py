@@ -108,8 +108,7 @@ def time_waves(sites: int, delay: float) -> Waves:
 def _go_round(order: tuple[str, ...], plan: RingPlan, delay: float) -> float:
     """Return the seconds for all blocks."""
     channel = silent_channel(Sleepers(order, plan.blocks, delay), RUN)
-    ring = Ring(channel, 1, order, plan, {})
-    ring.ring, ring.context = RING, ""
+    ring = Ring(channel, 1, order, plan, {}, name=RING)
     start = time.perf_counter()
     for _ in ring._blocks():  # only the way of the blocks is of interest, not their content
         pass

@@ -157,10 +157,7 @@ class FederatedDataModule(pl.LightningDataModule, ABC):
         count = len(patients)
         order = np.random.default_rng(derive_seed(self.seed, site, "split")).permutation(count)
         shuffled = [patients[i] for i in order]
-        if self.folds is None:
-            test = shuffled[: _count(self.test, count)]
-        else:
-            test = shuffled[self.fold :: self.folds]
+        test = self._test_patients(site, shuffled)
         n_val, n_test = _count(self.val, count), max(1, len(test))
         if count >= max(n_val + n_test + 1, self.folds or 0):
             others = [patient for patient in shuffled if patient not in test]
@@ -177,6 +174,12 @@ class FederatedDataModule(pl.LightningDataModule, ABC):
             f"{n_val + n_test + 1}: {n_val} for validation, {n_test} for test and 1 to train. "
             "Add patients, lower `val` and `test`, or leave the site out."
         )
+
+    def _test_patients(self, site: str, shuffled: list[str]) -> list[str]:
+        """Choose the tested ones of a hospital's patients, which come in random order."""
+        if self.folds is not None:
+            return shuffled[self.fold :: self.folds]
+        return shuffled[: _count(self.test, len(shuffled))]
 
     def preprocessing(self, site: str) -> Preprocessing | None:
         """Return how files become what a net sees, or None if new files cannot be read."""

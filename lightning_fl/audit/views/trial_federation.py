@@ -1,8 +1,10 @@
 """One round of a real federation, in which every site has one sample and all is recorded."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
@@ -12,7 +14,7 @@ from torch.utils.data import Dataset
 from lightning_fl.aggregation import Aggregator, Plain
 from lightning_fl.aggregation.base import Updates
 from lightning_fl.algorithms import FedAvg
-from lightning_fl.audit.views.recording import OpenRing, Recording, RecordingTransport
+from lightning_fl.audit.views.recording import OpenRing, Recording, TappedTransport
 from lightning_fl.data.module import FederatedDataModule, PatientSplit
 from lightning_fl.engines import Local
 from lightning_fl.personalisation import Personalisation
@@ -27,46 +29,37 @@ from lightning_fl.wire.monitor import Monitor
 from lightning_fl.wire.transport import Transport
 
 RUN = "audit"
-"""Identifier of the run, the same for all stages: none of them can hear another."""
+"""Identifier of the run, equal for all trials: none of them can hear another."""
 ROUND = 1
 
-Samples = Sequence[dict[str, Tensor]]
-"""Of each site the one sample, e.g. with `image` (C, H, W) and `label`."""
+Samples = Mapping[str, dict[str, Tensor]]
+"""By site the one sample, e.g. with `image` (C, H, W) and `label`."""
 
 
-class Stage:
+@dataclass(frozen=True)
+class TrialFederation:
     """Sites with one sample each that train one round of FedAvg, once, and are averaged often.
 
     Their updates are files in a folder that is gone in the end; recordings are in memory alone.
 
-    Args:
+    Attributes:
         template: of the task; its weights are the ones that training starts from.
-        samples: one for each site.
+        samples: of the sites.
         folder: of the sites, to be deleted by the caller.
         steps: of each site, all of them on its one sample.
         seed: of the sites' training.
-
-    Attributes:
-        names: of the sites, S1, S2, ...
-        layout: of an update.
     """
 
-    def __init__(
-        self,
-        template: pl.LightningModule,
-        samples: Samples,
-        folder: Path,
-        *,
-        steps: int = 1,
-        seed: int = 0,
-    ) -> None:
-        self.template = template
-        self.names = tuple(f"S{number + 1}" for number in range(len(samples)))
-        self.layout: Layout = FedAvg().layout(template)
-        self.steps = steps
-        self.seed = seed
-        self._data = OneSampleEach(dict(zip(self.names, samples, strict=True)))
-        self._folder = folder
+    template: pl.LightningModule
+    samples: Samples
+    folder: Path
+    steps: int
+    seed: int
+
+    @cached_property
+    def layout(self) -> Layout:
+        """The layout of an update."""
+        return FedAvg().layout(self.template)
 
     def train(self) -> None:
         """Send the weights to all sites and let them train, as the round loop does.
@@ -74,49 +67,47 @@ class Stage:
         Raises:
             SiteError: a site failed.
         """
-        self._run(Plain(), self.names, Recording(), self._train)
+        self._run(Plain(), tuple(self.samples), self._train)
 
-    def record(self, aggregator: Aggregator, sites: Sequence[str] | None = None) -> Recording:
+    def record(self, aggregator: Aggregator, sites: Sequence[str] = ()) -> Recording:
         """Average the updates of some sites, all by default, and record what is said.
 
-        Args:
-            aggregator: an `OpenRing` where the view of a site is wanted.
-            sites: some of `names`.
+        The view of a site needs an `OpenRing`.
 
         Raises:
             TooFewSitesError: a site failed.
         """
-        recording, chosen = Recording(), tuple(self.names if sites is None else sites)
+        chosen = sites or tuple(self.samples)
 
-        def average(channel: Channel) -> None:
+        def average(channel: Channel) -> Tensor:
             updates = Updates(ROUND, dict.fromkeys(chosen, 1), self.layout, len(chosen))
-            recording.published = aggregator.mean(channel, updates).mean
+            return aggregator.mean(channel, updates).mean
 
-        self._run(aggregator, chosen, recording, average)
-        return recording
+        return self._run(aggregator, chosen, average)
 
     def _run(
-        self,
-        aggregator: Aggregator,
-        sites: Sequence[str],
-        recording: Recording,
-        act: Callable[[Channel], None],
-    ) -> None:
+        self, aggregator: Aggregator, sites: Sequence[str], act: Callable[[Channel], Tensor]
+    ) -> Recording:
+        recording = Recording()
         members = aggregator.members if isinstance(aggregator, OpenRing) else {}
 
         def coordinate(transport: Transport) -> None:
-            act(_channel(RecordingTransport(transport, recording, members)))
+            tapped = TappedTransport(transport, recording, members)
+            recording.published = act(_channel(tapped))
 
         Local().run(coordinate, lambda name: self._site(name, aggregator), sites)
+        return recording
 
-    def _train(self, channel: Channel) -> None:
+    def _train(self, channel: Channel) -> Tensor:
+        """Train, and return what everybody knows: the weights to start from."""
         weights = to_vector(self.template.state_dict(), self.layout)
         blocks = torch.split(weights, BLOCK_BYTES // 4)
         for step, block in enumerate(blocks):
             info, tensors = {"blocks": len(blocks)}, {"weights": block.clone()}
             message = channel.message(ROUND - 1, step=step, info=info, tensors=tensors)
-            channel.ask_all("load", dict.fromkeys(self.names, message))
-        channel.ask_all("train", dict.fromkeys(self.names, channel.message(ROUND)))
+            channel.ask_all("load", dict.fromkeys(self.samples, message))
+        channel.ask_all("train", dict.fromkeys(self.samples, channel.message(ROUND)))
+        return weights
 
     def _site(self, name: str, aggregator: Aggregator) -> Site:
         setup = SiteSetup(
@@ -130,12 +121,13 @@ class Stage:
             run=RUN,
             seed=self.seed,
         )
-        return Site(name, setup, self._data.for_site(name, self.seed), self._folder / name)
+        data = OneSampleEach(self.samples).for_site(name, self.seed)
+        return Site(name, setup, data, self.folder / name)
 
 
 def _channel(transport: Transport) -> Channel:
     def forget(row: object) -> None:
-        """Costs and transcript are those of the run, not of its audit."""
+        """Drop a row: costs and transcript are those of the run, not of its audit."""
 
     return Channel(
         transport, run=RUN, timeout=600.0, on_cost=forget, on_message=forget, monitor=Monitor()
@@ -149,33 +141,23 @@ class OneSampleEach(FederatedDataModule):
         samples: by hospital.
     """
 
-    def __init__(self, samples: dict[str, dict[str, Tensor]]) -> None:
+    def __init__(self, samples: Samples) -> None:
         super().__init__(batch_size=1)
         self.samples = samples
 
     def site_names(self) -> tuple[str, ...]:
-        """Names of the hospitals."""
+        """Return the names of the hospitals."""
         return tuple(self.samples)
 
     def patients(self, site: str) -> tuple[str, ...]:
-        """The one patient."""
+        """Return the one patient."""
         return (site,)
 
     def split(self, site: str) -> PatientSplit:
-        """All train."""
+        """Let all patients train."""
         return PatientSplit(self.patients(site), (), ())
 
     def dataset(self, site: str, patients: Sequence[str], *, augment: bool) -> Dataset[Any]:
-        """The one sample, without augmentation; nothing for no patients."""
-        return _Listed([self.samples[patient] for patient in patients])
-
-
-class _Listed(Dataset[Any]):
-    def __init__(self, samples: Samples) -> None:
-        self.samples = samples
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        return self.samples[index]
+        """Return the one sample, without augmentation; nothing for no patients."""
+        # torch's loaders ask no more of a dataset than a list has.
+        return cast("Dataset[Any]", [self.samples[patient] for patient in patients])

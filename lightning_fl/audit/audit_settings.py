@@ -1,35 +1,16 @@
 """The settings of an audit, which attacks what every party of a federation really sees."""
 
-import pytorch_lightning as pl
+from dataclasses import dataclass
 
-from lightning_fl.audit.audit_checks import (
-    candidates_of,
-    check_readable,
-    sgd_rate,
-    value_range,
-)
 from lightning_fl.audit.membership.lira import halves
-from lightning_fl.audit.membership.model_attacks import ModelAttacks
-from lightning_fl.audit.prepared_audit import PreparedAudit
-from lightning_fl.audit.protection import Protection
-from lightning_fl.audit.trial_series import TrialSeries
-from lightning_fl.audit.trials import Attack
 from lightning_fl.audit.views.distinguish import LEAST_TRIALS
-from lightning_fl.audit.views.guesses import MEANS
-from lightning_fl.data.module import FederatedDataModule
 from lightning_fl.errors import ConfigError
 
-LEAST = {
-    "seeds": 1,
-    "trials": 0,
-    "local_steps": 2,
-    "iterations": 1,
-    "candidates": 8,
-    "pictures": 0,
-}
+LEAST = {"seeds": 1, "trials": 0, "local_steps": 2, "iterations": 1, "candidates": 8, "pictures": 0}
 """Smallest values of settings."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class Audit:
     """Attacks, after training, what each party of a federation sees of single images.
 
@@ -61,33 +42,19 @@ class Audit:
         ConfigError: a setting is out of its range.
     """
 
-    def __init__(
-        self,
-        *,
-        seeds: int = 1,
-        trials: int = 5,
-        sites: int = 5,
-        local_steps: int = 3,
-        iterations: int = 150,
-        candidates: int = 32,
-        distinguishing: int = LEAST_TRIALS,
-        pictures: int = 3,
-        membership: bool = True,
-        shadows: int = 0,
-    ) -> None:
-        self.seeds = seeds
-        self.trials = trials
-        self.sites = sites
-        self.local_steps = local_steps
-        self.iterations = iterations
-        self.candidates = candidates
-        self.distinguishing = distinguishing
-        self.pictures = pictures
-        self.membership = membership
-        self.shadows = shadows
-        self._check()
+    seeds: int = 1
+    trials: int = 5
+    sites: int = 5
+    local_steps: int = 3
+    iterations: int = 150
+    candidates: int = 32
+    distinguishing: int = LEAST_TRIALS
+    pictures: int = 3
+    membership: bool = True
+    shadows: int = 0
 
-    def _check(self) -> None:
+    def __post_init__(self) -> None:
+        """Refuse settings that are out of their range."""
         if self.sites < 3:
             raise ConfigError(
                 f"Expected `audit.sites` to be at least 3, but got {self.sites}: with two, the "
@@ -111,49 +78,3 @@ class Audit:
             )
         if self.shadows:
             halves(0, self.shadows)  # refuses numbers that give no pairs
-
-    def prepare(
-        self,
-        template: pl.LightningModule,
-        data: FederatedDataModule,
-        protection: Protection,
-        seed: int,
-    ) -> PreparedAudit:
-        """Check everything that can be checked, before anything is trained.
-
-        Args:
-            template: of the task, with the run's first weights.
-            data: of the run.
-            protection: of the run's updates; a ring's `bits` are taken over.
-            seed: of the run.
-
-        Raises:
-            ConfigError: the task or its data are not what the audit can attack.
-        """
-        series = None
-        if self.trials:
-            series = self._series(template, data, protection.bits, seed)
-        models = ModelAttacks(data, self.shadows, seed) if self.membership else None
-        return PreparedAudit(dict(vars(self)), protection, series, models, seed)
-
-    def _series(
-        self,
-        template: pl.LightningModule,
-        data: FederatedDataModule,
-        bits: int,
-        seed: int,
-    ) -> TrialSeries:
-        lr = sgd_rate(template)
-        candidates = candidates_of(data, self.candidates, max(self.sites, *MEANS), seed)
-        check_readable(template, candidates)
-        attack = Attack(
-            template,
-            seed,
-            lr,
-            sites=self.sites,
-            steps=self.local_steps,
-            iterations=self.iterations,
-            values=value_range(candidates.images),
-            bits=bits,
-        )
-        return TrialSeries(attack, candidates, self.seeds, self.trials)
