@@ -2,7 +2,6 @@
 
 import gc
 import os
-import platform
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,25 +12,21 @@ from secrets import token_hex
 
 import torch
 
-import lightning_fl
 from lightning_fl.engines.base import MakeSite
 from lightning_fl.engines.local import ask, set_libraries_aside
 from lightning_fl.errors import SiteError
 from lightning_fl.wire.transport import Answering
+from lightning_fl.wire.versions import package_versions
 
 ANSWERED = "answered"
 """Stands where a failure has its kind, in what a host returns."""
-ROOT = Path(lightning_fl.__file__).parents[1]
+ROOT = Path(__file__).resolve().parents[3]
 """Of the repository, or where the packages are installed."""
 
 
 def versions() -> dict[str, str]:
     """Return the versions on which numbers and messages depend, in this process."""
-    return {
-        "lightning_fl": lightning_fl.__version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-    }
+    return package_versions(("lightning-fl", "torch"))
 
 
 @dataclass(frozen=True)
