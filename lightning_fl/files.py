@@ -70,9 +70,9 @@ def read_csv(path: Path, header: Sequence[str]) -> list[list[str]]:
         ValueError: it has others.
     """
     with path.open(newline="", encoding="utf-8") as file:
-        found, *rows = list(csv.reader(file)) or [[]]
-    if found != list(header):
-        raise ValueError(f"Expected the columns {list(header)} in {path}, but got {found}.")
+        columns, *rows = list(csv.reader(file)) or [[]]
+    if columns != list(header):
+        raise ValueError(f"Expected the columns {list(header)} in {path}, but got {columns}.")
     return rows
 
 

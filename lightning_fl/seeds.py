@@ -8,7 +8,7 @@ import torch
 
 
 def derive_seed(seed: int, *labels: str | int) -> int:
-    """A 63-bit seed that depends on `seed` and on every label, and on nothing else.
+    """Return a 63-bit seed that depends on `seed` and on every label, and on nothing else.
 
     >>> derive_seed(0, "A", 3, "batches") == derive_seed(0, "A", 3, "batches")
     True

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lightning_fl.aggregation import Plain
-from lightning_fl.aggregation.ring.settings import Masking
+from lightning_fl.aggregation.ring.ring_settings import Masking
 from lightning_fl.algorithms import FedAvg
 from lightning_fl.audit.attacks.dlg import dlg
 from lightning_fl.audit.attacks.floor import flat_guess, random_guess
@@ -35,7 +35,7 @@ from lightning_fl.audit.views.guesses import MEANS, Evidence, Guess, guesses
 from lightning_fl.audit.views.recording import OpenRing, Recording
 from lightning_fl.audit.views.trial_federation import Samples, TrialFederation
 from lightning_fl.errors import ConfigError
-from lightning_fl.training.parameters import from_vector
+from lightning_fl.training.layout import from_vector
 
 
 class TrialRow(NamedTuple):

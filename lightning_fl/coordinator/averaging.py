@@ -12,7 +12,7 @@ from lightning_fl.coordinator.checkpoint import RunState
 from lightning_fl.coordinator.plan import Plan
 from lightning_fl.errors import SiteError, TooFewSitesError
 from lightning_fl.privacy.account import PrivacyAccount
-from lightning_fl.training.parameters import Layout
+from lightning_fl.training.layout import Layout
 from lightning_fl.wire.channel import Channel
 
 

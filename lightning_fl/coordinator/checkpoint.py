@@ -15,9 +15,9 @@ from lightning_fl.errors import ConfigError
 from lightning_fl.files import write_bytes
 
 KEPT = 2
-"""How many of the last rounds' checkpoints stay on disk."""
+"""Checkpoints that stay on disk: the last one, and the one before should the last be damaged."""
 TENSORS = ("weights", "best_weights", "server")
-"""What of a state is kept as tensors; the rest is JSON."""
+"""Fields of a state that are kept as tensors; the others are JSON."""
 SERVER = "server."
 """Stands before the names of the server optimiser's tensors."""
 
@@ -59,10 +59,13 @@ class RunState:
     gradients: int | None = 0
     rows: tuple[int, int, int] = (0, 0, 0)
 
-    def count_gradients(self, told: Sequence[Any]) -> None:
-        """Add what each site says of its round; once one says nothing the sum is not known."""
-        known = self.gradients is not None and all(type(count) is int for count in told)
-        self.gradients = (self.gradients or 0) + sum(told) if known else None
+    def count_gradients(self, counts: Sequence[Any]) -> None:
+        """Add the gradients that the sites tell of a round.
+
+        Once a site tells none, their sum stays unknown.
+        """
+        complete = self.gradients is not None and all(type(count) is int for count in counts)
+        self.gradients = (self.gradients or 0) + sum(counts) if complete else None
 
 
 class Checkpoints:
@@ -87,7 +90,7 @@ class Checkpoints:
             self._path(round_).unlink()
 
     def latest(self) -> RunState | None:
-        """The state after the last whole round, or None before the first.
+        """Return the state after the last whole round, or None before the first.
 
         Raises:
             ConfigError: a checkpoint is damaged.

@@ -1,4 +1,4 @@
-"""The round loop: train, aggregate, broadcast, evaluate, save; then personalise and test once."""
+"""The loop of rounds: train, aggregate, broadcast, evaluate, save; then personalise and test."""
 
 import math
 from collections.abc import Collection, Mapping
@@ -77,6 +77,8 @@ class Federation:
     def check(self) -> dict[str, Message]:
         """Let every site check its data and make one training step, before anything else.
 
+        Any failure here ends the run: wrong settings and files show in seconds, not in the night.
+
         Returns:
             What each site says about itself.
 
@@ -99,7 +101,11 @@ class Federation:
         return answers
 
     def _train(self, state: RunState) -> dict[str, int]:
-        """Training samples, 0 where hidden, of each site that has an update of the coming round."""
+        """Let sites train the coming round.
+
+        Returns:
+            Training samples, 0 where hidden, of each site that has an update.
+        """
         round_ = state.round + 1
         chosen = self.plan.chosen(round_)
         self.monitor.on_operation(round_=round_, operation="train", sites=len(chosen))
@@ -161,7 +167,11 @@ class Federation:
         self.monitor.on_round_end(round_=state.round, metric=self.evaluation.metric, scores=scores)
 
     def _evaluate(self, state: RunState) -> tuple[dict[str, float], set[str]]:
-        """Each site's score, and the sites on whose validation data it is not defined."""
+        """Score the global model at each site.
+
+        Returns:
+            Each site's score, and the sites on whose validation data it is not defined.
+        """
         names = self.plan.evaluating
         self.monitor.on_operation(round_=state.round, operation="evaluate", sites=len(names))
         message = self.channel.message(state.round)
@@ -187,9 +197,11 @@ class Federation:
     def _remember_best(
         self, state: RunState, scores: Mapping[str, float], undefined: Collection[str]
     ) -> None:
-        """One best round for all by the mean score; each site's own where sites train alone.
+        """Remember the best round: one for all by the mean score, or one a site that trains alone.
 
         Sites where the score is not defined, e.g. AUROC with cases of one class only, have no say.
+        A round that a site could not score is no candidate: without its hardest site the mean looks
+        better than it is.
         """
         if self.trains_alone:
             groups = {site: [site] for site in scores}
@@ -197,19 +209,19 @@ class Federation:
             groups = {"mean": [*self.plan.evaluating]} if scores else {}
         for name, members in groups.items():
             if not set(members) <= set(scores):
-                continue  # a mean without its hardest site would look better than it is
-            said = [scores[site] for site in members if site not in undefined]
-            score = math.fsum(said) / len(said) if said else math.nan
-            known = state.best_scores.get(name)
+                continue
+            defined = [scores[site] for site in members if site not in undefined]
+            score = math.fsum(defined) / len(defined) if defined else math.nan
+            best = state.best_scores.get(name)
             # of equal scores the later round wins, or a task that starts at 0 keeps random weights
-            if known is None or not self.evaluation.is_better(known, score):
+            if best is None or not self.evaluation.is_better(best, score):
                 state.best_scores[name] = score
                 state.best_before.update({m: state.best.get(m, 0) for m in members})
                 state.best.update(dict.fromkeys(members, state.round))
                 state.best_weights = state.weights
 
     def _personalise(self, state: RunState) -> dict[str, Any]:
-        """Every site, unseen ones too, personalises from the best weights and tests once."""
+        """Let every site, unseen ones too, personalise the best weights and test once."""
         default = max(state.best.values(), default=state.round)
         rounds = {s: state.best.get(s, default) for s in (*self.plan.evaluating, *self.plan.unseen)}
         self._send(state, state.best_weights, rounds)
@@ -224,8 +236,8 @@ class Federation:
             for split, metrics in splits.items()
             for metric, value in metrics.items()
         ]
-        known = {row[:5] for row in self.recorder.metrics}
-        self.recorder.add([row for row in final if row[:5] not in known])
+        recorded = {row[:5] for row in self.recorder.metrics}
+        self.recorder.add([row for row in final if row[:5] not in recorded])
         choices = {
             site: {**answer.info["personalisation"], "round": rounds[site]}
             for site, answer in finished.items()
@@ -248,7 +260,11 @@ class Federation:
     def _survivors(
         self, state: RunState, answers: Mapping[str, Message | SiteError], operation: str
     ) -> dict[str, Message]:
-        """The sites that answered; the others are written down and the round goes on."""
+        """Return the sites that answered.
+
+        A site that fails is a value and not an exception, so one lost site does not discard the
+        answers of the others. It is written down in `dropped`, and the round goes on.
+        """
         kept: dict[str, Message] = {}
         for site, answer in answers.items():
             if not isinstance(answer, SiteError):

@@ -17,7 +17,7 @@ class Plan:
         unseen: sites that only personalise the outcome.
         rounds: how many rounds to train.
         sites_per_round: how many training sites are drawn for a round.
-        min_sites: fewer updates than this stop the run.
+        min_sites: fewer updates than this stop the run, saved, instead of averaging what is left.
         seed: of the run.
     """
 

@@ -12,41 +12,27 @@ from lightning_fl.errors import ConfigError
 
 
 def augmented(sample: Sample, transform: Callable[..., Any]) -> Sample:
-    """Transform an image and its mask alike.
+    """Transform an image and its mask alike, e.g. by one of torchvision.transforms.v2.
 
-    The types of torchvision's tv_tensors tell a v2 transform what to do: geometry moves both, the
-    mask without mixing classes, and intensities change in the image alone.
-
-    Args:
-        sample: image and mask.
-        transform: called with an Image and a Mask, returns both, e.g. one of
-            torchvision.transforms.v2.
-
-    Returns:
-        The transformed sample as plain tensors.
+    The transform gets an Image and a Mask of torchvision's tv_tensors. These types tell it what to
+    do: geometry moves both, the mask without mixing classes, and intensities change in the image
+    alone. The sample that is returned has plain tensors.
 
     Raises:
-        ConfigError: the transform returned something else than an image and a mask that fit.
+        ConfigError: the transform returned anything but an image and a mask of one size.
     """
-    image, mask = tv_tensors.Image(sample["image"]), tv_tensors.Mask(sample["mask"])
-    result = transform(image, mask)
-    if not _is_pair(result):
-        raise ConfigError(
-            f"Expected `augment` to return an image (channels, height, width) and a mask (height, "
-            f"width) of one size, but {transform} returned {_describe(result)}. Use transforms of "
-            "torchvision.transforms.v2, which take the image and the mask together."
-        )
-    new_image, new_mask = (tensor.as_subclass(Tensor) for tensor in result)
-    return Sample(image=new_image.to(torch.float32), mask=new_mask.to(torch.int64))
-
-
-def _is_pair(result: object) -> bool:
-    if not isinstance(result, tuple | list) or len(result) != 2:
-        return False
-    image, mask = result
-    if not isinstance(image, Tensor) or not isinstance(mask, Tensor):
-        return False
-    return image.ndim == 3 and image.shape[1:] == mask.shape
+    result = transform(tv_tensors.Image(sample["image"]), tv_tensors.Mask(sample["mask"]))
+    match result:
+        case Tensor() as image, Tensor() as mask if (
+            image.ndim == 3 and image.shape[1:] == mask.shape
+        ):
+            plain_image, plain_mask = image.as_subclass(Tensor), mask.as_subclass(Tensor)
+            return Sample(image=plain_image.to(torch.float32), mask=plain_mask.to(torch.int64))
+    raise ConfigError(
+        f"Expected `augment` to return an image (channels, height, width) and a mask (height, "
+        f"width) of one size, but {transform} returned {_describe(result)}. Use transforms of "
+        "torchvision.transforms.v2, which take the image and the mask together."
+    )
 
 
 def _describe(result: object) -> str:

@@ -18,10 +18,11 @@ from lightning_fl.seeds import derive_seed
 
 POOLED = "pooled"
 """Name of the site that holds everybody's training patients, for the Centralised bound only."""
+PARTS = ("train", "val", "test")
 
 
 class Sample(TypedDict):
-    """One image and its mask.
+    """Hold one image and its mask.
 
     `image` is float32 of shape (channels, height, width); `mask` is int64 of shape (height, width)
     with class numbers, 0 being background.
@@ -32,7 +33,7 @@ class Sample(TypedDict):
 
 
 class LabelledSample(TypedDict):
-    """One image or volume and its class, for classification.
+    """Hold one image or volume and its class, for classification.
 
     `image` is float32 of shape (channels, height, width) or (channels, depth, height, width);
     `label` is an int64 scalar, the class number.
@@ -44,7 +45,7 @@ class LabelledSample(TypedDict):
 
 @dataclass(frozen=True)
 class PatientSplit:
-    """The patients of one hospital, each in exactly one part."""
+    """Hold the patients of one hospital, each in exactly one part."""
 
     train: tuple[str, ...]
     val: tuple[str, ...]
@@ -52,11 +53,11 @@ class PatientSplit:
 
 
 class FederatedDataModule(pl.LightningDataModule, ABC):
-    """The data of several hospitals; `for_site` binds a copy of it to one of them.
+    """Hold the data of several hospitals; `for_site` binds a copy to one of them.
 
-    Subclasses say which hospitals and patients there are and build the dataset of some patients;
-    splitting and loading are done here. Building one must be cheap and must check what can be
-    checked (folders, files, settings), because it happens before anything is trained.
+    Subclasses name the hospitals and patients and build the dataset of some patients. Splitting and
+    loading are done here. The constructor must be cheap and must check what can be checked
+    (folders, files, settings), because it runs before anything is trained.
 
     Args:
         batch_size: samples in a batch. Per-FedAvg draws two or three such batches for each step.
@@ -110,18 +111,18 @@ class FederatedDataModule(pl.LightningDataModule, ABC):
 
     @abstractmethod
     def site_names(self) -> tuple[str, ...]:
-        """Names of all hospitals, those in `unseen` included."""
+        """Return the names of all hospitals, those in `unseen` included."""
 
     @abstractmethod
     def patients(self, site: str) -> tuple[str, ...]:
-        """Identifiers of a hospital's patients, in an order that never changes."""
+        """Return the identifiers of a hospital's patients, in an order that never changes."""
 
     @abstractmethod
     def dataset(self, site: str, patients: Sequence[str], *, augment: bool) -> Dataset[Sample]:
-        """The samples of some patients of a hospital, in a fixed order, loaded lazily."""
+        """Return the samples of some patients of a hospital, in a fixed order, loaded lazily."""
 
     def training_sites(self) -> tuple[str, ...]:
-        """Hospitals that take part in training: all but those in `unseen`."""
+        """Return the hospitals that take part in training: all but those in `unseen`."""
         names = self.site_names()
         unknown = sorted(set(self.unseen) - set(names))
         if unknown:
@@ -129,11 +130,9 @@ class FederatedDataModule(pl.LightningDataModule, ABC):
         return tuple(name for name in names if name not in self.unseen)
 
     def for_site(self, site: str, seed: int) -> Self:
-        """A copy that belongs to one hospital, or to all of them pooled (site "pooled").
+        """Return a copy that belongs to one hospital, or to all of them pooled (site "pooled").
 
-        Args:
-            site: name of the hospital.
-            seed: seed of the run; with the site's name it decides the split.
+        The seed of the run and the site's name decide the split.
 
         Raises:
             ConfigError: there is no such hospital.
@@ -155,47 +154,43 @@ class FederatedDataModule(pl.LightningDataModule, ABC):
             DataError: the hospital has fewer patients than the three parts need.
         """
         patients = self.patients(site)
-        order = np.random.default_rng(derive_seed(self.seed, site, "split")).permutation(
-            len(patients)
-        )
+        count = len(patients)
+        order = np.random.default_rng(derive_seed(self.seed, site, "split")).permutation(count)
         shuffled = [patients[i] for i in order]
-        if self.folds is not None and len(patients) < self.folds:
-            if site in self.unseen and len(patients) < 3:
-                return PatientSplit((), (), tuple(patients))
+        test = self._test_patients(site, shuffled)
+        n_val, n_test = _count(self.val, count), max(1, len(test))
+        if count >= max(n_val + n_test + 1, self.folds or 0):
+            others = [patient for patient in shuffled if patient not in test]
+            return PatientSplit(tuple(others[n_val:]), tuple(others[:n_val]), tuple(test))
+        if site in self.unseen and count < 3:
+            return PatientSplit((), (), tuple(patients))
+        if self.folds is not None and count < self.folds:
             raise DataError(
-                f"Site {site!r} has {len(patients)} patients, which cannot be cut into `folds`: "
+                f"Site {site!r} has {count} patients, which cannot be cut into `folds`: "
                 f"{self.folds}. Lower `folds`, add patients, or leave the site out."
             )
-        chosen = self._test_patients(site, shuffled)
-        shuffled = chosen + [p for p in shuffled if p not in chosen]
-        n_val, n_test = _count(self.val, len(patients)), max(1, len(chosen))
-        if len(patients) < n_val + n_test + 1:
-            if site in self.unseen and len(patients) < 3:
-                return PatientSplit((), (), tuple(patients))
-            raise DataError(
-                f"Site {site!r} has {len(patients)} patients, but its split needs at least "
-                f"{n_val + n_test + 1}: {n_val} for validation, {n_test} for test and 1 to train. "
-                "Add patients, lower `val` and `test`, or leave the site out."
-            )
-        test, val = shuffled[:n_test], shuffled[n_test : n_test + n_val]
-        return PatientSplit(tuple(shuffled[n_test + n_val :]), tuple(val), tuple(test))
+        raise DataError(
+            f"Site {site!r} has {count} patients, but its split needs at least "
+            f"{n_val + n_test + 1}: {n_val} for validation, {n_test} for test and 1 to train. "
+            "Add patients, lower `val` and `test`, or leave the site out."
+        )
 
     def _test_patients(self, site: str, shuffled: list[str]) -> list[str]:
-        """Which of a hospital's patients, in random order, are tested."""
+        """Choose the tested ones of a hospital's patients, which come in random order."""
         if self.folds is not None:
             return shuffled[self.fold :: self.folds]
         return shuffled[: _count(self.test, len(shuffled))]
 
     def preprocessing(self, site: str) -> Preprocessing | None:
-        """How a hospital's files become what a net sees, or None if new files cannot be read."""
+        """Return how files become what a net sees, or None if new files cannot be read."""
         return None
 
     def pictures(self, images: Tensor) -> Tensor:
-        """What the report shows of images (N, C, H, W): all of them, unless overridden."""
+        """Return what the report shows of images (N, C, H, W): all of them, unless overridden."""
         return images
 
     def scans(self, site: str, patients: Sequence[str]) -> tuple[ScanFiles, ...]:
-        """Whole scans of some patients, to be segmented in three dimensions; () where none are.
+        """Return whole scans of some patients, to be segmented in three dimensions.
 
         `preprocessing` of the hospital reads them as `lightning_fl.data.scans.Volume`.
         """
@@ -207,42 +202,42 @@ class FederatedDataModule(pl.LightningDataModule, ABC):
         return self.training_sites() if self.site == POOLED else (self.site,)
 
     def split_dataset(self, part: str, *, augment: bool = False) -> Dataset[Sample]:
-        """The samples of one part ("train", "val" or "test") of this hospital."""
-        parts = [
+        """Return the samples of one part ("train", "val" or "test") of this hospital."""
+        datasets = [
             self.dataset(site, getattr(self.split(site), part), augment=augment)
             for site in self._bound_sites()
         ]
-        return parts[0] if len(parts) == 1 else ConcatDataset(parts)
+        return datasets[0] if len(datasets) == 1 else ConcatDataset(datasets)
 
     def sample_count(self, part: str) -> int:
-        """Number of samples in one part of this hospital."""
+        """Count the samples in one part of this hospital."""
         return _length(self.split_dataset(part))
 
     def patient_counts(self) -> dict[str, int]:
-        """Number of patients in each part of this hospital (of all, if pooled)."""
+        """Count the patients in each part of this hospital (of all, if pooled)."""
         splits = [self.split(site) for site in self._bound_sites()]
-        return {
-            part: sum(len(getattr(split, part)) for split in splits)
-            for part in ("train", "val", "test")
-        }
+        return {part: sum(len(getattr(split, part)) for split in splits) for part in PARTS}
 
     def split_by_site(self) -> dict[str, tuple[str, ...]]:
-        """The patients of this hospital (of all, if pooled), by "site/part"."""
+        """Return the patients of this hospital (of all, if pooled), by "site/part".
+
+        An added patient changes the split, and could turn a training patient into a test patient.
+        """
+        splits = {site: self.split(site) for site in self._bound_sites()}
         return {
-            f"{site}/{part}": getattr(self.split(site), part)
-            for site in self._bound_sites()
-            for part in ("train", "val", "test")
+            f"{s}/{part}": getattr(split, part) for s, split in splits.items() for part in PARTS
         }
 
     def sites_to_check(self) -> tuple[str, ...]:
-        """Those whose files `check` reads: this one, or all if pooled or bound to none."""
-        everyone = self.site is None or self.site == POOLED
-        return self.site_names() if everyone else (str(self.site),)
+        """Return the hospitals whose files `check` reads: this one, or all if pooled or unbound."""
+        if self.site is None or self.site == POOLED:
+            return self.site_names()
+        return (self.site,)
 
     def check(self) -> None:
-        """Read every file of this hospital once and raise DataError for what would fail later.
+        """Read every file of this hospital once, before round 1, and raise DataError for a bad one.
 
-        Subclasses that read files override this; it runs once at the start of a run.
+        Subclasses that read files override this.
         """
 
     def train_loader(
@@ -253,7 +248,7 @@ class FederatedDataModule(pl.LightningDataModule, ABC):
         augment: bool = True,
         patients: Sequence[str] | None = None,
     ) -> DataLoader[Sample]:
-        """Shuffled training batches.
+        """Return shuffled training batches.
 
         Args:
             seed: decides the order of samples and the seeds of workers.
@@ -277,13 +272,14 @@ class FederatedDataModule(pl.LightningDataModule, ABC):
         )
 
     def loader(self, part: str) -> DataLoader[Sample]:
-        """Batches of one part as they are at inference: in order, without augmentation."""
-        dataset = self.split_dataset(part)
-        return DataLoader(dataset, batch_size=self.batch_size, num_workers=self.num_workers)
+        """Return batches of one part as they are at inference: in order, not augmented."""
+        return self._in_order(self.split_dataset(part))
 
     def patient_loader(self, patients: Sequence[str]) -> DataLoader[Sample]:
-        """Batches of some patients of this one hospital, as `loader` gives them."""
-        dataset = self._patient_dataset(patients, augment=False)
+        """Return batches of some patients of this one hospital, as `loader` does."""
+        return self._in_order(self._patient_dataset(patients, augment=False))
+
+    def _in_order(self, dataset: Dataset[Sample]) -> DataLoader[Sample]:
         return DataLoader(dataset, batch_size=self.batch_size, num_workers=self.num_workers)
 
     def _patient_dataset(self, patients: Sequence[str], *, augment: bool) -> Dataset[Sample]:
@@ -291,20 +287,20 @@ class FederatedDataModule(pl.LightningDataModule, ABC):
         return self.dataset(site, patients, augment=augment)
 
     def train_dataloader(self) -> DataLoader[Sample]:
-        """Lightning's hook, for use of a bound datamodule with a plain `Trainer.fit`."""
+        """Serve a plain `Trainer.fit` on a bound datamodule; a hook of Lightning."""
         return self.train_loader(seed=self.seed)
 
     def val_dataloader(self) -> DataLoader[Sample]:
-        """Lightning's hook."""
+        """Serve a plain `Trainer.validate`; a hook of Lightning."""
         return self.loader("val")
 
     def test_dataloader(self) -> DataLoader[Sample]:
-        """Lightning's hook."""
+        """Serve a plain `Trainer.test`; a hook of Lightning."""
         return self.loader("test")
 
 
 def _count(part: float, patients: int) -> int:
-    """Number of patients that a fraction or a whole number stands for."""
+    """Return the number of patients that a fraction or a whole number stands for."""
     return int(part) if part >= 1 else max(1, round(part * patients))
 
 

@@ -1,4 +1,4 @@
-"""Whole scans: what evaluation in three dimensions and prediction on new files have in common."""
+"""Scans, for evaluation in three dimensions and for prediction on new files."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ Mask = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class ScanFiles:
-    """Where one scan of a data module lies.
+    """Say where one scan of a data module lies.
 
     Attributes:
         name: of the patient, or of the scan where a patient has several.
@@ -34,23 +34,23 @@ class ScanFiles:
 
 
 class Scan(ABC):
-    """One scan as a net sees it.
+    """Show one scan as a net sees it.
 
     Attributes:
-        name: what its results are called by, e.g. the file's name without suffix.
+        name: the name of its results, e.g. the file's name without suffix.
     """
 
     name: str
 
     @abstractmethod
     def images(self) -> Dataset[Tensor]:
-        """Everything the net is shown of it in a fixed order, float32 (C, H, W) or (C, D, H, W)."""
+        """Return what the net is shown, in a fixed order: float32 (C, H, W) or (C, D, H, W)."""
 
 
 class Volume(Scan):
-    """A scan whose every voxel gets a class.
+    """Show a scan whose every voxel gets a class.
 
-    The net works on a grid of its own (X, Y, Z), the same for every direction of slicing, so that
+    The net works on a grid of its own (X, Y, Z), which is equal for every direction of slicing. So
     probabilities of several nets can be averaged there before they become one mask.
 
     Attributes:
@@ -61,22 +61,17 @@ class Volume(Scan):
 
     @abstractmethod
     def assemble(self, batches: Sequence[Tensor]) -> Tensor:
-        """Put the probabilities of `images` together on the grid.
+        """Put probabilities together on the grid: float32 (classes, X, Y, Z).
 
-        Args:
-            batches: (N, classes, H, W) each, in the order of `images`; sizes may differ.
-
-        Returns:
-            float32 (classes, X, Y, Z).
+        The batches are (N, classes, H, W), in the order of `images`; their sizes N may differ.
         """
 
     @abstractmethod
     def mask(self, grid: Tensor, threshold: float) -> Mask:
-        """The classes of the scan's own voxels; background where the grid does not reach.
+        """Return the classes of the scan's own voxels; background where the grid does not reach.
 
-        Args:
-            grid: probabilities (classes, X, Y, Z).
-            threshold: of foreground where there is one class; several are compared.
+        The grid has probabilities. Foreground is above the threshold where there is one class;
+        several classes are compared.
         """
 
     @abstractmethod
@@ -89,11 +84,11 @@ class Volume(Scan):
 
     @abstractmethod
     def axial(self, mask: Mask) -> Mask:
-        """A mask as axial slices (Z, H, W) as they are read: front up, the patient's right left."""
+        """Return a mask as axial slices (Z, H, W): front up, the patient's right on the left."""
 
     @abstractmethod
     def picture(self, level: int) -> Tensor:
-        """Axial slice `level` of the scan in shades from 0 to 1, float32 (1, H, W)."""
+        """Return axial slice `level` of the scan in shades from 0 to 1, float32 (1, H, W)."""
 
     @abstractmethod
     def save(self, mask: Mask, path: Path) -> None:
@@ -102,15 +97,15 @@ class Volume(Scan):
 
 @dataclass(frozen=True)
 class Preprocessing(ABC):
-    """How a scan becomes what a net sees: the same in training, evaluation and prediction.
+    """Turn a scan into what a net sees, in training, evaluation and prediction alike.
 
-    Subclasses are frozen dataclasses of plain values (numbers, texts, tuples), so that a run can
-    store them and a prediction years later reads files as the run did.
+    Subclasses are frozen dataclasses of plain values (numbers, texts, tuples). So a run can store
+    them, and a prediction years later reads files as the run did.
     """
 
     @abstractmethod
     def find(self, source: Path) -> tuple[Path, ...]:
-        """The scans that a file or folder holds, each to be given to `read`.
+        """Find the scans that a file or folder holds, each to be given to `read`.
 
         Raises:
             DataError: there is none.
@@ -125,14 +120,14 @@ class Preprocessing(ABC):
         """
 
     def to_settings(self) -> dict[str, Any]:
-        """As plain values for a YAML file."""
+        """Return plain values for a YAML file."""
         kind = type(self)
         plain = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
         return {"class_path": f"{kind.__module__}.{kind.__qualname__}", "init_args": plain}
 
 
 def from_settings(settings: dict[str, Any]) -> Preprocessing:
-    """Back from `Preprocessing.to_settings`.
+    """Build the preprocessing from what `Preprocessing.to_settings` returned.
 
     Raises:
         ConfigError: they name nothing that is a Preprocessing here.

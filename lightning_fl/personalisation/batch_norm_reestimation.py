@@ -7,7 +7,7 @@ from lightning_fl.personalisation.workbench import Workbench
 
 
 class BatchNormReestimation(Candidate):
-    """The model as it came with BatchNorm's running statistics of the site's training images.
+    """Give the model BatchNorm's running statistics of the site's training images.
 
     The statistics are the mean over the batches of one pass, as in AdaBN (Li et al. 2016, arXiv
     1603.04779) but on training images. A net without BatchNorm stays as it came.
@@ -15,6 +15,6 @@ class BatchNormReestimation(Candidate):
 
     label = "batch_norm"
 
-    def variants(self, bench: Workbench, found: Sequence[Variant]) -> list[Variant]:
-        """One variant, "batch_norm"."""
+    def variants(self, bench: Workbench, earlier: Sequence[Variant]) -> list[Variant]:
+        """Make one variant, "batch_norm"."""
         return [Variant(self.label, bench.with_own_batch_norm(bench.start))]

@@ -1,4 +1,4 @@
-"""What a way of personalising has to offer: variants of a model for the guard to choose from."""
+"""What a way of personalising offers: variants of a model, among which the guard chooses."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from lightning_fl.personalisation.workbench import Workbench
 
 @dataclass(frozen=True)
 class Variant:
-    """One model that a site might use.
+    """Describe one model that a site might use.
 
     Attributes:
         name: in results.json, e.g. "finetune@50".
@@ -19,8 +19,8 @@ class Variant:
         steps: optimiser steps that led to it.
         path: label of the fine-tuning whose snapshot it is; empty if it is none.
         members: names of the variants whose outputs it averages; empty if it is no ensemble.
-        is_reference: whether it is a model that the site has without personalising, of which the
-            guard uses none that is worse.
+        is_reference: whether the site has this model without personalising. The guard uses nothing
+            that is worse than a reference.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Variant:
 
 
 class Candidate(ABC):
-    """A way of personalising; one object serves every site and keeps nothing of any.
+    """Offer a way of personalising; one object serves every site and keeps nothing of any.
 
     Attributes:
         label: how names of its variants begin; differs between the candidates of a run.
@@ -43,21 +43,17 @@ class Candidate(ABC):
     def check(  # noqa: B027  most candidates have nothing to check
         self, module: pl.LightningModule, before: Sequence["Candidate"]
     ) -> None:
-        """Refuse, before round 1, what cannot work.
-
-        Args:
-            module: the task's, with the run's start weights.
-            before: the candidates that stand before this one in the list.
+        """Refuse, before round 1, what cannot work with a task, or behind the candidates before.
 
         Raises:
             ConfigError: names the setting and the remedy.
         """
 
     @abstractmethod
-    def variants(self, bench: Workbench, found: Sequence[Variant]) -> list[Variant]:
+    def variants(self, bench: Workbench, earlier: Sequence[Variant]) -> list[Variant]:
         """Make this candidate's variants.
 
         Args:
             bench: the start model and the training patients; it has no others.
-            found: what the candidates before this one have made of the same start.
+            earlier: variants that the candidates before this one have made of that start model.
         """

@@ -1,7 +1,7 @@
 """The mean of several models' probabilities, as one module of the task."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import pytorch_lightning as pl
@@ -12,13 +12,13 @@ from lightning_fl.errors import ConfigError
 from lightning_fl.personalisation.candidate import Candidate, Variant
 from lightning_fl.personalisation.fine_tune import last_path, require_path
 from lightning_fl.personalisation.workbench import Workbench
+from lightning_fl.training.output_maps import OutputMap, check_output_maps, output_maps
 
-OutputMap = Callable[[Tensor], Tensor]
 Kind = Literal["pair", "path"]
 
 
 class Ensemble(Candidate):
-    """Mean probability of several models; no gradient of its own, but each member is run.
+    """Average the probabilities of several models. No gradient is taken, but each member is run.
 
     Builds on the FineTune that stands before this in the list. "pair" takes the model as it came
     and the last snapshot, "path" takes every snapshot. Works with a task that holds one network
@@ -51,9 +51,9 @@ class Ensemble(Candidate):
             )
         check_averages("Ensemble", module)
 
-    def variants(self, bench: Workbench, found: Sequence[Variant]) -> list[Variant]:
-        """One variant for each kind."""
-        path = last_path(found)
+    def variants(self, bench: Workbench, earlier: Sequence[Variant]) -> list[Variant]:
+        """Make one variant for each kind."""
+        path = last_path(earlier)
         members = {"pair": [Variant(bench.start_name, bench.start), path[-1]], "path": path}
         return [self._variant(kind, members[kind]) for kind in self.kinds]
 
@@ -65,12 +65,9 @@ class Ensemble(Candidate):
 
 
 class MeanNet(nn.Module):
-    """Gives the output whose probability is the mean of its members' probabilities.
+    """Give the output whose probability is the mean of its members' probabilities.
 
-    Args:
-        members: networks with outputs of the same shape.
-        to_probabilities: of an output; shape-preserving.
-        to_outputs: its inverse.
+    Outputs of all members have one shape, which `to_probabilities` and its inverse preserve.
     """
 
     def __init__(
@@ -96,25 +93,15 @@ def check_averages(candidate: str, module: pl.LightningModule) -> None:
     Raises:
         ConfigError: it has no `net`, or does not say how outputs become probabilities.
     """
-    task = type(module).__name__
     if not isinstance(getattr(module, "net", None), nn.Module):
+        task = type(module).__name__
         raise ConfigError(f"{candidate} needs the task's network as `net`, which {task} has not.")
-    if not callable(getattr(module, "output_maps", None)):
-        raise ConfigError(
-            f"{candidate} averages probabilities, but {task} does not say how its outputs become "
-            "some: it has no method `output_maps()` giving that function and its inverse. Add "
-            f"it, or leave {candidate} out."
-        )
+    check_output_maps(module, f"{candidate} averages probabilities", f"leave {candidate} out")
 
 
 def average_outputs(modules: Sequence[pl.LightningModule]) -> pl.LightningModule:
-    """One module of the same task whose `net` averages those of several.
-
-    Args:
-        modules: at least one; their nets are used, not copied.
-    """
-    module = copy.deepcopy(modules[0])
-    to_probabilities, to_outputs = module.output_maps()  # type: ignore[operator]
-    nets = [one.get_submodule("net") for one in modules]
-    module.net = MeanNet(nets, to_probabilities, to_outputs)
-    return module
+    """Make one module of the task whose `net` averages the nets of several, which it shares."""
+    nets = [module.get_submodule("net") for module in modules]
+    averaged = copy.deepcopy(modules[0])
+    averaged.net = MeanNet(nets, *output_maps(averaged))
+    return averaged

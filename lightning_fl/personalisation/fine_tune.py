@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 
@@ -12,13 +12,12 @@ from lightning_fl.personalisation.candidate import Candidate, Variant
 from lightning_fl.personalisation.fitted_layers import HoldOthers, fitted_entries
 from lightning_fl.personalisation.snapshots import Snapshots
 from lightning_fl.personalisation.workbench import Workbench
-from lightning_fl.training.parameters import State
 
 Schedule = Literal["constant", "cosine"]
 
 
 class FineTune(Candidate):
-    """Steps of the task's optimiser from the start model, kept after given numbers of them.
+    """Take steps of the task's optimiser from the start model, kept after given numbers of them.
 
     There is one fit, of as many steps as the largest number; every other number is a snapshot of
     it. The steps are plain ones whatever the algorithm of the run.
@@ -76,20 +75,19 @@ class FineTune(Candidate):
         """Refuse layers that the module does not have."""
         fitted_entries(module, self.layers)
 
-    def variants(self, bench: Workbench, found: Sequence[Variant]) -> list[Variant]:
-        """One variant for each number of steps, in ascending order."""
+    def variants(self, bench: Workbench, earlier: Sequence[Variant]) -> list[Variant]:
+        """Make one variant for each number of steps, in ascending order."""
+        last = self.steps[-1]
         snapshots = Snapshots(self.steps, average=self.average)
-        schedule = RateSchedule(self.lr, self.schedule, self.steps[-1])
-        callbacks: list[pl.Callback] = [snapshots, schedule]
+        callbacks: list[pl.Callback] = [snapshots, RateSchedule(self.lr, self.schedule, last)]
         if self.layers != "all":
             callbacks.append(HoldOthers(fitted_entries(bench.start, self.layers)))
-        bench.fit(copy.deepcopy(bench.start), self.steps[-1], "personalise", callbacks)
-        modules = {step: _with_state(bench.start, s) for step, s in snapshots.states.items()}
+        bench.fit(copy.deepcopy(bench.start), last, "personalise", callbacks)
+        modules = {step: bench.with_state(state) for step, state in snapshots.states.items()}
         if self.layers == "all":
-            bench.finetuned.setdefault(self.steps[-1], modules[self.steps[-1]])
+            bench.finetuned.setdefault(last, modules[last])
         if self.average:
-            means = {step: _with_state(bench.start, s) for step, s in snapshots.means.items()}
-            modules = {step: bench.with_fitting_batch_norm(mean) for step, mean in means.items()}
+            modules = {step: bench.with_averaged(mean) for step, mean in snapshots.means.items()}
         return [
             Variant(f"{self.label}@{step}", modules[step], step, path=self.label)
             for step in self.steps
@@ -97,12 +95,10 @@ class FineTune(Candidate):
 
 
 class RateSchedule(pl.Callback):
-    """Sets the learning rate of every step and lets no scheduler of the task change it.
+    """Set the learning rate of every step and let no scheduler of the task change it.
 
-    Args:
-        lr: at the start, of every parameter group, or None for each group's own.
-        schedule: constant, or cosine to 0.
-        steps: T, of the whole fit.
+    `lr` is the first rate of every parameter group, or None for each group's own. The schedule is
+    constant, or a cosine that falls to 0 after `steps` steps.
     """
 
     def __init__(self, lr: float | None, schedule: Schedule, steps: int) -> None:
@@ -114,60 +110,46 @@ class RateSchedule(pl.Callback):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take the schedulers out and remember the rates."""
         trainer.strategy.lr_scheduler_configs = []
-        groups = [group for o in trainer.optimizers for group in o.param_groups]
         # a scheduler has changed `lr` already when it was made, e.g. to begin its warm-up
-        own = [float(group.get("initial_lr", group["lr"])) for group in groups]
-        self._rates = own if self.lr is None else [self.lr] * len(groups)
+        rates = [float(group.get("initial_lr", group["lr"])) for group in _groups(trainer)]
+        self._rates = rates if self.lr is None else [self.lr] * len(rates)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: object, batch_idx: int
     ) -> None:
         """Set the rate of the coming step."""
-        groups = [group for o in trainer.optimizers for group in o.param_groups]
-        for group, rate in zip(groups, self._rates, strict=True):
-            group["lr"] = rate * self._factor(trainer.global_step)
+        factor = 1.0
+        if self.schedule == "cosine":
+            factor = (1 + math.cos(math.pi * trainer.global_step / self.steps)) / 2
+        for group, rate in zip(_groups(trainer), self._rates, strict=True):
+            group["lr"] = rate * factor
 
-    def _factor(self, step: int) -> float:
-        if self.schedule == "constant":
-            return 1.0
-        return (1 + math.cos(math.pi * step / self.steps)) / 2
+
+def _groups(trainer: pl.Trainer) -> list[dict[str, Any]]:
+    return [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
 
 
 def check_rate(candidate: str, lr: float | None) -> None:
-    """Refuse a learning rate that cannot work.
-
-    Raises:
-        ConfigError: it is not positive.
-    """
+    """Refuse a learning rate that is not positive."""
     if lr is not None and not lr > 0:
         raise ConfigError(f"Expected {candidate}'s `lr` to be positive or null, but got {lr}.")
 
 
-def last_path(found: Sequence[Variant]) -> list[Variant]:
-    """The snapshots of the last fine-tuning, in ascending order of steps; none without any."""
-    paths = [variant.path for variant in found if variant.path]
-    return [variant for variant in found if paths and variant.path == paths[-1]]
+def last_path(variants: Sequence[Variant]) -> list[Variant]:
+    """Return the snapshots of the last fine-tuning, in ascending order of steps."""
+    paths = [variant.path for variant in variants if variant.path]
+    return [variant for variant in variants if paths and variant.path == paths[-1]]
 
 
 def require_path(candidate: str, before: Sequence[Candidate]) -> FineTune:
-    """The last fine-tuning among some candidates.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    found = [one for one in before if isinstance(one, FineTune)]
-    if not found:
+    """Return the last fine-tuning among some candidates; refuse a list without one."""
+    tunings = [candidate for candidate in before if isinstance(candidate, FineTune)]
+    if not tunings:
         raise ConfigError(
             f"{candidate} builds on a fine-tuning, but no FineTune stands before it in "
             "`personalisation.candidates`. Put one there."
         )
-    return found[-1]
-
-
-def _with_state(start: pl.LightningModule, state: State) -> pl.LightningModule:
-    module = copy.deepcopy(start)
-    module.load_state_dict(state)
-    return module
+    return tunings[-1]
 
 
 def _label(layers: str | Sequence[str], average: bool, schedule: Schedule) -> str:

@@ -7,43 +7,40 @@ from torch import nn
 
 from lightning_fl.errors import ConfigError
 from lightning_fl.training.batch_norm import batch_norm_modules, norm_layers
-from lightning_fl.training.personal_layers import matching_layers, personal_entries
+from lightning_fl.training.personal_layers import (
+    entries_of,
+    matching_layers,
+    personal_entries,
+)
 
 HEAD = "segmentation_head"
 """What segmentation_models_pytorch calls the layers that give the logits."""
 
 
 def fitted_entries(module: nn.Module, layers: str | Sequence[str]) -> set[str]:
-    """Names, as in `state_dict`, of what a fine-tuning may change.
+    """Name, as in `state_dict`, what a fine-tuning may change.
 
-    Args:
-        module: usually a LightningModule with its net as an attribute.
-        layers: "all"; "head", the layer called segmentation_head or, in a net without one, the last
-            layer in order of definition that has weights of its own; "norm", every normalising
-            layer; or names and patterns as for an algorithm's `personal`.
+    The layers are "all"; "head", the layer called segmentation_head or, in a net without one, the
+    last layer in order of definition that has weights of its own; "norm", every normalising layer;
+    or names and patterns as for an algorithm's `personal`.
 
     Raises:
-        ConfigError: it names no layer with trainable weights or, but for "all", every one.
+        ConfigError: it names no layer with trainable weights or, "all" aside, every one.
     """
-    entries = set(module.state_dict())
     if layers == "all":
-        return entries
+        return set(module.state_dict())
     if layers == "head":
-        found = _under(entries, matching_layers(module, HEAD) or _last_layer(module))
+        entries = entries_of(module, matching_layers(module, HEAD) or _last_layer(module))
     elif layers == "norm":
-        found = _under(entries, {n for names in norm_layers(module).values() for n in names})
+        entries = entries_of(module, [n for names in norm_layers(module).values() for n in names])
     else:
-        found = personal_entries(module, layers, setting="layers")
-    _check_part(module, found, layers)
-    return found
+        entries = personal_entries(module, layers, setting="layers")
+    _check_part(module, entries, layers)
+    return entries
 
 
 class HoldOthers(pl.Callback):
-    """Keeps everything but some entries as it is for the length of a fit, statistics too.
-
-    Args:
-        entries: what may change.
-    """
+    """Keep everything but some entries as it is for the length of a fit, statistics too."""
 
     def __init__(self, entries: Collection[str]) -> None:
         self.entries = frozenset(entries)
@@ -61,22 +58,18 @@ class HoldOthers(pl.Callback):
                 norm.eval()
 
 
-def _under(entries: Collection[str], layers: Collection[str]) -> set[str]:
-    return {e for e in entries if any(e.startswith(f"{layer}.") for layer in layers)}
-
-
-def _last_layer(module: nn.Module) -> set[str]:
-    owners = [
+def _last_layer(module: nn.Module) -> list[str]:
+    layers = [
         name
         for name, layer in module.named_modules()
         if name and next(layer.parameters(recurse=False), None) is not None
     ]
-    return set(owners[-1:])
+    return layers[-1:]
 
 
-def _check_part(module: nn.Module, found: Collection[str], layers: str | Sequence[str]) -> None:
+def _check_part(module: nn.Module, entries: set[str], layers: str | Sequence[str]) -> None:
     trained = {name for name, weight in module.named_parameters() if weight.requires_grad}
-    chosen = trained & set(found)
+    chosen = trained & entries
     if not chosen:
         raise ConfigError(
             f"FineTune's `layers: {layers}` names no layer of {type(module).__name__} with "

@@ -1,4 +1,4 @@
-"""The guard: what a site uses is never worse on its validation data than what it had."""
+"""The guard: no site uses a model that is worse on its validation data than what it had."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,16 +9,11 @@ from lightning_fl.training.evaluation import Evaluation
 def choose(
     scores: Mapping[str, float], references: Sequence[str], margin: float, evaluation: Evaluation
 ) -> str:
-    """Name of the variant that a site uses.
+    """Return the name of the variant that a site uses.
 
-    The best of the references sets the bar. Of the others, those that beat it by more than
-    `margin` compete; of equal scores the one that comes first wins, and NaN never does.
-
-    Args:
-        scores: of every variant, in the order in which ties are decided.
-        references: the models that a site has without personalising, the one as it came first.
-        margin: in units of the metric, >= 0.
-        evaluation: says which way is better.
+    The best of the references sets the bar. These are the models that a site has without
+    personalising. Of the other variants, those that beat the bar by more than `margin`, in units of
+    the metric, compete. Of equal scores the first wins, and NaN never does.
     """
     best = references[0]
     for name in references:
@@ -32,6 +27,6 @@ def choose(
 
 
 def patient_mean(scores: Sequence[tuple[int, float]]) -> float:
-    """Mean of scores, each weighted by its number of patients; NaN if one of them is NaN."""
+    """Return the mean of scores, each weighted by its patients; NaN if one of them is NaN."""
     patients = sum(count for count, _ in scores)
     return math.fsum(count * score for count, score in scores) / patients

@@ -1,6 +1,5 @@
 """Between the model as it came and the fine-tuned one."""
 
-import copy
 from collections.abc import Sequence
 
 import pytorch_lightning as pl
@@ -10,11 +9,11 @@ from lightning_fl.errors import ConfigError
 from lightning_fl.personalisation.candidate import Candidate, Variant
 from lightning_fl.personalisation.fine_tune import last_path, require_path
 from lightning_fl.personalisation.workbench import Workbench
-from lightning_fl.training.parameters import State
+from lightning_fl.training.layout import State
 
 
 class Interpolate(Candidate):
-    """Weights on the line from the start model to the fine-tuned one; no gradient of its own.
+    """Take weights on the line from the start model to the fine-tuned one, without a gradient.
 
     w(a) = (1 - a) w_start + a w_tuned, as in WiSE-FT (Wortsman et al. 2022, arXiv 2109.01903),
     where w_tuned is the last snapshot of the FineTune that stands before this in the list.
@@ -42,24 +41,16 @@ class Interpolate(Candidate):
         """Refuse to stand before any fine-tuning."""
         require_path("Interpolate", before)
 
-    def variants(self, bench: Workbench, found: Sequence[Variant]) -> list[Variant]:
-        """One variant for each weight."""
-        tuned = last_path(found)[-1]
-        return [
-            Variant(f"{self.label}@{w:g}", self._between(bench, tuned.module, w), tuned.steps)
-            for w in self.weights
-        ]
-
-    def _between(
-        self, bench: Workbench, tuned: pl.LightningModule, weight: float
-    ) -> pl.LightningModule:
-        module = copy.deepcopy(bench.start)
-        module.load_state_dict(blend(bench.start.state_dict(), tuned.state_dict(), weight))
-        return bench.with_fitting_batch_norm(module)
+    def variants(self, bench: Workbench, earlier: Sequence[Variant]) -> list[Variant]:
+        """Make one variant for each weight."""
+        tuned = last_path(earlier)[-1]
+        start, end = bench.start.state_dict(), tuned.module.state_dict()
+        modules = {w: bench.with_averaged(blend(start, end, w)) for w in self.weights}
+        return [Variant(f"{self.label}@{w:g}", modules[w], tuned.steps) for w in self.weights]
 
 
 def blend(start: State, end: State, weight: float) -> State:
-    """(1 - weight) start + weight end; integer entries are those of the end."""
+    """Return (1 - weight) start + weight end; integer entries are those of the end."""
     return {
         name: torch.lerp(start[name], value, weight) if value.is_floating_point() else value
         for name, value in end.items()

@@ -1,8 +1,7 @@
 """A model that a site trains alone, to be no worse off with the federation than without."""
 
+import copy
 from collections.abc import Sequence
-
-import pytorch_lightning as pl
 
 from lightning_fl.errors import ConfigError
 from lightning_fl.personalisation.candidate import Candidate, Variant
@@ -11,7 +10,7 @@ from lightning_fl.personalisation.workbench import Workbench
 
 
 class LocalModel(Candidate):
-    """Trained by the site alone, from the weights the run began with.
+    """Train a model by the site alone, from the weights the run began with.
 
     Its gradients come on top of the federation's. It counts among the models that a site has
     without personalising, so the guard uses nothing that is worse on validation.
@@ -30,9 +29,9 @@ class LocalModel(Candidate):
         self.steps = steps
         self.lr = lr
 
-    def variants(self, bench: Workbench, found: Sequence[Variant]) -> list[Variant]:
-        """One variant, e.g. "local@160"."""
-        module: pl.LightningModule = bench.untrained
+    def variants(self, bench: Workbench, earlier: Sequence[Variant]) -> list[Variant]:
+        """Make one variant, e.g. "local@160"."""
+        module = copy.deepcopy(bench.task.template)
         schedule = RateSchedule(self.lr, "constant", self.steps)
         bench.fit(module, self.steps, "local model", [schedule])
         return [Variant(f"{self.label}@{self.steps}", module, self.steps, is_reference=True)]

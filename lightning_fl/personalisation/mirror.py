@@ -8,13 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from lightning_fl.personalisation.candidate import Candidate, Variant
-from lightning_fl.personalisation.ensemble import OutputMap, check_averages
+from lightning_fl.personalisation.ensemble import check_averages
 from lightning_fl.personalisation.fine_tune import last_path
 from lightning_fl.personalisation.workbench import Workbench
+from lightning_fl.training.output_maps import OutputMap, output_maps
 
 
 class Mirror(Candidate):
-    """Mean probability over the image and its mirror image, left for right; no gradient.
+    """Average probabilities over the image and its mirror image, left for right; no gradient.
 
     Test-time augmentation (Wang et al. 2019, Neurocomputing 338:34-45) by the one reflection that
     a body roughly has. It belongs to training with `RandomHorizontalFlip`: a net that never saw
@@ -29,25 +30,19 @@ class Mirror(Candidate):
         """Refuse a task whose outputs cannot be averaged."""
         check_averages("Mirror", module)
 
-    def variants(self, bench: Workbench, found: Sequence[Variant]) -> list[Variant]:
-        """One for each snapshot, e.g. "mirror@100", or "mirror@0" where there is none."""
-        wrapped = last_path(found) or [Variant(bench.start_name, bench.start)]
+    def variants(self, bench: Workbench, earlier: Sequence[Variant]) -> list[Variant]:
+        """Make one variant for each snapshot, e.g. "mirror@100", else one, "mirror@0"."""
         return [
-            Variant(
-                f"{self.label}@{one.steps}", mirrored(one.module), one.steps, members=(one.name,)
-            )
-            for one in wrapped
+            Variant(f"{self.label}@{v.steps}", mirrored(v.module), v.steps, members=(v.name,))
+            for v in last_path(earlier) or [Variant(bench.start_name, bench.start)]
         ]
 
 
 class MirrorNet(nn.Module):
-    """Gives the output whose probability is the mean over an image and its mirror image.
+    """Give the output whose probability is the mean over an image and its mirror image.
 
-    Args:
-        net: maps images (B, C, ..., W) to outputs; those with as many dimensions as the images
-            are turned back before they are averaged.
-        to_probabilities: of an output; shape-preserving.
-        to_outputs: its inverse.
+    The net maps images (B, C, ..., W) to outputs. Those with as many dimensions as the images are
+    turned back before they are averaged.
     """
 
     def __init__(self, net: nn.Module, to_probabilities: OutputMap, to_outputs: OutputMap) -> None:
@@ -66,12 +61,7 @@ class MirrorNet(nn.Module):
 
 
 def mirrored(module: pl.LightningModule) -> pl.LightningModule:
-    """A module of the same task that predicts from images and mirror images.
-
-    Args:
-        module: copied.
-    """
+    """Copy a module into one that predicts from images and mirror images."""
     wrapped = copy.deepcopy(module)
-    to_probabilities, to_outputs = wrapped.output_maps()  # type: ignore[operator]
-    wrapped.net = MirrorNet(wrapped.get_submodule("net"), to_probabilities, to_outputs)
+    wrapped.net = MirrorNet(wrapped.get_submodule("net"), *output_maps(wrapped))
     return wrapped

@@ -7,24 +7,21 @@ import pytorch_lightning as pl
 from torch import Tensor, nn
 
 from lightning_fl.errors import ConfigError
-from lightning_fl.personalisation.ensemble import MeanNet, OutputMap
+from lightning_fl.personalisation.ensemble import MeanNet
 from lightning_fl.personalisation.mirror import MirrorNet
+from lightning_fl.training.output_maps import output_maps
 
 NET = "net."
-"""How the names of the net's entries begin in a task's state."""
-MEMBERS = "members"
-MIRRORED = "net"
+"""Prefix of the net's entries in the state of a task."""
+MIRRORED = "net."
+"""Prefix of the net's entries in the state of a MirrorNet."""
 
 
 def rebuild(template: pl.LightningModule, state: dict[str, Tensor]) -> pl.LightningModule:
-    """A copy of the task's module with the weights of a file in it.
+    """Copy the task's module and load the weights of a file into the copy.
 
     Mirror and Ensemble wrap the net, and the names of the entries tell how: "net.net.x" is entry x
     of a net that also looks at the mirror image, "net.members.0.x" that of the first of several.
-
-    Args:
-        template: the module as a run's settings build it; is not changed.
-        state: a `state_dict` from models/ of a run.
 
     Raises:
         ConfigError: the weights do not belong to this network.
@@ -41,19 +38,18 @@ def rebuild(template: pl.LightningModule, state: dict[str, Tensor]) -> pl.Lightn
 
 
 def _wrapped(module: pl.LightningModule, net: nn.Module, names: set[str]) -> nn.Module:
-    """The net, wrapped so that its entries have these names."""
+    """Wrap the net so that its entries have these names."""
     if not names or set(net.state_dict()) == names:
         return net
-    maps: tuple[OutputMap, OutputMap] = module.output_maps()  # type: ignore[operator]
-    if all(name.startswith(f"{MIRRORED}.") for name in names):
-        inner = {name.removeprefix(f"{MIRRORED}.") for name in names}
-        return MirrorNet(_wrapped(module, net, inner), *maps)
-    matches = [re.fullmatch(rf"{MEMBERS}\.(\d+)\.(.+)", name) for name in names]
-    found = {(int(match[1]), match[2]) for match in matches if match}
-    if len(found) < len(names):
+    if all(name.startswith(MIRRORED) for name in names):
+        inner = {name.removeprefix(MIRRORED) for name in names}
+        return MirrorNet(_wrapped(module, net, inner), *output_maps(module))
+    matches = [re.fullmatch(r"members\.(\d+)\.(.+)", name) for name in names]
+    entries = {(int(match[1]), match[2]) for match in matches if match}
+    if len(entries) < len(names):
         return net  # of another network: loading says which entries are missing
     members = []
-    for number in range(max(number for number, _ in found) + 1):
-        inner = {name for n, name in found if n == number}
+    for number in range(max(number for number, _ in entries) + 1):
+        inner = {name for member, name in entries if member == number}
         members.append(_wrapped(module, copy.deepcopy(net), inner))
-    return MeanNet(members, *maps)
+    return MeanNet(members, *output_maps(module))

@@ -1,4 +1,7 @@
-"""The settings of personalisation: the candidates, and how the guard chooses among them."""
+"""The settings of personalisation: the candidates, and how the guard chooses among them.
+
+The candidates do not depend on the algorithm, so methods are compared and not their endings.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +16,7 @@ from lightning_fl.personalisation.workbench import Workbench
 
 @dataclass(frozen=True)
 class Personalisation:
-    """How each site makes the finished model its own.
+    """Say how each site makes the finished model its own.
 
     Args:
         candidates: ways to try, in order: those that build on a fine-tuning come after it, and of
@@ -35,22 +38,12 @@ class Personalisation:
     patients: Sequence[int] = ()
 
     def check(self, module: pl.LightningModule) -> None:
-        """Refuse what cannot work.
-
-        Args:
-            module: the task's, with the run's start weights.
-
-        Raises:
-            ConfigError: names the value and the remedy.
-        """
-        if not self.margin >= 0:
-            raise ConfigError(
-                f"Expected `personalisation.margin` to be 0 or more, but got {self.margin}."
-            )
-        if self.few < 0:
-            raise ConfigError(
-                f"Expected `personalisation.few` to be 0 or more, but got {self.few}."
-            )
+        """Refuse values that cannot work, and candidates that cannot work with a task."""
+        for name, value in (("margin", self.margin), ("few", self.few)):
+            if not value >= 0:
+                raise ConfigError(
+                    f"Expected `personalisation.{name}` to be 0 or more, but got {value}."
+                )
         if self.folds < 2:
             raise ConfigError(
                 f"Expected `personalisation.folds` to be at least 2, but got {self.folds}. To do "
@@ -61,26 +54,6 @@ class Personalisation:
                 "Expected `personalisation.patients` to be numbers from 1 on, but got "
                 f"{list(self.patients)}. The model as it came is tested in any case."
             )
-        self._check_candidates(module)
-
-    def check_patients(self, site: str, training: int) -> None:
-        """Refuse more patients than a new hospital has.
-
-        Args:
-            site: its name.
-            training: number of its training patients.
-
-        Raises:
-            ConfigError: names both numbers.
-        """
-        largest = max(self.patients, default=0)
-        if largest > training:
-            raise ConfigError(
-                f"`personalisation.patients` asks for {largest} patients, but {site!r} has "
-                f"{training} beside those for validation and test. Ask for fewer."
-            )
-
-    def _check_candidates(self, module: pl.LightningModule) -> None:
         before: list[Candidate] = []
         for candidate in self.chosen():
             if candidate.label in {other.label for other in before}:
@@ -91,13 +64,22 @@ class Personalisation:
             candidate.check(module, before)
             before.append(candidate)
 
+    def check_patients(self, site: str, training: int) -> None:
+        """Refuse `patients` that ask for more than the training patients of a new hospital."""
+        largest = max(self.patients, default=0)
+        if largest > training:
+            raise ConfigError(
+                f"`personalisation.patients` asks for {largest} patients, but {site!r} has "
+                f"{training} beside those for validation and test. Ask for fewer."
+            )
+
     def chosen(self) -> Sequence[Candidate]:
-        """The candidates, or the default one."""
+        """Return the candidates, or the default one."""
         return [FineTune()] if self.candidates is None else self.candidates
 
     def variants(self, bench: Workbench) -> list[Variant]:
         """Make every variant of the bench's start model."""
-        found: list[Variant] = []
+        variants: list[Variant] = []
         for candidate in self.chosen():
-            found += candidate.variants(bench, found)
-        return found
+            variants += candidate.variants(bench, variants)
+        return variants

@@ -2,29 +2,50 @@
 
 import copy
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import pytorch_lightning as pl
 
 from lightning_fl.algorithms import FedAvg
 from lightning_fl.algorithms.callback import FederatedCallback
-from lightning_fl.personalisation.local_task import LocalTask
+from lightning_fl.data.module import FederatedDataModule
 from lightning_fl.seeds import derive_seed, seed_all
-from lightning_fl.training.batch_norm import batch_norm_modules
-from lightning_fl.training.fitting import CountGradients, Progress, fit, reestimate_batch_norm
+from lightning_fl.training.batch_norm import (
+    BatchNormPolicy,
+    batch_norm_modules,
+    reestimate_batch_norm,
+)
+from lightning_fl.training.evaluation import Evaluation
+from lightning_fl.training.fitting import CountGradients, Progress, TrainerOptions, fit
+from lightning_fl.training.layout import State
+
+
+@dataclass(frozen=True)
+class LocalTask:
+    """Hold one site's data, and the settings of the run that decide how it is fitted and scored.
+
+    The template is the task's module with the run's first weights; it is copied, never changed. The
+    data are bound to the site.
+    """
+
+    name: str
+    template: pl.LightningModule
+    data: FederatedDataModule
+    trainer: TrainerOptions
+    evaluation: Evaluation
+    batch_norm: BatchNormPolicy
+    seed: int
 
 
 class Workbench:
-    """Fits models on some training patients of a site and counts the gradients.
+    """Fit models on some training patients of a site and count the gradients.
 
-    Args:
-        task: of the site.
-        start: the model that is personalised; candidates copy it and never change it.
-        patients: the training patients that may be used.
-        start_name: of the variant that `start` is.
+    A candidate gets nothing else, so it never sees validation or test patients. It copies the start
+    model and never changes it. `start_name` is the name of the start model's variant.
 
     Attributes:
         gradients: forward-backward passes made here so far.
-        finetuned: by number of steps, what plain fine-tuning of all weights came to.
+        finetuned: models after plain fine-tuning of all weights, by number of steps.
     """
 
     def __init__(
@@ -41,26 +62,13 @@ class Workbench:
         self.gradients = 0
         self.finetuned: dict[int, pl.LightningModule] = {}
 
-    @property
-    def untrained(self) -> pl.LightningModule:
-        """A copy of the model the run began with."""
-        return copy.deepcopy(self.task.template)
-
-    @property
-    def freezes_batch_norm(self) -> bool:
-        """Whether running statistics are held in this run, also while training."""
-        return self.task.batch_norm == "freeze"
-
     def fit(
         self, module: pl.LightningModule, steps: int, purpose: str, callbacks: Sequence[pl.Callback]
     ) -> None:
-        """Train a module in place with plain steps of the task's optimiser.
+        """Train a copy of a model in place with plain steps of the task's optimiser.
 
-        Args:
-            module: a copy that belongs to the caller.
-            steps: of the optimiser.
-            purpose: with the run's seed and the site's name it decides everything random.
-            callbacks: of this fit, beside the one that treats BatchNorm as the run does.
+        The purpose, the run's seed and the site's name decide everything random. BatchNorm is
+        treated as the run does.
         """
         task = self.task
         seed_all(derive_seed(task.seed, task.name, purpose))
@@ -72,17 +80,27 @@ class Workbench:
         fit(module, loader, [plain, *callbacks, count], task.trainer.for_steps(steps), Progress())
         self.gradients += count.gradients
 
+    def with_state(self, state: State) -> pl.LightningModule:
+        """Copy the start model and give the copy other weights."""
+        module = copy.deepcopy(self.start)
+        module.load_state_dict(state)
+        return module
+
+    def with_averaged(self, state: State) -> pl.LightningModule:
+        """Copy the start model with averaged weights, and re-estimate the copy's BatchNorm.
+
+        The statistics of a mean of weights are not the mean of statistics. A run that freezes
+        BatchNorm holds its statistics.
+        """
+        module = self.with_state(state)
+        return module if self.task.batch_norm == "freeze" else self.with_own_batch_norm(module)
+
     def with_own_batch_norm(self, module: pl.LightningModule) -> pl.LightningModule:
-        """A copy with BatchNorm re-estimated on the patients; the module itself without any."""
+        """Copy a model and re-estimate BatchNorm on the patients; without any, return the model."""
         if not batch_norm_modules(module):
             return module
-        module = copy.deepcopy(module)
-        task = self.task
+        module, task = copy.deepcopy(module), self.task
         seed = derive_seed(task.seed, task.name, "batch norm")
         loader = task.data.train_loader(seed=seed, augment=False, patients=self.patients)
         reestimate_batch_norm(module, loader, task.trainer)
         return module
-
-    def with_fitting_batch_norm(self, module: pl.LightningModule) -> pl.LightningModule:
-        """For weights that were averaged: the same, unless the run holds BatchNorm frozen."""
-        return module if self.freezes_batch_norm else self.with_own_batch_norm(module)

@@ -1,4 +1,4 @@
-"""What a run leaves for those who use its models; `finished_run` reads it."""
+"""The files that a run leaves for those who use its models; `finished_run` reads them."""
 
 import json
 from collections.abc import Iterable
@@ -10,18 +10,15 @@ import yaml
 
 from lightning_fl.data.module import FederatedDataModule
 from lightning_fl.files import write_bytes, write_text
-from lightning_fl.run_files import GLOBAL, LOCAL, MODELS, PREPROCESSING, SITES
-from lightning_fl.training.parameters import State
+from lightning_fl.run_files import GLOBAL, LOCAL, MODELS, PERSONAL, PREPROCESSING, SITES
+from lightning_fl.training.layout import State
 
 
 def keep_shared_model(folder: Path, template: State, shared: State, round_: int) -> None:
-    """Write models/global.safetensors.
+    """Write models/global.safetensors into the folder of a run.
 
-    Args:
-        folder: of the run.
-        template: all entries of the task that are to be kept, as they were at the start.
-        shared: those that the sites share, as they are in the end.
-        round_: that they come from.
+    The template has all entries of the task that are kept, as they were at the start. The sites
+    share some of them, which are as they were after a round.
     """
     tensors = {k: v.clone().contiguous() for k, v in (template | shared).items()}
     # what no site ever gave away is as it was at the start
@@ -33,32 +30,29 @@ def keep_shared_model(folder: Path, template: State, shared: State, round_: int)
 def keep_models_of(folder: Path, site: str, *, alone: bool = False) -> None:
     """Write models/<site>.safetensors, and the shared model where the site has layers of its own.
 
-    Args:
-        folder: of the run.
-        site: whose; its own folder lies inside the run's.
-        alone: whether this is a hospital, where nobody else writes the shared model.
+    `alone` says that this is a hospital, where nobody else writes the shared model.
     """
-    own = folder / SITES / site
-    personal, came = own / "personal.safetensors", own / f"{GLOBAL}.safetensors"
+    names = (f"{PERSONAL}.safetensors", f"{GLOBAL}.safetensors")
+    personal, at_site = (folder / SITES / site / name for name in names)
     if personal.is_file():
         _write(folder, f"{site}.safetensors", personal.read_bytes())
     shared = folder / MODELS / f"{GLOBAL}.safetensors"
-    if came.is_file() and (alone or (shared.is_file() and _differ(came, shared))):
-        _write(folder, f"{site}.{GLOBAL}.safetensors", came.read_bytes())
+    if at_site.is_file() and (alone or (shared.is_file() and _differ(at_site, shared))):
+        _write(folder, f"{site}.{GLOBAL}.safetensors", at_site.read_bytes())
 
 
 def keep_preprocessing(folder: Path, data: FederatedDataModule, sites: Iterable[str]) -> None:
     """Write down how each site's scans become what its model sees, for predictions."""
-    found = {site: data.preprocessing(site) for site in sites}
-    settings = {site: one.to_settings() for site, one in found.items() if one is not None}
+    by_site = {site: data.preprocessing(site) for site in sites}
+    settings = {site: each.to_settings() for site, each in by_site.items() if each is not None}
     if settings:
         write_text(folder / PREPROCESSING, yaml.safe_dump(settings, sort_keys=False))
 
 
-def _differ(own: Path, shared: Path) -> bool:
-    """Whether a site's state has other values in what the shared model holds."""
-    mine, everyones = (safetensors.torch.load_file(file) for file in (own, shared))
-    return any(not torch.equal(mine[name], value) for name, value in everyones.items())
+def _differ(at_site: Path, shared: Path) -> bool:
+    """Return whether a site's state has other values in what the shared model holds."""
+    state, entries = (safetensors.torch.load_file(file) for file in (at_site, shared))
+    return any(not torch.equal(state[name], value) for name, value in entries.items())
 
 
 def _write(folder: Path, name: str, content: bytes) -> None:

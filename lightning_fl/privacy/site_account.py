@@ -14,7 +14,7 @@ from lightning_fl.files import write_text
 from lightning_fl.privacy.account import FILE, PrivacyAccount, entries
 from lightning_fl.privacy.accountant import GaussianStep, epsilon
 from lightning_fl.privacy.noise import SiteNoise
-from lightning_fl.training.parameters import Layout
+from lightning_fl.training.layout import Layout
 
 VARIANCE = "running_var"
 LEAST_VARIANCE = 0.01

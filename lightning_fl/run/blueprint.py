@@ -9,7 +9,7 @@ from lightning_fl.run.experiment import Experiment
 from lightning_fl.run.privacy import RunPrivacy
 from lightning_fl.site.setup import SiteSetup
 from lightning_fl.site.site import Site
-from lightning_fl.training.parameters import Layout, to_vector
+from lightning_fl.training.layout import Layout, to_vector
 
 
 class Blueprint:

@@ -48,7 +48,7 @@ def full_path(setting: str, name: str) -> str:
         ConfigError: the project has no such class; lists those that it has.
     """
     paths = class_paths(KINDS[setting])
-    by_name = {known.lower(): path for known, path in paths.items()}
+    by_name = {short.lower(): path for short, path in paths.items()}
     package, _, short = name.rpartition(".")
     if not package and short.lower() in by_name:
         return by_name[short.lower()]

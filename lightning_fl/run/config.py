@@ -19,10 +19,13 @@ from jsonargparse import (  # type: ignore[attr-defined]  # ActionConfigFile is 
     set_loader,
 )
 
+from lightning_fl.data.elsewhere import DataElsewhere
 from lightning_fl.errors import ConfigError, DataError
 from lightning_fl.files import write_text
 from lightning_fl.run import class_names
 from lightning_fl.run.experiment import Experiment
+from lightning_fl.run.import_paths import import_paths
+from lightning_fl.run.moved_paths import refuse_moved
 from lightning_fl.run_files import CONFIG
 from lightning_fl.training.task import SETTINGS, add_task_settings, build_task
 
@@ -38,22 +41,30 @@ MAY_CHANGE = frozenset(
         "output",
     }
 )
-"""Settings that a resumed run may have otherwise than the run it goes on with."""
-ELSEWHERE = "lightning_fl.data.elsewhere.DataElsewhere"
+"""Settings that may change when a run is resumed."""
+ELSEWHERE = f"{DataElsewhere.__module__}.{DataElsewhere.__qualname__}"
 """The data module of a coordinator that has no data."""
 COMMANDS = ("config", "resume", "validate")
-"""Arguments that say what to do, and are no setting of the run."""
+"""Arguments that name an action and are no setting of the run."""
 MODE = "yaml with short names"
-"""How jsonargparse is told to read our files."""
+"""Name under which jsonargparse reads the project's files."""
 
-set_loader(MODE, lambda text: class_names.in_settings(get_loader("yaml")(text)), (yaml.YAMLError,))
+
+def _load(text: str) -> Any:
+    """Read the text of a config file, or of one value of the command line."""
+    settings = get_loader("yaml")(text)
+    refuse_moved(import_paths(settings), "The config")
+    return class_names.in_settings(settings)
+
+
+set_loader(MODE, _load, (yaml.YAMLError,))
 
 
 class Parser(ArgumentParser):
     """An argument parser whose --help fits on a few screens.
 
-    jsonargparse lists every class it knows for a setting, which for a network is each of torch's
-    modules; long lists are left out here, for `--net.help CLASS` shows any class's own settings.
+    jsonargparse lists every class that a setting may name. For a network that is each module of
+    torch. Long lists are left out here, and `--net.help CLASS` shows the settings of a class.
     """
 
     def parse_args(self, args: Sequence[str] | None = None, **settings: Any) -> Namespace:  # type: ignore[override]
@@ -62,13 +73,13 @@ class Parser(ArgumentParser):
         return super().parse_args(args, **settings)
 
     def format_help(self, formatter: argparse.HelpFormatter | None = None) -> str:
-        """The help text with long lists of classes and the usage block cut."""
+        """Return the help text without long lists of classes and without the usage block."""
         text: str = super().format_help(formatter)
         text = re.sub(r",\s+known\s+subclasses:([^)]*)", _short_list, text)
         return self.format_usage() + text[text.index("\n\n") :]
 
     def format_usage(self) -> str:
-        """The two ways to call train.py, instead of every setting in brackets."""
+        """Return the two ways to call train.py, instead of every setting in brackets."""
         return (
             "usage: train.py --config CONFIG [--config OVERRIDES] [--SETTING VALUE ...]\n"
             "       train.py --resume RUN [--rounds N]\n"
@@ -81,7 +92,7 @@ def _short_list(match: re.Match[str]) -> str:
 
 
 def make_parser() -> Parser:
-    """The parser of train.py."""
+    """Make the parser of train.py."""
     parser = Parser(
         prog="train.py",
         description="Train a federation of hospitals; see configs/ for complete examples.",
@@ -146,6 +157,7 @@ def read_settings(arguments: Sequence[str]) -> Settings:
         saved = Path(early.resume) / CONFIG
         if not saved.is_file():
             raise ConfigError(f"There is no run to resume in {early.resume!r}: no {saved}.")
+        refuse_moved(import_paths(yaml.safe_load(saved.read_text(encoding="utf-8"))), str(saved))
         cfg = parser.parse_args(["--config", str(saved), *arguments])
         _refuse_changes(parser, cfg, saved)
     if early.validate:
@@ -186,7 +198,7 @@ def experiment_of(text: str) -> Experiment:
 
 
 def _early_parser() -> argparse.ArgumentParser:
-    """Finds --resume and --validate before jsonargparse needs a complete configuration."""
+    """Find --resume and --validate before jsonargparse needs a complete configuration."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--resume")
     parser.add_argument("--validate", action="store_true")
@@ -196,11 +208,11 @@ def _early_parser() -> argparse.ArgumentParser:
 
 def _build(parser: Parser, cfg: Namespace) -> Experiment:
     sites = (cfg.engine.get("init_args") or {}).get("sites")
-    if sites:  # the data are at the hospitals, and what is said of them is for their eyes
+    if sites:  # the data are at the hospitals, which read the settings of `data` for themselves
         unseen = list((cfg.data.get("init_args") or {}).get("unseen") or ())
         cfg = cfg.clone()
-        known = Namespace(sites=sites, unseen=unseen)  # type: ignore[no-untyped-call]
-        cfg.data = Namespace(class_path=ELSEWHERE, init_args=known)  # type: ignore[no-untyped-call]
+        named = Namespace(sites=sites, unseen=unseen)  # type: ignore[no-untyped-call]
+        cfg.data = Namespace(class_path=ELSEWHERE, init_args=named)  # type: ignore[no-untyped-call]
     others = cfg.clone()
     for name in SETTINGS:
         others.pop(name)
@@ -214,7 +226,7 @@ def _build(parser: Parser, cfg: Namespace) -> Experiment:
 
 
 def _own_error(error: ValueError) -> ValueError:
-    """The ConfigError or DataError behind an error, or the error itself.
+    """Return the ConfigError or DataError behind an error, or the error itself.
 
     jsonargparse wraps what the class of an optional setting such as `privacy` raises into a list of
     all types that it tried.
@@ -226,7 +238,7 @@ def _own_error(error: ValueError) -> ValueError:
 
 
 def _new_folder(cfg: Namespace, configs: Sequence[str]) -> Path:
-    """The folder of a new run, which must not hold another one."""
+    """Choose the folder of a new run, which must not hold another one."""
     name = Path(configs[0]).stem if configs else "run"
     if cfg.output is None:
         return _unique_folder(Path("runs") / name / time.strftime("%Y-%m-%d_%H-%M-%S"))
@@ -263,7 +275,7 @@ def _dump(parser: Parser, cfg: Namespace) -> str:
 
 
 def _refuse_changes(parser: Parser, cfg: Namespace, saved: Path) -> None:
-    """A run goes on with the settings it began with, but for those in MAY_CHANGE."""
+    """Refuse other settings than the run began with, those in MAY_CHANGE aside."""
     before: dict[str, Any] = yaml.safe_load(saved.read_text(encoding="utf-8"))
     after: dict[str, Any] = yaml.safe_load(_dump(parser, cfg))
     changed = changed_settings(before, after)
@@ -275,7 +287,7 @@ def _refuse_changes(parser: Parser, cfg: Namespace, saved: Path) -> None:
 
 
 def changed_settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """Settings that differ, of those that a run has to keep from beginning to end."""
+    """Name the settings that differ, of those that a run has to keep from beginning to end."""
     old, new = (
         {**settings, **{f"trainer.{k}": v for k, v in settings["trainer"].items()}, "trainer": None}
         for settings in (before, after)

@@ -29,8 +29,10 @@ from lightning_fl.wire.versions import package_versions
 class DirectionRuns:
     """The runs of an experiment whose `directions` are not empty, each in a folder of its own.
 
-    RUN/axial/ and so on are whole runs, which may be looked at and resumed by themselves. RUN/ has
-    what they come to together: masks/, volumes.csv, results.json and report.html.
+    A 2.5-D net sees a scan from one direction, so three directions are three federations. Folders
+    such as RUN/axial/ are ordinary runs, which may be looked at and resumed by themselves. No part
+    of a round knows of directions. RUN/ has the mean of all directions: masks/, volumes.csv,
+    results.json and report.html.
 
     Args:
         settings: of the experiment.
@@ -134,7 +136,7 @@ class DirectionRuns:
         """Scores of the mean of all directions, as one federation's results.json has its own."""
         members = [self.settings.folder / direction for direction in self.directions]
         volumes = summary(rows, plan.evaluating)
-        found = summarise(
+        results = summarise(
             final=[
                 MetricRow(plan.rounds, site, model, "test", metric, value)
                 for site, models in volumes["sites"].items()
@@ -151,13 +153,13 @@ class DirectionRuns:
             dropped=[loss for m in members for loss in read_results(m / "results.json")["dropped"]],
             versions=package_versions(),
         )
-        return found | {"directions": list(self.directions), "volumes": volumes}
+        return results | {"directions": list(self.directions), "volumes": volumes}
 
     def _run(self, member: Settings, monitor: Monitor) -> Run:
         return Run(member.experiment, member.folder, monitor, text=member.text)
 
     def _member(self, direction: str) -> Settings:
-        """The settings of one direction, which goes on where it stopped."""
+        """Read the settings of one direction, which goes on where it stopped."""
         folder = self.settings.folder / direction
         if any(folder.glob("checkpoints/round-*")):  # so this is --resume
             may_change = yaml.safe_dump(_only(self.values, MAY_CHANGE - {"output"}))
@@ -165,7 +167,7 @@ class DirectionRuns:
         return read_settings([*self._arguments(direction), "--output", str(folder)])
 
     def _arguments(self, direction: str) -> list[str]:
-        """The command line of one direction, complete in itself."""
+        """Return the command line of one direction, complete in itself."""
         values = json.loads(json.dumps(self.values))
         values["directions"] = []
         values["data"]["init_args"]["direction"] = direction
@@ -185,7 +187,7 @@ class DirectionRuns:
 
 
 def _only(values: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
-    """The settings of these names; "a.b" is b inside of a."""
+    """Return the settings of these names; "a.b" is b inside of a."""
     chosen: dict[str, Any] = {}
     for name in names:
         outer, _, inner = name.partition(".")

@@ -15,7 +15,7 @@ from lightning_fl.privacy.sample_account import SampleAccount
 from lightning_fl.privacy.sample_level import SamplePrivacy
 from lightning_fl.privacy.site_account import SiteAccount, running_variances
 from lightning_fl.training.fitting import TrainerOptions
-from lightning_fl.training.parameters import Layout
+from lightning_fl.training.layout import Layout
 
 
 class RunPrivacy:

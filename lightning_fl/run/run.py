@@ -29,7 +29,7 @@ from lightning_fl.run.experiment import Experiment
 from lightning_fl.run.site_maker import SiteMaker
 from lightning_fl.run_files import AUDIT_FILES, CHECKPOINTS, CONFIG, REPORT, SITES
 from lightning_fl.site.site import Site
-from lightning_fl.training.parameters import from_vector
+from lightning_fl.training.layout import from_vector
 from lightning_fl.wire.channel import Channel
 from lightning_fl.wire.messages import Message
 from lightning_fl.wire.monitor import Monitor

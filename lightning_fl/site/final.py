@@ -6,8 +6,7 @@ import pytorch_lightning as pl
 import torch
 
 from lightning_fl.aggregation.base import Answer
-from lightning_fl.personalisation.choice import personalise
-from lightning_fl.personalisation.new_hospital import patients_curve
+from lightning_fl.personalisation.choice import patients_curve, personalise
 from lightning_fl.personalisation.workbench import Workbench
 from lightning_fl.site.local_state import LocalState
 from lightning_fl.training.fitting import evaluate
@@ -52,16 +51,16 @@ class FinalEvaluation:
             at a hospital that did not train, `new_hospital` where the settings ask for it.
         """
         state, settings = self.state, self.state.setup.personalisation
-        came = state.module(round_)
-        models = {self.base: came}
+        shared = state.module(round_)
+        models = {self.base: shared}
         summary: dict[str, Any] = NOTHING
         if self.counts["train"]:
-            bench = Workbench(self.task, came, state.data.split(state.name).train)
-            models[f"{self.base}_bn"] = bench.with_own_batch_norm(came)
+            bench = Workbench(self.task, shared, state.data.split(state.name).train)
+            models[f"{self.base}_bn"] = bench.with_own_batch_norm(shared)
         if self.counts["train"] and self.counts["val"]:
             averaged = None if self.is_new else state.averaged_module(round_)
-            start = self._start(round_, came)
-            choice = personalise(self.task, settings, came, start, averaged)
+            start = self._start(round_, shared)
+            choice = personalise(self.task, settings, shared, start, averaged)
             summary = choice.summary()
             if choice.finetuned is not None:
                 models["finetuned"] = choice.finetuned
@@ -71,22 +70,23 @@ class FinalEvaluation:
         distinct = {id(model): model for model in models.values()}  # each model is tested once
         by_model = {key: self._score(model) for key, model in distinct.items()}
         scores = {name: by_model[id(model)] for name, model in models.items()}
-        kept = models.get("personal", came)
+        kept = models.get("personal", shared)
         state.store.save_tensors("personal", dict(kept.state_dict()))
-        state.store.save_tensors("global", dict(came.state_dict()))
+        state.store.save_tensors("global", dict(shared.state_dict()))
         self._picture(models)
-        found: dict[str, Any] = {"scores": scores, "personalisation": summary}
+        info: dict[str, Any] = {"scores": scores, "personalisation": summary}
         if self.is_new and settings.patients:
-            found["new_hospital"] = patients_curve(self.task, settings, came)
-        return Answer(found, {})
+            info["new_hospital"] = patients_curve(self.task, settings, shared)
+        return Answer(info, {})
 
-    def _start(self, round_: int, came: pl.LightningModule) -> pl.LightningModule:
-        """What is personalised: the site's own model where the algorithm has trained one."""
+    def _start(self, round_: int, shared: pl.LightningModule) -> pl.LightningModule:
+        """Return the model to personalise: the second one where the algorithm has trained it."""
         if self.is_new:
-            return came
-        own = self.state.personal_module(round_)
-        mine, shared = own.state_dict(), came.state_dict()
-        return came if all(torch.equal(mine[name], shared[name]) for name in shared) else own
+            return shared
+        second = self.state.personal_module(round_)
+        entries, others = shared.state_dict(), second.state_dict()
+        equal = all(torch.equal(others[name], value) for name, value in entries.items())
+        return shared if equal else second
 
     def _score(self, module: pl.LightningModule) -> Scores:
         splits: tuple[Literal["val", "test"], ...] = ("val", "test")

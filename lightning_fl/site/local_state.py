@@ -8,11 +8,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lightning_fl.data.module import FederatedDataModule
-from lightning_fl.personalisation.local_task import LocalTask
+from lightning_fl.personalisation.workbench import LocalTask
 from lightning_fl.seeds import derive_seed
 from lightning_fl.site.setup import SiteSetup
 from lightning_fl.site.store import SECOND, SiteStore
-from lightning_fl.training.parameters import State, from_vector, to_vector
+from lightning_fl.training.layout import State, from_vector, to_vector
 
 
 class LocalState:

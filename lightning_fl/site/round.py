@@ -15,7 +15,7 @@ from lightning_fl.seeds import derive_seed, seed_all
 from lightning_fl.site.local_state import LocalState
 from lightning_fl.site.store import SECOND
 from lightning_fl.training.fitting import CountGradients, Progress, fit
-from lightning_fl.training.parameters import (
+from lightning_fl.training.layout import (
     State,
     from_vector,
     is_finite,
@@ -71,13 +71,14 @@ class LocalRound:
         return Answer({"samples": state.samples(), "gradients": gradients} | self._privacy(), {})
 
     def _before(self, module: pl.LightningModule, received: State) -> Tensor:
-        """What an update is counted from: the weights training starts from, shape (length,).
+        """Return the weights that an update is counted from, shape (length,).
 
-        For layers that this site has its own values of it is the global weights, so that the mean
-        of all updates leads to the mean of the sites' values.
+        These are the weights that training starts from. Layers of which the site has its own values
+        count from the global weights, so that the mean of all updates leads to the mean of the
+        sites' values.
         """
-        own = {name: received[name] for name in self.state.layout.late}
-        return to_vector(module.state_dict() | own, self.state.layout)
+        late = {name: received[name] for name in self.state.layout.late}
+        return to_vector(module.state_dict() | late, self.state.layout)
 
     def _train_second(self, algorithm: Algorithm) -> None:
         """Train the site's own second model on from where it stands."""
@@ -99,8 +100,8 @@ class LocalRound:
         state, setup = self.state, self.state.setup
         seed_all(derive_seed(setup.seed, state.name, self.round, purpose))
         loader = state.train_loader(purpose, self.round, batches=algorithm.batches_per_step)
-        own = copy.deepcopy(list(setup.callbacks))
-        callbacks: list[pl.Callback] = [FederatedCallback(algorithm), *more, *own]
+        user_callbacks = copy.deepcopy(list(setup.callbacks))
+        callbacks: list[pl.Callback] = [FederatedCallback(algorithm), *more, *user_callbacks]
         if setup.privacy is not None:
             loader, private = setup.privacy.begin(state.store.folder, loader)
             callbacks.insert(0, private)
@@ -113,6 +114,6 @@ class LocalRound:
         return after
 
     def _privacy(self) -> dict[str, Any]:
-        """What the coordinator hears of sample-level privacy, where there is any."""
+        """Return the budget that the coordinator hears of, with sample-level privacy."""
         privacy = self.state.setup.privacy
         return {} if privacy is None else {"privacy": privacy.spent(self.state.store.folder)}

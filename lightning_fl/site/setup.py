@@ -11,7 +11,7 @@ from lightning_fl.personalisation import Personalisation
 from lightning_fl.privacy.sample_level import SamplePrivacy
 from lightning_fl.training.evaluation import Evaluation
 from lightning_fl.training.fitting import TrainerOptions
-from lightning_fl.training.parameters import Layout
+from lightning_fl.training.layout import Layout
 
 
 @dataclass(frozen=True)

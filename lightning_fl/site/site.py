@@ -16,7 +16,7 @@ from lightning_fl.site.round import LocalRound
 from lightning_fl.site.setup import SiteSetup
 from lightning_fl.site.store import SiteStore
 from lightning_fl.training.fitting import evaluate
-from lightning_fl.training.parameters import from_vector
+from lightning_fl.training.layout import from_vector
 from lightning_fl.training.rehearsal import rehearse
 from lightning_fl.wire.messages import Message, MessageError
 

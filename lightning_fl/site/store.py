@@ -14,12 +14,12 @@ from torch import Tensor
 from lightning_fl.errors import DataError
 from lightning_fl.files import replacing, write_bytes
 from lightning_fl.training.fitting import Progress
-from lightning_fl.training.parameters import State
+from lightning_fl.training.layout import State
 
 PRIVATE = "private"
-"""What stays at the site of the model that all sites share."""
+"""Name of the state of the shared model that stays at the site."""
 SECOND = "second"
-"""The second model of a site, where its algorithm has one."""
+"""Name of the state of a second model, which some algorithms train."""
 
 
 class SiteStore:
@@ -41,7 +41,7 @@ class SiteStore:
         self._save("weights", {"vector": weights}, {"round": str(round_)})
 
     def weights(self, round_: int) -> Tensor:
-        """The global weights after a round.
+        """Return the global weights after a round, shape (length,).
 
         Raises:
             ValueError: the weights that are here belong to another round.
@@ -53,7 +53,7 @@ class SiteStore:
         self._save(f"block-{step:05d}", {"vector": block})
 
     def join_blocks(self, count: int) -> Tensor:
-        """The weights whose blocks 0 to `count` - 1 are here; the blocks are deleted."""
+        """Join blocks 0 to `count` - 1 of the weights, and delete the blocks."""
         files = [self._path(f"block-{step:05d}") for step in range(count)]
         weights = torch.empty(sum(self._length(file) for file in files))
         start = 0
@@ -70,6 +70,9 @@ class SiteStore:
 
     def check_split(self, split: dict[str, tuple[str, ...]]) -> None:
         """Remember which patients train, validate and test, and refuse another split later.
+
+        The split is drawn from the list of patients, so an added patient could turn a training
+        patient into a test patient. The digest never leaves the site.
 
         Raises:
             DataError: the run began with other patients; a training patient could be tested.
@@ -90,7 +93,7 @@ class SiteStore:
         self._save("update", {"vector": update}, {"round": str(round_)})
 
     def update(self, round_: int, start: int, stop: int) -> Tensor:
-        """Values `start` to `stop` of the update of a round; the rest stays on disk.
+        """Return values `start` to `stop` of the update of a round; the rest stays on disk.
 
         Raises:
             ValueError: the update that is here belongs to another round.
@@ -108,15 +111,15 @@ class SiteStore:
             self._path(f"carry-{old:05d}").unlink()
 
     def carry(self, round_: int) -> Tensor | None:
-        """The newest of what updates left out in round `round_` or before, or None."""
+        """Return the newest carry of round `round_` or before, or None."""
         rounds = [r for r in self._rounds("carry") if r <= round_]
         return self._load(f"carry-{rounds[-1]:05d}")["vector"] if rounds else None
 
     def _of_round(self, name: str, round_: int, part: slice = slice(None)) -> Tensor:
         with safe_open(self._path(name), "pt") as file:
-            found = int(file.metadata()["round"])
-            if found != round_:
-                raise ValueError(f"The {name} here are of round {found}, not of round {round_}.")
+            stored = int(file.metadata()["round"])
+            if stored != round_:
+                raise ValueError(f"The {name} here are of round {stored}, not of round {round_}.")
             vector: Tensor = file.get_slice("vector")[part]
         return vector
 
@@ -127,7 +130,7 @@ class SiteStore:
         self._save(f"{model}-{round_:05d}", state, {"progress": progress.to_json()})
 
     def private(self, round_: int, *, model: str = PRIVATE) -> tuple[State, Progress]:
-        """The newest private state of round `round_` or before; an empty one before any."""
+        """Return the newest private state of round `round_` or before, empty before any."""
         rounds = [r for r in self._rounds(model) if r <= round_]
         if not rounds:
             return {}, Progress()

@@ -1,9 +1,11 @@
 """Cut a batch of any nested structure into disjoint parts."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
+from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
 
 from lightning_fl.errors import ConfigError
@@ -21,11 +23,7 @@ def _leaves(batch: Any) -> Iterator[Tensor]:
 
 
 def batch_length(batch: Any) -> int:
-    """Number of samples: the first dimension of the batch's first tensor.
-
-    Raises:
-        ConfigError: the batch holds no tensor with a batch dimension.
-    """
+    """Count the samples: the first dimension of the batch's first tensor that has one."""
     for leaf in _leaves(batch):
         if leaf.dim() > 0:
             return leaf.shape[0]
@@ -33,15 +31,11 @@ def batch_length(batch: Any) -> int:
 
 
 def cut(batch: Any, parts: int) -> list[Any]:
-    """Disjoint parts of a batch, of sizes that differ by one at most.
+    """Cut a batch into disjoint parts, of sizes that differ by one at most.
 
-    Tensors and lists of strings whose length is that of the batch are cut; everything else
-    (scalars, constants) goes to every part as it is. Tensors of the parts are copies, so that
-    `replace` may overwrite the batch.
-
-    Args:
-        batch: tensors in any nesting of mappings, tuples and lists.
-        parts: how many.
+    A batch is tensors in any nesting of mappings, tuples and lists. Tensors and lists of strings
+    whose length is that of the batch are cut. Everything else (scalars, constants) goes to every
+    part as it is. Tensors of the parts are copies, so that `replace` may overwrite the batch.
 
     Raises:
         ConfigError: the batch has fewer samples than parts.
@@ -72,10 +66,10 @@ def _take(value: Any, part: slice, length: int) -> Any:
 
 
 def replace(batch: Any, part: Any) -> None:
-    """Make `batch` hold `part`, in place, so that whoever holds the batch sees the part.
+    """Make `batch` hold `part`, in place.
 
-    Lightning hands the same batch object to its callbacks and to `training_step`; replacing what
-    is inside is the one way for a callback to change what the step sees.
+    Lightning hands one batch object to its callbacks and to `training_step`. So a callback can
+    change what the step sees only by replacing what is inside.
     """
     if isinstance(batch, Tensor):
         batch.data = part.data
@@ -90,35 +84,13 @@ def replace(batch: Any, part: Any) -> None:
 
 
 def contents(batch: Any) -> Callable[[], None]:
-    """Remember what a batch holds; calling the result undoes `replace`."""
-    tensors = [(leaf, leaf.data) for leaf in _leaves(batch)]
-    lists = [(texts, list(texts)) for texts in _text_lists(batch)]
-
-    def give_back() -> None:
-        for leaf, data in tensors:
-            leaf.data = data
-        for texts, whole in lists:
-            texts[:] = whole
-
-    return give_back
-
-
-def _text_lists(batch: Any) -> Iterator[list[Any]]:
-    if isinstance(batch, list) and next(_leaves(batch), None) is None:
-        yield batch
-    elif isinstance(batch, Mapping | list | tuple):
-        for value in batch.values() if isinstance(batch, Mapping) else batch:
-            yield from _text_lists(value)
+    """Remember what a batch holds, and return a function that undoes `replace`."""
+    whole = apply_to_collection(batch, Tensor, lambda tensor: tensor.data)
+    return partial(replace, batch, whole)
 
 
 def to_float64(batch: Any) -> Any:
-    """The batch with every floating-point tensor in double precision."""
-    if isinstance(batch, Tensor):
-        return batch.double() if batch.is_floating_point() else batch
-    if isinstance(batch, Mapping):
-        return {key: to_float64(value) for key, value in batch.items()}
-    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(to_float64(value) for value in batch))
-    if isinstance(batch, list | tuple):
-        return type(batch)(to_float64(value) for value in batch)
-    return batch
+    """Return the batch with every floating-point tensor in double precision."""
+    return apply_to_collection(
+        batch, Tensor, lambda tensor: tensor.double() if tensor.is_floating_point() else tensor
+    )

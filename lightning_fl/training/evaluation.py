@@ -1,5 +1,6 @@
 """How models are scored and compared."""
 
+import math
 from dataclasses import dataclass
 
 from lightning_fl.errors import ConfigError
@@ -7,7 +8,7 @@ from lightning_fl.errors import ConfigError
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How models are compared.
+    """Say how models are compared.
 
     Args:
         metric: what the best round and the personal model are chosen by, on validation data; as
@@ -27,18 +28,14 @@ class Evaluation:
     volumes: bool = True
 
     def check(self) -> None:
-        """Refuse values that cannot work.
-
-        Raises:
-            ConfigError: names the value and the remedy.
-        """
+        """Refuse values that cannot work."""
         if self.every < 1:
             raise ConfigError(
                 f"Expected `evaluation.every` to be at least 1, but got {self.every}."
             )
 
     def is_better(self, value: float, than: float) -> bool:
-        """Whether a score beats another; NaN beats nothing, and everything beats NaN."""
-        if value != value or than != than:
-            return value == value
+        """Return whether a score beats another; NaN beats nothing, and all else beats NaN."""
+        if math.isnan(value) or math.isnan(than):
+            return not math.isnan(value)
         return value < than if self.lower_is_better else value > than

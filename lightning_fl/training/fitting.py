@@ -12,12 +12,11 @@ import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
 from lightning_fl.errors import ConfigError
-from lightning_fl.training.batch_norm import ReestimateBatchNorm
 
 
 @dataclass(frozen=True)
 class TrainerOptions:
-    """How a site trains in one round; everything else about its Trainer is fixed.
+    """Say how a site trains in one round. Everything else about its Trainer is fixed.
 
     Args:
         local_steps: optimiser steps of a site in one round; give this or `local_epochs`.
@@ -42,15 +41,11 @@ class TrainerOptions:
     deterministic: bool = False
 
     def for_steps(self, steps: int) -> "TrainerOptions":
-        """The same, for a given number of optimiser steps."""
+        """Return these options with a given number of optimiser steps."""
         return replace(self, local_steps=steps, local_epochs=None)
 
     def check(self) -> None:
-        """Refuse values that cannot work.
-
-        Raises:
-            ConfigError: names the value and the remedy.
-        """
+        """Refuse values that cannot work."""
         if (self.local_steps is None) == (self.local_epochs is None):
             raise ConfigError(
                 "Expected one of `trainer.local_steps` and `trainer.local_epochs`, but got "
@@ -64,34 +59,36 @@ class TrainerOptions:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a site's training has come, carried from one Trainer to the next.
+    """Carry how far a site's training has come from one Trainer to the next.
+
+    Optimisers are not carried: each round begins with new ones, because the moments of the old
+    belong to weights that a mean has replaced.
 
     Attributes:
         epochs: passes over the data that have been finished.
         steps: optimiser steps that have been made.
-        schedulers: `state_dict` of each learning-rate scheduler. Optimisers themselves start
-            afresh in every round, because their moments belong to other weights.
+        schedulers: `state_dict` of each learning-rate scheduler.
         precision: state of AMP's GradScaler, where there is one.
     """
 
     epochs: int = 0
     steps: int = 0
-    schedulers: tuple[dict[str, Any], ...] = field(default=())
+    schedulers: tuple[dict[str, Any], ...] = ()
     precision: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        """As text, for a site's private state."""
+        """Return the progress as text, for a site's private state."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> "Progress":
-        """Back from `to_json`."""
-        raw = json.loads(text)
-        return cls(raw["epochs"], raw["steps"], tuple(raw["schedulers"]), raw["precision"])
+        """Read the text that `to_json` made."""
+        values = json.loads(text)
+        return cls(**values | {"schedulers": tuple(values["schedulers"])})
 
 
 class _CarryOn(pl.Callback):
-    """Gives a new Trainer's schedulers the state of the last one's."""
+    """Give a new Trainer's schedulers the state of the last one's."""
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
@@ -107,49 +104,44 @@ class _CarryOn(pl.Callback):
             trainer.precision_plugin.load_state_dict(self.progress.precision)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        states = (config.scheduler.state_dict() for config in trainer.lr_scheduler_configs)
         self.progress = Progress(
             trainer.current_epoch,
             trainer.global_step,
-            tuple(json.loads(json.dumps(state)) for state in states),
-            json.loads(json.dumps(trainer.precision_plugin.state_dict())),
+            tuple(config.scheduler.state_dict() for config in trainer.lr_scheduler_configs),
+            trainer.precision_plugin.state_dict(),
         )
 
 
 class CountGradients(pl.Callback):
-    """Counts Lightning's backward passes, of which an optimiser step may accumulate several.
-
-    Attributes:
-        gradients: passes so far.
-    """
+    """Count Lightning's backward passes, of which an optimiser step may accumulate several."""
 
     def __init__(self) -> None:
         self.gradients = 0
 
     def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Count one."""
+        """Count this pass."""
         self.gradients += 1
 
 
-def make_trainer(options: TrainerOptions, **overrides: object) -> pl.Trainer:
-    """A quiet Trainer on one device that writes nothing to disk."""
-    settings: dict[str, Any] = {
-        "accelerator": options.accelerator,
-        "devices": 1 if options.device == 0 else [options.device],
-        "precision": options.precision,
-        "gradient_clip_val": options.gradient_clip_val,
-        "gradient_clip_algorithm": options.gradient_clip_algorithm,
-        "accumulate_grad_batches": options.accumulate_grad_batches,
-        "deterministic": options.deterministic,
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "num_sanity_val_steps": 0,
-    }
+def make_trainer(options: TrainerOptions, **more: Any) -> pl.Trainer:
+    """Make a quiet Trainer on one device that writes nothing to disk."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="GPU available but not used")
-        return pl.Trainer(**(settings | overrides))
+        return pl.Trainer(
+            accelerator=options.accelerator,
+            devices=1 if options.device == 0 else [options.device],
+            precision=options.precision,  # type: ignore[arg-type]  # Lightning checks the name
+            gradient_clip_val=options.gradient_clip_val,
+            gradient_clip_algorithm=options.gradient_clip_algorithm,
+            accumulate_grad_batches=options.accumulate_grad_batches,
+            deterministic=options.deterministic,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            **more,
+        )
 
 
 def fit(
@@ -159,14 +151,9 @@ def fit(
     options: TrainerOptions,
     progress: Progress,
 ) -> tuple[Progress, dict[str, float]]:
-    """Train one site for one round, going on from `progress`.
+    """Train a module in place for one round, going on from the progress of the last.
 
-    Args:
-        module: trained in place.
-        loader: training batches; passed over as often as the steps need.
-        callbacks: of this fit.
-        options: how long and how.
-        progress: of this site's last round.
+    The loader is passed over as often as the steps need.
 
     Returns:
         The new progress and what `training_step` logged, as Lightning's `callback_metrics`.
@@ -203,17 +190,12 @@ def evaluate(
     *,
     batches: float = 1.0,
 ) -> dict[str, float]:
-    """What `validation_step` (or, for "test", `test_step`) logs over a loader.
+    """Return what `validation_step` (or, for "test", `test_step`) logs over a loader.
 
-    Args:
-        module: is not changed.
-        loader: batches of either split.
-        split: whose step of the module is run.
-        options: of the run's Trainer.
-        batches: how many of the loader's batches, or 1.0 for all.
+    The module is not changed. `batches` is a number of the loader's batches, or 1.0 for all.
 
     Returns:
-        Metrics by name, without the split's own prefix: "val/dice" and "val_dice" become "dice".
+        Metrics by name, without the prefix of the split: "val/dice" and "val_dice" become "dice".
 
     Raises:
         ConfigError: the module logs nothing there.
@@ -227,11 +209,3 @@ def evaluate(
             "that `evaluation.metric` names."
         )
     return {re.sub(f"^{split}[/_]", "", k): float(v) for k, v in sorted(metrics.items())}
-
-
-def reestimate_batch_norm(
-    module: pl.LightningModule, loader: DataLoader[Any], options: TrainerOptions
-) -> None:
-    """Replace BatchNorm's running statistics by those of a loader's images, in place."""
-    trainer = make_trainer(options, callbacks=[ReestimateBatchNorm()])
-    trainer.validate(module, loader, verbose=False)

@@ -1,4 +1,7 @@
-"""Personal layers: which entries of a module stay at its site, by the names of its layers."""
+"""Personal layers: which entries of a module stay at its site, by the names of its layers.
+
+Patterns are resolved once, against the module. Personal layers start equal at every site.
+"""
 
 from collections import defaultdict
 from collections.abc import Collection, Sequence
@@ -17,13 +20,11 @@ last such one in the list: `decoder.blocks.4` of a Unet, `decoder.block2` of a D
 
 
 def matching_layers(module: nn.Module, pattern: str) -> set[str]:
-    """Names of the layers of a module that a pattern names.
+    """Return the names of a module's layers that a pattern matches.
 
-    Args:
-        module: usually a LightningModule with its net as an attribute.
-        pattern: a layer's name or an fnmatch pattern of names, with or without the attribute that
-            holds the net ("net.decoder" is "decoder" as well; "*.head" is any layer called head;
-            a "*" matches dots too), or "last_decoder_block".
+    A pattern is a layer's name, an fnmatch pattern of names, or "last_decoder_block". It may leave
+    out the attribute that holds the net: "decoder" is "net.decoder" as well. A "*" matches dots
+    too: "*.head" is any layer called head.
     """
     if pattern == LAST_DECODER_BLOCK:
         return _last_decoder_blocks(module)
@@ -37,36 +38,28 @@ def matching_layers(module: nn.Module, pattern: str) -> set[str]:
 def personal_entries(
     module: nn.Module, patterns: Sequence[str], *, setting: str = "personal"
 ) -> set[str]:
-    """Names, as in `state_dict`, of everything in the layers that the patterns name.
-
-    Args:
-        module: usually a LightningModule with its net as an attribute.
-        patterns: see `matching_layers`.
-        setting: which holds the patterns, for the message.
+    """Name, as in `state_dict`, everything in the layers that the patterns match.
 
     Raises:
-        ConfigError: a pattern names no layer that has weights or buffers.
+        ConfigError: a pattern matches no layer that has weights or buffers; names the setting.
     """
-    found: set[str] = set()
+    entries: set[str] = set()
     for pattern in patterns:
-        entries = _entries(module, matching_layers(module, pattern))
-        if not entries:
+        matched = entries_of(module, matching_layers(module, pattern))
+        if not matched:
             raise ConfigError(_no_layer(module, pattern, setting))
-        found |= entries
-    return found
+        entries |= matched
+    return entries
+
+
+def entries_of(module: nn.Module, layers: Collection[str]) -> set[str]:
+    """Name, as in `state_dict`, everything in some layers; "" is the module itself."""
+    inside = tuple(f"{layer}." if layer else "" for layer in layers)
+    return {entry for entry in module.state_dict() if entry.startswith(inside)}
 
 
 def check_something_is_shared(module: nn.Module, local: Collection[str], personal: object) -> None:
-    """A federation needs a weight that is trained and averaged.
-
-    Args:
-        module: of a site.
-        local: names of the entries that stay there.
-        personal: the patterns, for the message.
-
-    Raises:
-        ConfigError: every trainable weight stays at the site.
-    """
+    """Refuse local entries that leave no trainable weight to average."""
     trained = {name for name, weight in module.named_parameters() if weight.requires_grad}
     if trained <= set(local):
         raise ConfigError(
@@ -76,11 +69,7 @@ def check_something_is_shared(module: nn.Module, local: Collection[str], persona
 
 
 def check_ties(module: nn.Module, local: Collection[str]) -> None:
-    """A weight that two layers share must stay or travel under both names.
-
-    Raises:
-        ConfigError: it would stay under one name and leave the site under the other.
-    """
+    """Refuse a weight of two layers that stays under one name and travels under the other."""
     names = defaultdict(list)
     for name, weight in module.named_parameters(remove_duplicate=False):
         names[id(weight)].append(name)
@@ -98,24 +87,14 @@ def _layer_names(module: nn.Module) -> list[str]:
     return [name for name, _ in module.named_modules(remove_duplicate=False)]
 
 
-def _entries(module: nn.Module, layers: Collection[str]) -> set[str]:
-    return {entry for entry in module.state_dict() if not _owners(entry).isdisjoint(layers)}
-
-
-def _owners(entry: str) -> set[str]:
-    """The layers that an entry is in: "net.a.weight" is in "", "net" and "net.a"."""
-    parts = entry.split(".")
-    return {".".join(parts[:depth]) for depth in range(len(parts))}
-
-
 def _last_decoder_blocks(module: nn.Module) -> set[str]:
     names = [name for name, _ in module.named_modules() if f".{name}".endswith(".decoder")]
-    found = (_last_block(module.get_submodule(name), name) for name in names)
-    return {name for name in found if name}
+    blocks = (_last_block(module.get_submodule(name), name) for name in names)
+    return {block for block in blocks if block}
 
 
 def _last_block(layer: nn.Module, name: str) -> str:
-    """Name of the last child that convolves or multiplies, inside a list if it is one; or ""."""
+    """Name the last child that convolves or multiplies, inside a list if it is one; or ""."""
     for child, block in reversed(list(layer.named_children())):
         if any(weight.ndim > 1 for weight in block.parameters()):
             path = f"{name}.{child}"
@@ -125,16 +104,16 @@ def _last_block(layer: nn.Module, name: str) -> str:
 
 
 def _no_layer(module: nn.Module, pattern: str, setting: str) -> str:
-    named = [name for name in _layer_names(module) if name and _entries(module, [name])]
+    named = [name for name in _layer_names(module) if name and entries_of(module, [name])]
     shown = sorted(named, key=lambda name: name.count("."))[:10]
     more = ", ..." if len(named) > len(shown) else ""
-    known = f"Layers of this module are {', '.join(shown)}{more}"
     if pattern == LAST_DECODER_BLOCK:
-        return (
-            f"`{setting}` has {pattern!r}, but this net has no layer called decoder. "
-            f"Name a layer instead. {known}."
+        reason = "but this net has no layer called decoder. Name a layer instead"
+    else:
+        reason = (
+            "which matches no layer with weights. Use a layer's name or a pattern such as '*.head'"
         )
     return (
-        f"`{setting}` has {pattern!r}, which matches no layer with weights. Use a layer's name or "
-        f"a pattern such as '*.head'. {known}."
+        f"`{setting}` has {pattern!r}, {reason}. Layers of this module are "
+        f"{', '.join(shown)}{more}."
     )

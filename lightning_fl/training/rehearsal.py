@@ -1,5 +1,9 @@
-"""One forward and one backward step before a run, so that it fails now and not in an hour."""
+"""One training and one validation batch before round 1.
 
+What can be wrong with settings and files so shows in seconds rather than in the night.
+"""
+
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from lightning_fl.errors import ConfigError, NonFiniteError
 from lightning_fl.training.fitting import TrainerOptions, evaluate, make_trainer
-from lightning_fl.training.parameters import is_finite
+from lightning_fl.training.layout import is_finite
 
 
 def rehearse(
@@ -20,15 +24,8 @@ def rehearse(
 ) -> set[str]:
     """Train one batch and validate one batch, as a round would.
 
-    A task may have a method `check_batch(batch)`, called with one batch of each split; it raises
-    an error for a batch that does not fit the network.
-
-    Args:
-        module: a copy that may be spoiled.
-        train: training batches.
-        val: validation batches.
-        callbacks: the algorithm's.
-        options: of the run's Trainer.
+    The module is a copy that may be spoiled. A task may have a method `check_batch(batch)`, which
+    is called with one batch of each split and raises an error for one that does not fit.
 
     Returns:
         Names of the metrics that the module logs in validation and in test.
@@ -37,8 +34,7 @@ def rehearse(
         ConfigError: BatchNorm is left with a single value for each channel.
         NonFiniteError: the first loss is NaN or infinite.
     """
-    check = getattr(module, "check_batch", None)
-    if check is not None:
+    if check := getattr(module, "check_batch", None):
         for loader in (train, val):
             check(next(iter(loader)))
     trainer = make_trainer(
@@ -58,7 +54,7 @@ def rehearse(
             "size, or give the site more training images."
         ) from error
     logged = {k: float(v) for k, v in trainer.callback_metrics.items()}
-    if not is_finite(module.state_dict()) or any(v != v for v in logged.values()):
+    if not is_finite(module.state_dict()) or any(map(math.isnan, logged.values())):
         raise NonFiniteError(f"the very first training step gave NaN or infinity: {logged}")
     scores = evaluate(module, val, "val", options, batches=1)
     # the test step is tried on validation images; test images are for the end alone

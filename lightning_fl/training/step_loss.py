@@ -1,4 +1,4 @@
-"""The loss in whatever a LightningModule's `training_step` gives back."""
+"""The loss in what a LightningModule's `training_step` returns."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,20 +10,15 @@ from lightning_fl.errors import ConfigError
 
 
 def loss_in(output: Any) -> Any:  # a training step may return anything
-    """The entry `loss` of a mapping, or else the output itself."""
+    """Return the entry `loss` of a mapping, or else the output itself."""
     return output["loss"] if isinstance(output, Mapping) else output
 
 
 def step_loss(module: pl.LightningModule, output: Any, user: str) -> Tensor:
-    """The loss that a step gave.
-
-    Args:
-        module: whose `training_step` it was.
-        output: what it gave.
-        user: who cannot go on without one, for the error, e.g. "SampleLevelDP needs".
+    """Return the loss in the output of a module's `training_step`.
 
     Raises:
-        ConfigError: it gave none.
+        ConfigError: there is none; the error says what needs one by `user`, e.g. "Ditto needs".
     """
     loss = loss_in(output)
     if not isinstance(loss, Tensor):

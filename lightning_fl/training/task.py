@@ -1,6 +1,5 @@
 """The task around its network, with the first weights of a run."""
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -33,11 +32,8 @@ def add_task_settings(parser: ArgumentParser) -> None:
 def build_task(settings: Mapping[str, Any], seed: int) -> pl.LightningModule:
     """Build the task with the first weights of a run.
 
-    Nothing else decides first weights: the coordinator, each site and the audit call this function.
-
-    Args:
-        settings: resolved, of a run; `net` and `task` are read.
-        seed: of the run.
+    Nothing else decides first weights: the coordinator, each site, the audit and predictions call
+    this function. Of the run's resolved settings it reads `net` and `task`.
     """
     parser = ArgumentParser(exit_on_error=False)
     add_task_settings(parser)
@@ -52,9 +48,5 @@ def build_task(settings: Mapping[str, Any], seed: int) -> pl.LightningModule:
 def without_download(net: dict[str, Any]) -> dict[str, Any]:
     """Return a network's settings without pretrained weights, which a run's own replace."""
     values = dict(net.get("init_args") or {})
-    for name in values:
-        if re.fullmatch(r"encoder_weights|weights", name):
-            values[name] = None
-        elif name == "pretrained":
-            values[name] = False
-    return {**net, "init_args": values}
+    untrained = {"encoder_weights": None, "weights": None, "pretrained": False}
+    return {**net, "init_args": values | {n: v for n, v in untrained.items() if n in values}}

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lightning_fl.aggregation.ring.fixed_point import Floats, Integers
-from lightning_fl.aggregation.ring.parameters import RingParameters, choose
+from lightning_fl.aggregation.ring.packing_parameters import RingParameters, choose
 from lightning_fl.audit.views.ring_observers import LENGTH, OBSERVERS, ObservedRing
 from lightning_fl.errors import ConfigError
 

@@ -1,7 +1,8 @@
 """What each party of a round really sees: the round's own bytes, and what the key holder holds."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple, NoReturn
 
 import torch
@@ -10,8 +11,8 @@ from torch import Tensor
 from lightning_fl.aggregation import CyclicCKKS
 from lightning_fl.aggregation.base import HoldsUpdate, SiteOperation
 from lightning_fl.aggregation.ring.member import RingMember
-from lightning_fl.aggregation.ring.membership import Membership
-from lightning_fl.aggregation.ring.settings import Masking
+from lightning_fl.aggregation.ring.member_state import MemberState
+from lightning_fl.aggregation.ring.ring_settings import Masking
 from lightning_fl.wire.messages import Message
 from lightning_fl.wire.transport import Outcomes, Reply, Transport
 
@@ -68,7 +69,7 @@ class Recording:
     """
 
     answers: list[RecordedAnswer] = field(default_factory=list, repr=False)
-    memberships: dict[str, Membership] = field(default_factory=dict, repr=False)
+    memberships: dict[str, MemberState] = field(default_factory=dict, repr=False)
     published: Tensor = field(default_factory=lambda: torch.zeros(0), repr=False)
 
     def __reduce__(self) -> NoReturn:
@@ -78,7 +79,7 @@ class Recording:
     @property
     def order(self) -> tuple[str, ...]:
         """The sites of the ring, the initiator first."""
-        return next(iter(self.memberships.values())).order
+        return next(iter(self.memberships.values())).ring.order
 
     def ciphertexts(self, site: str) -> list[list[bytes]]:
         """Return the ciphertexts that a site passed on in the ring, block by block."""
@@ -115,11 +116,6 @@ class TappedTransport(Transport):
     recording: Recording
     members: Mapping[str, RingMember]
 
-    @property
-    def sites(self) -> Sequence[str]:
-        """Names of the sites."""
-        return self.inner.sites
-
     def outcomes(self, op: str, payloads: Mapping[str, bytes], timeout: float) -> Outcomes:
         """Yield what the inner transport yields, and record it."""
         for site, reply in self.inner.outcomes(op, payloads, timeout):
@@ -127,6 +123,7 @@ class TappedTransport(Transport):
             self.recording.answers.append(RecordedAnswer(op, site, payload))
             yield site, reply
         for site, member in self.members.items():
-            # a site gives its membership up when its part is done; here it stays
-            if member.membership is not None:
-                self.recording.memberships[site] = replace(member.membership, ready={})
+            # a site gives its state up when its part is done; here it stays, without the blocks
+            if member.state is not None:
+                self.recording.memberships[site] = copy.copy(member.state)
+                self.recording.memberships[site].ready = {}

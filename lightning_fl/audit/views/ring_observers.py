@@ -9,7 +9,7 @@ from lightning_fl.aggregation.ring.ckks import RingKey
 from lightning_fl.aggregation.ring.fixed_point import Floats, Integers
 from lightning_fl.aggregation.ring.masks import MaskKey, site_mask
 from lightning_fl.aggregation.ring.packing import pack, to_reals
-from lightning_fl.aggregation.ring.parameters import RingParameters
+from lightning_fl.aggregation.ring.packing_parameters import RingParameters
 from lightning_fl.audit.views.ring_views import data_modulus
 
 LENGTH = 64

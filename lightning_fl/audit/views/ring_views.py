@@ -9,7 +9,7 @@ from torch import Tensor
 from lightning_fl.aggregation.ring.ckks import RingKey
 from lightning_fl.aggregation.ring.fixed_point import Floats, Integers
 from lightning_fl.aggregation.ring.masks import mask_words
-from lightning_fl.aggregation.ring.parameters import RingParameters
+from lightning_fl.aggregation.ring.packing_parameters import RingParameters
 from lightning_fl.audit.views.recording import Recording
 
 
@@ -32,7 +32,7 @@ def opened(recording: Recording, hidden: Collection[str], helpers: Collection[st
     key = recording.memberships[first].key
     if key is None or first not in helpers:
         raise ValueError(f"Only {first!r} has the key of this ring, but {sorted(helpers)} help.")
-    plan, parts = recording.memberships[first].plan, []
+    plan, parts = recording.memberships[first].ring.plan, []
     for block in range(plan.blocks):
         added = _added(recording, key, block)
         words = sum(
@@ -65,7 +65,7 @@ def _unmasked(
 
     A pair's mask is known to both; the initiator's own is under its own name.
     """
-    bits = recording.memberships[site].plan.parameters.word_bits
+    bits = recording.memberships[site].ring.plan.parameters.word_bits
     for helper in helpers:
         key = recording.memberships[helper].masks.get(site)
         if key is not None:
@@ -100,7 +100,7 @@ def ciphertext_difference(recording: Recording, site: str) -> Tensor:
     Returns:
         Shape (length,), between -0.5 and 0.5.
     """
-    plan = recording.memberships[site].plan
+    plan = recording.memberships[site].ring.plan
     modulus = data_modulus(plan.parameters)
     before, after = (
         _first_halves(recording, name).astype(object) for name in (_previous(recording, site), site)
@@ -123,7 +123,7 @@ def data_modulus(parameters: RingParameters) -> int:
 def _first_halves(recording: Recording, site: str) -> Integers:
     """Return the first polynomial of each ciphertext that a site passed on, shape (N * count,)."""
     # Of the initiator's fresh ciphertexts the rest is a seed.
-    half = 8 * recording.memberships[site].plan.parameters.degree
+    half = 8 * recording.memberships[site].ring.plan.parameters.degree
     blocks = recording.ciphertexts(site)
     pieces = [np.frombuffer(piece[:half], dtype="<u8") for block in blocks for piece in block]
     numbers: Integers = np.concatenate(pieces)
@@ -135,7 +135,7 @@ def decrypted_with_another_key(recording: Recording, site: str) -> Tensor:
 
     It has shape (length,), in steps of the grid.
     """
-    stranger = RingKey(recording.memberships[site].plan.parameters)
+    stranger = RingKey(recording.memberships[site].ring.plan.parameters)
     return _read_by(stranger, recording, site)
 
 
@@ -145,13 +145,13 @@ def difference_with_another_key(recording: Recording, site: str) -> Tensor:
     It has shape (length,), in steps of the grid. The site is not the initiator, whose part begins
     the sum.
     """
-    stranger = RingKey(recording.memberships[site].plan.parameters)
+    stranger = RingKey(recording.memberships[site].ring.plan.parameters)
     before = _read_by(stranger, recording, _previous(recording, site))
     return _read_by(stranger, recording, site) - before
 
 
 def _read_by(key: RingKey, recording: Recording, site: str) -> Tensor:
-    plan = recording.memberships[site].plan
+    plan = recording.memberships[site].ring.plan
     pieces = [piece for block in recording.ciphertexts(site) for piece in block]
     reals = _decrypted(key, recording, site, pieces)
     values = np.tile(reals, plan.parameters.lanes)[: plan.length]

@@ -22,7 +22,7 @@ from lightning_fl.site.setup import SiteSetup
 from lightning_fl.site.site import Site
 from lightning_fl.training.evaluation import Evaluation
 from lightning_fl.training.fitting import TrainerOptions
-from lightning_fl.training.parameters import Layout, to_vector
+from lightning_fl.training.layout import Layout, to_vector
 from lightning_fl.wire.channel import Channel
 from lightning_fl.wire.messages import BLOCK_BYTES
 from lightning_fl.wire.monitor import Monitor

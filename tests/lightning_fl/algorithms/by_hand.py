@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from lightning_fl.algorithms import Algorithm
 from lightning_fl.run.run import Run
-from lightning_fl.training.parameters import from_vector
+from lightning_fl.training.layout import from_vector
 from tests.toy import ToyHospitals, ToyModule, toy_experiment, toy_run
 
 States = dict[str, dict[str, Tensor]]

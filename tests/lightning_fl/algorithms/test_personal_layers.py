@@ -8,7 +8,7 @@ from torch import nn
 
 from lightning_fl.algorithms import Algorithm, Centralised, FedAvg, Local
 from lightning_fl.errors import ConfigError
-from lightning_fl.training.parameters import make_layout
+from lightning_fl.training.layout import make_layout
 from lightning_fl.training.personal_layers import matching_layers, personal_entries
 from tests.toy import ToyModule, toy_experiment, toy_run
 

@@ -18,7 +18,7 @@ from lightning_fl.algorithms.base import LocalFit
 from lightning_fl.algorithms.scaffold import CONTROL
 from lightning_fl.errors import ConfigError
 from lightning_fl.run.run import Run
-from lightning_fl.training.parameters import State, from_vector
+from lightning_fl.training.layout import State, from_vector
 from tests.lightning_fl.algorithms.by_hand import (
     InOrder,
     assert_close,

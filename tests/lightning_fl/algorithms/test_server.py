@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from lightning_fl.algorithms import FedAvg, GlobalRound, ServerAdam, ServerMomentum, ServerOptimizer
 from lightning_fl.errors import ConfigError
-from lightning_fl.training.parameters import State, from_vector, to_vector
+from lightning_fl.training.layout import State, from_vector, to_vector
 from tests.lightning_fl.algorithms.by_hand import assert_equal, toy_states
 from tests.lightning_fl.run.test_resume import InterruptedRunError, interrupt_at, outcome
 from tests.toy import ToyModule, toy_experiment, toy_run

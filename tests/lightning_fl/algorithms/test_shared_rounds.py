@@ -14,7 +14,7 @@ from lightning_fl.algorithms import Algorithm, FedAvg, FedPer, FedProx, FedRep, 
 from lightning_fl.algorithms.base import LocalFit
 from lightning_fl.errors import ConfigError
 from lightning_fl.run.run import Run
-from lightning_fl.training.parameters import from_vector
+from lightning_fl.training.layout import from_vector
 from lightning_fl.wire.channel import Channel
 from lightning_fl.wire.messages import Message
 from tests.lightning_fl.algorithms.by_hand import (

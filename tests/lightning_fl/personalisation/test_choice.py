@@ -16,14 +16,13 @@ from torch.utils.data import Dataset
 from lightning_fl.algorithms import FedAvg
 from lightning_fl.errors import ConfigError
 from lightning_fl.personalisation import FineTune, LocalModel, Personalisation
-from lightning_fl.personalisation.choice import Choice, personalise, split_folds
-from lightning_fl.personalisation.new_hospital import patients_curve
+from lightning_fl.personalisation.choice import Choice, patients_curve, personalise, split_folds
 from lightning_fl.results.tables import read_metrics
 from lightning_fl.run.run import Run
 from lightning_fl.site.local_state import LocalState
 from lightning_fl.training.evaluation import Evaluation
 from lightning_fl.training.fitting import Progress, fit
-from lightning_fl.training.parameters import from_vector
+from lightning_fl.training.layout import from_vector
 from tests.lightning_fl.personalisation.benches import assert_same, toy_module, toy_site
 from tests.toy import ToyHospitals, ToyModule, toy_experiment, toy_run
 
@@ -199,7 +198,7 @@ def test_layers_that_turned_local_leave_their_mean_as_one_more_model(tmp_path: P
     shared = from_vector(run.state().best_weights, run.blueprint.layout)
     for name in run.blueprint.plan.training:
         assert [*results["personalisation"][name]["candidates"]][:2] == ["none", "averaged"]
-        site = run.make_site(name)
+        site = run.make_site(name).state
         averaged = site.averaged_module(best)
         assert averaged is not None
         own, mean = site.module(best).state_dict(), averaged.state_dict()

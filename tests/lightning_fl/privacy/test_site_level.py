@@ -17,7 +17,7 @@ from lightning_fl.errors import ConfigError, TooFewSitesError
 from lightning_fl.privacy import SiteLevelDP
 from lightning_fl.privacy.noise import SiteNoise
 from lightning_fl.privacy.site_account import SiteAccount, running_variances
-from lightning_fl.training.parameters import make_layout
+from lightning_fl.training.layout import make_layout
 from tests.toy import ToyModule, toy_experiment, toy_run
 
 

@@ -172,3 +172,16 @@ def test_help_fits_on_a_few_screens() -> None:
     assert "--resume" in text
     assert "torch.nn.ReLU" not in text
     assert "lightning_fl.algorithms.PerFedAvg" in text
+
+
+def test_a_config_that_names_a_path_of_the_version_before_is_told_the_new_one(
+    tmp_path: Path,
+) -> None:
+    text = (ROOT / "configs" / "quickstart.yaml").read_text()
+    old = text + "audit:\n  class_path: lightning_fl.privacy.Audit\n"
+    (tmp_path / "config.yaml").write_text(old)
+    message = r"lightning_fl\.privacy\.Audit, which is lightning_fl\.audit\.Audit since"
+    with pytest.raises(ConfigError, match=rf"The config names {message}"):
+        resolved("--config", str(tmp_path / "config.yaml"))
+    with pytest.raises(ConfigError, match=rf"^{tmp_path}/config\.yaml names {message}"):
+        read_settings(["--resume", str(tmp_path)])

@@ -15,8 +15,9 @@ from lightning_fl.training.batch_norm import (
     describe_norm_layers,
     freeze_batch_norm,
     norm_layers,
+    reestimate_batch_norm,
 )
-from lightning_fl.training.fitting import TrainerOptions, reestimate_batch_norm
+from lightning_fl.training.fitting import TrainerOptions
 from tests.toy import ToyModule, toy_experiment, toy_run
 
 

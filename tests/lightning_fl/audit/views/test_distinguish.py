@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from lightning_fl.aggregation.ring.parameters import choose
+from lightning_fl.aggregation.ring.packing_parameters import choose
 from lightning_fl.audit.views.distinguish import (
     TRAINING,
     Game,
