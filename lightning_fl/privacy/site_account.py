@@ -22,7 +22,7 @@ LEAST_VARIANCE = 0.01
 
 
 @dataclass
-class Sum:
+class CountedSum:
     """One sum that was begun.
 
     Attributes:
@@ -54,11 +54,11 @@ class SiteAccount(PrivacyAccount):
         self.noise = noise
         self.training = training
         self.variances = variances
-        self.sums = [Sum(**entry) for entry in entries(self.file)]
+        self.sums = [CountedSum(**entry) for entry in entries(self.file)]
 
     def begin(self, round_: int, sites: Sequence[str], least: int) -> None:
         """Write a sum down before the first site is asked."""
-        self.sums.append(Sum(round_, sorted(sites), least))
+        self.sums.append(CountedSum(round_, sorted(sites), least))
         self._write()
 
     def settle(self, present: int) -> None:
@@ -111,11 +111,11 @@ class SiteAccount(PrivacyAccount):
             for round_ in sorted({entry.round for entry in self.sums})
         ]
 
-    def _left(self, entry: Sum, colluding: int | None = None) -> float:
+    def _left(self, entry: CountedSum, colluding: int | None = None) -> float:
         return self.noise.left(entry.present, len(entry.sites), colluding)
 
     def _worst(
-        self, sums: Iterable[Sum], *, factor: float = 1.0, colluding: int | None = None
+        self, sums: Iterable[CountedSum], *, factor: float = 1.0, colluding: int | None = None
     ) -> float:
         """Return the largest epsilon of a site, without any credit for not being drawn."""
         steps: dict[str, list[GaussianStep]] = {}
