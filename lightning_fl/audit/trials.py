@@ -126,9 +126,9 @@ class TrialAttack:
             chosen: numbers of the images of the sites, at least `sites_needed`.
             seed: of the sites' training and of the attacks' starts.
         """
-        sites = {f"S{place}": number for place, number in enumerate(chosen, start=1)}
+        sites = {f"S{place}": image for place, image in enumerate(chosen, start=1)}
         with TemporaryDirectory() as folder:
-            samples = {site: self.images.sample(number) for site, number in sites.items()}
+            samples = {site: self.images.sample(image) for site, image in sites.items()}
             evidence = self.evidence(samples, Path(folder), seed=seed)
         rows, pictures = [], {}
         for view, guess in guesses(evidence, seed=seed).items():
@@ -151,8 +151,8 @@ class TrialAttack:
         several.train()
 
         def recorded(masking: Masking, count: int) -> Recording:
-            ring = OpenRing(bits=self.bits, masking=masking)
-            return federation.record(ring, tuple(samples)[:count])
+            aggregator = OpenRing(bits=self.bits, masking=masking)
+            return federation.record(aggregator, tuple(samples)[:count])
 
         return Evidence(
             clear=federation.record(Plain(weights="equal")),
