@@ -6,7 +6,6 @@ import numpy as np
 import numpy.typing as npt
 from nibabel.orientations import axcodes2ornt, ornt_transform
 from scipy import ndimage
-from scipy.spatial.transform import Rotation
 
 from datamodules.ct.space import affine_of_turned, orientation_to_ras, turn
 from datamodules.examples.phantom_volume import PhantomVolume
@@ -50,10 +49,10 @@ def turned(volume: PhantomVolume, about_x: float, about_z: float) -> PhantomVolu
         about_z: degrees about the axis from feet to head, as a body is turned.
     """
     middle = volume.affine @ [*((np.array(volume.hu.shape) - 1) / 2), 1]
-    turn = np.eye(4)
-    turn[:3, :3] = Rotation.from_euler("XZ", [about_x, about_z], degrees=True).as_matrix()
-    turn[:3, 3] = middle[:3] - turn[:3, :3] @ middle[:3]
-    affine = turn @ volume.affine
+    motion = np.eye(4)
+    motion[:3, :3] = _rotation(about_x, about_z)
+    motion[:3, 3] = middle[:3] - motion[:3, :3] @ middle[:3]
+    affine = motion @ volume.affine
     to_old = np.linalg.inv(volume.affine) @ affine
     smooth = ndimage.affine_transform(volume.hu.astype(np.float32), to_old, order=1, cval=OUTSIDE)
     mask, lung = (
@@ -61,3 +60,11 @@ def turned(volume: PhantomVolume, about_x: float, about_z: float) -> PhantomVolu
         for labels in (volume.mask, volume.lung)
     )
     return PhantomVolume(np.rint(smooth).astype(np.int16), mask, lung > 0, affine)
+
+
+def _rotation(about_x: float, about_z: float) -> npt.NDArray[np.float64]:
+    # not scipy's Rotation, which goes over quaternions: its last digits could move single voxels
+    (cos_x, cos_z), (sin_x, sin_z) = (f(np.deg2rad([about_x, about_z])) for f in (np.cos, np.sin))
+    tilt = np.array([[1, 0, 0], [0, cos_x, -sin_x], [0, sin_x, cos_x]])
+    turn = np.array([[cos_z, -sin_z, 0], [sin_z, cos_z, 0], [0, 0, 1]])
+    return np.asarray(turn @ tilt)
