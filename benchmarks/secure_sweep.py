@@ -43,9 +43,6 @@ class RingTrial(NamedTuple):
     """What one ring of the sweep took.
 
     Attributes:
-        sites: in the ring.
-        parameters: of the network.
-        bits: of the ring.
         cpu_s: processor seconds of all parties together.
         bytes_up: sent by all sites together.
         error: largest absolute error of the mean.
