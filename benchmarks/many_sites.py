@@ -15,8 +15,8 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
+from benchmarks.fresh_process import in_fresh_process, memory
 from benchmarks.printing import Row, command_line, save, say_table, silence
-from benchmarks.processes import in_fresh_process, memory
 from benchmarks.quickstart_net import quickstart_net
 from datamodules import ChestPhantoms
 from lightning_fl.aggregation import Plain
