@@ -17,8 +17,8 @@ import nibabel
 import numpy as np
 import torch
 
+from benchmarks.fresh_process import forget_peak, in_fresh_process, memory
 from benchmarks.printing import Row, command_line, save, say_table
-from benchmarks.processes import forget_peak, in_fresh_process, memory
 from datamodules import CTFolder
 
 SHAPE = (512, 512, 300)

@@ -27,13 +27,7 @@ QUICKSTART = (
 
 
 class Rounds(NamedTuple):
-    """Median seconds on one engine.
-
-    Attributes:
-        engine: its name.
-        round_s: a whole round: train, secure ring, broadcast, evaluate, save.
-        train_s: its training.
-    """
+    """Median seconds on one engine: of a whole round, with the secure ring, and of its training."""
 
     engine: str
     round_s: float

@@ -60,10 +60,8 @@ PARTS = ("ring", "rounds", "waves")
 class Rings(NamedTuple):
     """Seconds of rings on one engine.
 
-    Attributes:
-        engine: its name.
-        start_s: of the processes, with imports, one step of training and the end.
-        warm_s: the median ring after that.
+    `start_s` are those of the processes, with imports, one step of training and the end; `warm_s`
+    is the median ring after that.
     """
 
     engine: str

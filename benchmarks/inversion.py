@@ -12,6 +12,7 @@ writes it as CSV.
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -73,16 +74,7 @@ Trial = Callable[[LabelledImage, int], Scored]
 
 @dataclass(frozen=True)
 class AttackCase:
-    """A row of the table.
-
-    Attributes:
-        data: where the images are from.
-        size: of them, in pixels.
-        net: what is attacked.
-        attack: in words.
-        examples: one for each trial.
-        trial: the attack on one example, with a seed.
-    """
+    """A row of the table: a trial on each example, with a seed."""
 
     data: str
     size: int
@@ -123,33 +115,20 @@ def lenet_trial(example: LabelledImage, seed: int, *, iterations: int) -> Scored
     return _scored(example, guess, label_right=float(torch.equal(guess.target, example.label)))
 
 
-def smooth_trial(example: LabelledImage, seed: int, *, hidden: bool, iterations: int) -> Scored:
-    """Match the gradient of a small segmentation net with sigmoids, by L-BFGS."""
-    seed_all(seed)
-    gradient = TaskGradient(_smooth())
-    return _mask_trial(example, gradient, seed, hidden=hidden, iterations=iterations, lbfgs=True)
-
-
-def unet_trial(
-    example: LabelledImage, seed: int, *, training: bool, hidden: bool, iterations: int, lbfgs: bool
-) -> Scored:
-    """Match the gradient of a segmentation net with BatchNorm."""
-    seed_all(seed)
-    task = Segmentation(quickstart_net(), foreground_prior=0.1)
-    gradient = TaskGradient(task, training=training)
-    return _mask_trial(example, gradient, seed, hidden=hidden, iterations=iterations, lbfgs=lbfgs)
-
-
-def _mask_trial(
+def mask_trial(
     example: LabelledImage,
-    gradient: TaskGradient,
     seed: int,
+    make_task: Callable[[], pl.LightningModule],
     *,
     hidden: bool,
     iterations: int,
-    lbfgs: bool,
+    training: bool = True,
+    lbfgs: bool = True,
 ) -> Scored:
+    """Match the gradient of a segmentation net, whose mask is hidden or known."""
     size = example.image.shape[-1]
+    seed_all(seed)
+    gradient = TaskGradient(make_task(), training=training)
     seen = gradient({"image": example.image, "mask": example.mask})
     target = HiddenMask((size, size)) if hidden else Known("mask", example.mask)
     problem = Matching(gradient, seen, (1, 1, size, size), target)
@@ -158,7 +137,7 @@ def _mask_trial(
     return _scored(example, guess, dice=_dice(guess.target, example.mask) if hidden else np.nan)
 
 
-def _smooth() -> pl.LightningModule:
+def smooth_task() -> pl.LightningModule:
     """Return the control of attacks on masks: as easy as LeNet, started as the papers do."""
     net = nn.Sequential(
         nn.Conv2d(1, 16, 5, stride=2, padding=2),
@@ -171,6 +150,11 @@ def _smooth() -> pl.LightningModule:
     for parameter in net.parameters():
         nn.init.uniform_(parameter, -0.5, 0.5)
     return Segmentation(net)
+
+
+def unet_task() -> pl.LightningModule:
+    """Return the task of configs/quickstart.yaml, whose net has BatchNorm."""
+    return Segmentation(quickstart_net(), foreground_prior=0.1)
 
 
 def phantoms(size: int, count: int) -> list[LabelledImage]:
@@ -257,7 +241,7 @@ def smooth_cases(trials: int, iterations: int) -> Iterator[AttackCase]:
     """Attack a small segmentation net with sigmoids, on slices with an infection."""
     examples = [example for example in phantoms(32, 2 * trials) if example.label]
     for hidden in (False, True):
-        trial = partial(smooth_trial, hidden=hidden, iterations=iterations)
+        trial = partial(mask_trial, make_task=smooth_task, hidden=hidden, iterations=iterations)
         words = f"L-BFGS, {iterations} iterations, mask {'hidden' if hidden else 'known'}"
         yield AttackCase("phantoms", 32, "small, sigmoids", words, examples, trial)
 
@@ -265,21 +249,20 @@ def smooth_cases(trials: int, iterations: int) -> Iterator[AttackCase]:
 def unet_cases(trials: int, iterations: int) -> Iterator[AttackCase]:
     """Attack a segmentation net with BatchNorm, on slices with an infection."""
     examples = [example for example in phantoms(64, 2 * trials) if example.label]
-    for lbfgs in (False, True):
+    for lbfgs, training, hidden in product((False, True), (True, False), (False, True)):
         steps = iterations // 2 if lbfgs else iterations
-        name = (
-            f"L-BFGS, {steps} iterations" if lbfgs else f"Inverting Gradients, {steps} iterations"
+        trial = partial(
+            mask_trial,
+            make_task=unet_task,
+            hidden=hidden,
+            iterations=steps,
+            training=training,
+            lbfgs=lbfgs,
         )
-        for training in (True, False):
-            for hidden in (False, True):
-                attack = partial(
-                    unet_trial, training=training, hidden=hidden, iterations=steps, lbfgs=lbfgs
-                )
-                mode = "train" if training else "eval"
-                words = f"{name}, mask {'hidden' if hidden else 'known'}"
-                yield AttackCase(
-                    "phantoms", 64, f"U-Net, BatchNorm, {mode} mode", words, examples, attack
-                )
+        net = f"U-Net, BatchNorm, {'train' if training else 'eval'} mode"
+        attack = "L-BFGS" if lbfgs else "Inverting Gradients"
+        words = f"{attack}, {steps} iterations, mask {'hidden' if hidden else 'known'}"
+        yield AttackCase("phantoms", 64, net, words, examples, trial)
 
 
 def main() -> None:

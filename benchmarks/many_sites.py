@@ -15,8 +15,8 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
+from benchmarks.fresh_process import in_fresh_process, memory
 from benchmarks.printing import Row, command_line, save, say_table, silence
-from benchmarks.processes import in_fresh_process, memory
 from benchmarks.quickstart_net import quickstart_net
 from datamodules import ChestPhantoms
 from lightning_fl.aggregation import Plain
@@ -37,16 +37,15 @@ STEPS = 3
 
 
 class SitesTrial(NamedTuple):
-    """What one run took.
+    """What one run took: the peak memory up to some moments, and seconds.
 
     Attributes:
-        sites: how many.
-        start_mib: peak memory before the run, i.e. of Python and its libraries.
-        check_mib: peak memory up to the end of the check of all sites.
-        rounds_mib: peak memory up to the end of the last round.
-        peak_mib: peak memory of the whole run, with personalisation and report.
-        round_s: median seconds of a round: train, aggregate, broadcast, evaluate, save.
-        final_s: seconds from the last round to the end of the run.
+        start_mib: before the run, i.e. of Python and its libraries.
+        check_mib: up to the end of the check of all sites.
+        rounds_mib: up to the end of the last round.
+        peak_mib: of the whole run, with personalisation and report.
+        round_s: median of a round: train, aggregate, broadcast, evaluate, save.
+        final_s: from the last round to the end of the run.
     """
 
     sites: int

@@ -50,6 +50,8 @@ def _say_cells(cells: Sequence[str]) -> None:
 
 
 def save(path: Path, rows: Sequence[Row]) -> None:
-    """Write rows as a CSV file; its folder is made if it is not there."""
+    """Write rows as a CSV file, if there are any; its folder is made if it is not there."""
+    if not rows:
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     write_csv(path, list(rows[0]), [row.values() for row in rows])

@@ -35,8 +35,6 @@ class Waves(NamedTuple):
     """One way of all blocks round the ring.
 
     Attributes:
-        sites: in the ring.
-        blocks: that go round.
         delay_s: seconds that a site takes for one.
         predicted_s: (blocks + sites - 1) waves of that time.
         relay_s: what sites that take no time would need, since one coordinator relays for all.

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from benchmarks.printing import Row, command_line, save, say, say_table
-from benchmarks.secure_baselines import Problem, Sum, nvflare, paper, unet_layout
+from benchmarks.secure_baselines import MeasuredMean, Problem, nvflare, paper, unet_layout
 from benchmarks.secure_ring import PARTS, Meter, run_ring
 from lightning_fl.aggregation import CyclicCKKS, Updates
 from lightning_fl.site.store import SiteStore
@@ -43,7 +43,7 @@ OURS = ("compact", "wide")
 COLUMNS = {"cpu_s": "CPU", "bytes_up": "bytes", "error": "largest error"}
 
 
-def ring(problem: Problem, bits: int) -> Sum:
+def ring(problem: Problem, bits: int) -> MeasuredMean:
     """Make one round of our ring; on the compact grid one that has a round before it."""
     aggregator = CyclicCKKS(bits=bits)
     memory: Mapping[str, Any] = {}
@@ -57,7 +57,7 @@ def ring(problem: Problem, bits: int) -> Sum:
     return result
 
 
-WAYS: Mapping[str, tuple[str, Callable[[Problem], Sum]]] = {
+WAYS: Mapping[str, tuple[str, Callable[[Problem], MeasuredMean]]] = {
     "compact": ("ring, compact (16 bits)", lambda problem: ring(problem, 16)),
     "wide": ("ring, wide (24 bits)", lambda problem: ring(problem, 24)),
     "paper": ("the paper's parameters and ring", paper),

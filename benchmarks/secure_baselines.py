@@ -32,7 +32,7 @@ Vector = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
-class Sum:
+class MeasuredMean:
     """What one aggregation gave and took.
 
     Attributes:
@@ -118,8 +118,8 @@ def unet_layout(filters: float) -> Layout:
     return Layout(tuple((f"w{i}", shape) for i, shape in enumerate(shapes)), ())
 
 
-def paper(problem: Problem) -> Sum:
-    """Sum in a ring with the paper's parameters and the initiator's Gaussian mask in float32."""
+def paper(problem: Problem) -> MeasuredMean:
+    """Aggregate in a ring with the paper's parameters and the initiator's Gaussian mask."""
     with _quiet():
         return _timed(_paper, _context(26, 31, *[26] * 6, 31, symmetric=False), problem)
 
@@ -139,8 +139,8 @@ def _paper(context: Any, problem: Problem) -> tuple[list[Vector], int]:
     return [masked - mask for masked, mask in sums], sent
 
 
-def nvflare(problem: Problem) -> Sum:
-    """Sum at a server, with the parameters that NVFlare's HE builder sets by default."""
+def nvflare(problem: Problem) -> MeasuredMean:
+    """Aggregate at a server, with the parameters that NVFlare's HE builder sets by default."""
     with _quiet():
         return _timed(_nvflare, _context(40, 60, 40, 40, symmetric=True), problem)
 
@@ -189,11 +189,11 @@ def _length(pieces: Sequence[bytes]) -> int:
 
 def _timed(
     run: Callable[[Any, Problem], tuple[list[Vector], int]], context: Any, problem: Problem
-) -> Sum:
+) -> MeasuredMean:
     start = time.process_time()
     tensors, sent = run(context, problem)
     mean = torch.from_numpy(np.concatenate(tensors).astype(np.float32))
-    return Sum(mean, time.process_time() - start, sent + mean.nbytes)
+    return MeasuredMean(mean, time.process_time() - start, sent + mean.nbytes)
 
 
 @contextmanager

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from benchmarks.processes import memory
-from benchmarks.secure_baselines import Sum
+from benchmarks.fresh_process import memory
+from benchmarks.secure_baselines import MeasuredMean
 from lightning_fl.aggregation import Aggregate, CyclicCKKS, Updates
 from lightning_fl.engines import Local
 from lightning_fl.site.store import SiteStore
@@ -116,13 +116,13 @@ class Meter:
 
 def run_ring(
     aggregator: CyclicCKKS, updates: Updates, folder: Path, meter: Meter
-) -> tuple[Aggregate, Sum]:
+) -> tuple[Aggregate, MeasuredMean]:
     """Aggregate once, by the sites whose updates lie in `folder`."""
 
     def make_site(name: str) -> RingSite:
         return RingSite(name, aggregator, updates.layout, updates.samples[name], folder)
 
-    def coordinate(transport: Transport) -> tuple[Aggregate, Sum]:
+    def coordinate(transport: Transport) -> tuple[Aggregate, MeasuredMean]:
         channel = silent_channel(transport, "benchmark", meter.on_cost)
         clock, cpu = time.perf_counter(), time.process_time()
         aggregate = aggregator.mean(channel, updates)
@@ -131,6 +131,6 @@ def run_ring(
         # the rows tell time on the clock, which other programs on the machine stretch
         parts = {part: meter.clock[part] * cpu / clock for part in PARTS}
         clipped = aggregate.facts.get("clipped", 0)
-        return aggregate, Sum(aggregate.mean, cpu, meter.bytes_up, clipped, parts)
+        return aggregate, MeasuredMean(aggregate.mean, cpu, meter.bytes_up, clipped, parts)
 
     return Local().run(coordinate, make_site, list(updates.samples))

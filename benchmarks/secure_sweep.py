@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from benchmarks.fresh_process import forget_peak, in_fresh_process, memory
 from benchmarks.printing import Row, command_line, save, say_table
-from benchmarks.processes import forget_peak, in_fresh_process, memory
 from benchmarks.secure_baselines import make_update, site_names, unet_layout
 from benchmarks.secure_ring import Meter, run_ring
 from lightning_fl.aggregation import CyclicCKKS, Updates
@@ -43,9 +43,6 @@ class RingTrial(NamedTuple):
     """What one ring of the sweep took.
 
     Attributes:
-        sites: in the ring.
-        parameters: of the network.
-        bits: of the ring.
         cpu_s: processor seconds of all parties together.
         bytes_up: sent by all sites together.
         error: largest absolute error of the mean.

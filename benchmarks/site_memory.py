@@ -14,8 +14,8 @@ from typing import TypeVar
 
 import pandas as pd
 
+from benchmarks.fresh_process import forget_peak, memory
 from benchmarks.printing import Row, command_line, save, say, say_table
-from benchmarks.processes import forget_peak, memory
 from lightning_fl.engines.nvflare.engine import NVFlare
 from lightning_fl.engines.nvflare.transport import NVFlareTransport
 from lightning_fl.run.config import read_settings

@@ -45,12 +45,9 @@ STEPS = 20
 
 
 class Block(NamedTuple):
-    """The times of one turn.
+    """The times of one turn, on images of `size` pixels.
 
     Attributes:
-        size: of the images, in pixels.
-        repetition: number of the turn.
-        variant: key of `VARIANTS`.
         wall_ms: milliseconds on the clock for a step.
         cpu_ms: milliseconds of processor time, of all threads, for a step.
         around_ms: milliseconds that the whole block takes beside its steps (Trainer, hooks).

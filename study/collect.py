@@ -17,12 +17,7 @@ from study.study_folder import failure, is_finished
 
 
 def collect(folder: Path, study: Study, runs: Iterable[PlannedRun]) -> Records:
-    """Read the scores and costs of each run.
-
-    Args:
-        folder: of the study.
-        study: whose methods take their scores from the runs.
-        runs: those that should be there.
+    """Read the scores and costs of the runs that should be there.
 
     Raises:
         ConfigError: a run has no such metric.
@@ -53,14 +48,14 @@ def collect_again(folder: Path, study: Study, runs: Iterable[PlannedRun]) -> Rec
     Raises:
         ConfigError: see `collect` and `read_records`.
     """
+    kept = read_records(folder)
     finished = [run for run in runs if is_finished(folder / run.path)]
-    fresh, kept = collect(folder, study, finished), read_records(folder)
-    return Records(
-        *(
-            pd.concat([new, old.loc[[run not in finished for run in runs_in(old)]]])
-            for new, old in zip(fresh, kept, strict=True)
-        )
-    )
+    read = set(finished)
+    tables = []
+    for fresh, old in zip(collect(folder, study, finished), kept, strict=True):
+        others = old.loc[[run not in read for run in runs_in(old)]]
+        tables.append(pd.concat([fresh, others]))
+    return Records(*tables)
 
 
 def runs_in(table: pd.DataFrame) -> Iterator[PlannedRun]:

@@ -3,7 +3,7 @@
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
@@ -113,25 +113,21 @@ def _start(*, one_thread: bool) -> TrainingProcess:
     context = get_context("spawn")  # a fork would copy torch's threads in mid-air
     ours, theirs = context.Pipe()
     process = context.Process(target=serve, args=(theirs,))
-    with _threads("1" if one_thread else os.environ.get("OMP_NUM_THREADS")):
+    with _one_thread() if one_thread else nullcontext():
         process.start()
     theirs.close()  # else a dead worker's line would stay open
     return TrainingProcess(process, ours)
 
 
 @contextmanager
-def _threads(number: str | None) -> Iterator[None]:
-    """Let a process that starts now use so many threads; torch asks once, when imported."""
+def _one_thread() -> Iterator[None]:
+    """Let a process that starts now use one thread; torch asks once, when imported."""
     before = os.environ.get("OMP_NUM_THREADS")
-    _set_threads(number)
+    os.environ["OMP_NUM_THREADS"] = "1"
     try:
         yield
     finally:
-        _set_threads(before)
-
-
-def _set_threads(number: str | None) -> None:
-    if number is None:
-        os.environ.pop("OMP_NUM_THREADS", None)
-    else:
-        os.environ["OMP_NUM_THREADS"] = number
+        if before is None:
+            del os.environ["OMP_NUM_THREADS"]
+        else:
+            os.environ["OMP_NUM_THREADS"] = before

@@ -88,15 +88,14 @@ class Study:
         check_seeds(self.seeds)
         if self.conditions and self.grid:
             raise ConfigError("Expected either `conditions` or `grid`, but got both; keep one.")
-        _check_reserved("overrides", [self.overrides])
-        for name in ("runs", "conditions"):
-            _check_reserved(name, getattr(self, name).values())
         for factor, levels in self.grid.items():
             if not levels:
                 raise ConfigError(f"Expected `grid.{factor}` to have levels, but it is empty.")
-            _check_reserved(f"grid.{factor}", levels.values())
-        for names in (self.runs, self.conditions, *self.grid.values()):
-            check_slugs(names)
+        _check_reserved("overrides", [self.overrides])
+        grid = {f"grid.{factor}": levels for factor, levels in self.grid.items()}
+        for where, layers in {"runs": self.runs, "conditions": self.conditions, **grid}.items():
+            _check_reserved(where, layers.values())
+            check_slugs(layers)
 
 
 def read_study(path: Path) -> Study:

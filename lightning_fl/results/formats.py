@@ -22,19 +22,25 @@ NAMES = {
 MISSING = "–"  # noqa: RUF001  an en dash is the usual mark of an empty cell
 
 
-def score_text(value: float, metric: str) -> str:
+def score_text(value: float | None, metric: str) -> str:
     """Return "61.3" for a fraction such as Dice, "0.613" for a loss and "8.2" for mm or ml."""
-    return f"{scale(metric) * value:{_digits(metric)}}" if math.isfinite(value) else MISSING
+    return _scaled(value, metric, "")
 
 
-def gain_text(value: float, metric: str) -> str:
+def gain_text(value: float | None, metric: str) -> str:
     """Return a difference of two scores with its sign, e.g. "+9.8" (percentage points)."""
-    return f"{scale(metric) * value:+{_digits(metric)}}" if math.isfinite(value) else MISSING
+    return _scaled(value, metric, "+")
+
+
+def _scaled(value: float | None, metric: str, sign: str) -> str:
+    if value is None or not math.isfinite(value):
+        return MISSING
+    return f"{scale(metric) * value:{sign}.{3 if metric == 'loss' else 1}f}"
 
 
 def unit(metric: str) -> str:
     """Return the unit of `score_text` with a blank before it: " %", " mm", or "" for a loss."""
-    return f" {found}" if (found := UNITS.get(metric, "%")) else ""
+    return f" {UNITS.get(metric, '%')}".rstrip()
 
 
 def gain_unit(metric: str) -> str:
@@ -44,7 +50,7 @@ def gain_unit(metric: str) -> str:
 
 def in_unit(metric: str) -> str:
     """Return the unit for a sentence: " in percent", " in mm", or "" for a loss."""
-    return f" in{found}".replace("%", "percent") if (found := unit(metric)) else ""
+    return f" in{unit(metric)}".replace("%", "percent") if unit(metric) else ""
 
 
 def scale(metric: str) -> int:
@@ -59,20 +65,15 @@ def metric_name(metric: str) -> str:
 
 def heading(metric: str) -> str:
     """Return a metric's name and unit for an axis or a column: "Dice, %", "HD95, mm", "loss"."""
-    return f"{metric_name(metric)},{found}" if (found := unit(metric)) else metric_name(metric)
-
-
-def _digits(metric: str) -> str:
-    return ".3f" if metric == "loss" else ".1f"
+    return ",".join(filter(None, (metric_name(metric), unit(metric))))
 
 
 def bytes_text(count: float) -> str:
     """Return a number of bytes in decimal units, e.g. "1.2 GB"."""
     for name in ("bytes", "kB", "MB", "GB"):
         if count < 999.5:
-            return (
-                f"{count:.0f} {name}" if name == "bytes" or count >= 100 else f"{count:.3g} {name}"
-            )
+            digits = ".0f" if name == "bytes" or count >= 100 else ".3g"
+            return f"{count:{digits}} {name}"
         count /= 1000
     return f"{count:.3g} TB"
 

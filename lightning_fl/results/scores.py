@@ -2,13 +2,11 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import Any
 
-from lightning_fl.results.formats import LOWER_IS_BETTER
-
-HEADLINES = ("dice", "auroc")
-"""What a task is known by, before all its other metrics."""
+from lightning_fl.results.formats import LOWER_IS_BETTER, gain_text, score_text
 
 MODELS = ("global", "global_bn", "local", "local_bn", "finetuned", "personal")
 """The order in which models are shown: before personalisation, then after it."""
@@ -27,7 +25,7 @@ class ScoreRow:
     """
 
     name: str
-    values: tuple[float, ...]
+    values: Mapping[str, float]
     gain: float = math.nan
     unseen: bool = False
 
@@ -37,10 +35,9 @@ class ScoreTable:
     """Scores of all sites and models for one metric on one split."""
 
     metric: str
-    split: str
     models: tuple[str, ...]
     sites: tuple[ScoreRow, ...]
-    summary: tuple[ScoreRow, ...]
+    summary: tuple[ScoreRow, ScoreRow]
 
     @property
     def before(self) -> str:
@@ -50,41 +47,65 @@ class ScoreTable:
     @property
     def has_gain(self) -> bool:
         """Whether there are models before and after personalisation to compare."""
-        return self.before in self.models and "personal" in self.models
+        return {self.before, "personal"} <= set(self.models)
 
-    def value(self, row: ScoreRow, model: str) -> float:
-        """The score of a model in a row; NaN where there is none."""
-        return row.values[self.models.index(model)] if model in self.models else math.nan
+    @property
+    def compared(self) -> list[str]:
+        """The models before and after personalisation, as far as they are there."""
+        return [self.before, *(["personal"] if self.has_gain else [])]
 
-    def best(self, row: ScoreRow) -> float:
-        """The best score of a row; NaN where it has none."""
-        values = [value for value in row.values if math.isfinite(value)]
+    @property
+    def lower_is_better(self) -> bool:
+        """Whether the worst value is the highest one."""
+        return self.metric in LOWER_IS_BETTER
+
+    @property
+    def columns(self) -> list[str]:
+        """The headings of `texts`."""
+        return ["site", *self.models, *(["gain"] if self.has_gain else [])]
+
+    def texts(self, row: ScoreRow) -> list[str]:
+        """Return the cells of a row as text."""
+        cells = [f"{row.name} (unseen)" if row.unseen else row.name]
+        cells += [score_text(value, self.metric) for value in row.values.values()]
+        return [*cells, gain_text(row.gain, self.metric)] if self.has_gain else cells
+
+    def best_text(self, row: ScoreRow) -> str | None:
+        """Return the best score of a row as text; None where it has none."""
+        values = [value for value in row.values.values() if math.isfinite(value)]
         if not values:
-            return math.nan
-        return min(values) if self.metric in LOWER_IS_BETTER else max(values)
+            return None
+        return score_text(min(values) if self.lower_is_better else max(values), self.metric)
 
 
 def score_table(results: Mapping[str, Any], metric: str, split: str = "test") -> ScoreTable:
     """Read one metric out of what `summarise` returned (or results.json, with null for NaN)."""
     sites: Mapping[str, Any] = results["sites"]
     unseen = set(results["unseen"])
-    found = {model for scores in sites.values() for model in scores if split in scores[model]}
-    models = tuple(model for model in MODELS if model in found)
-    empty = ScoreTable(metric, split, models, (), ())
-    rows = [_row(empty, site, scores, site in unseen) for site, scores in sites.items()]
+    evaluated = {model for scores in sites.values() for model in scores if split in scores[model]}
+    models = tuple(model for model in MODELS if model in evaluated)
+
+    def row(name: str, scores: Mapping[str, Any], unseen: bool = False) -> ScoreRow:
+        values = {m: number(scores.get(m, {}).get(split, {}).get(metric)) for m in models}
+        before = values.get("global", values.get("local", math.nan))
+        return ScoreRow(name, values, values.get("personal", math.nan) - before, unseen)
+
+    rows = [row(site, scores, site in unseen) for site, scores in sites.items()]
     rows.sort(key=lambda row: row.unseen)
-    summary = [_row(empty, name, results[name], False) for name in ("mean", "worst")]
+    mean, worst = (row(name, results[name]) for name in ("mean", "worst"))
     gains = [row.gain for row in rows if not row.unseen and math.isfinite(row.gain)]
     if gains:
         # A site without one of the two models must not shift the gain of the others.
-        summary[0] = ScoreRow("mean", summary[0].values, math.fsum(gains) / len(gains))
-    return ScoreTable(metric, split, models, tuple(rows), tuple(summary))
+        mean = replace(mean, gain=fmean(gains))
+    return ScoreTable(metric, models, tuple(rows), (mean, worst))
 
 
 def metrics_of(results: Mapping[str, Any], split: str = "test") -> list[str]:
     """Return the metrics of a split: Dice or AUROC first, losses last, else by the alphabet."""
     metrics = {metric for splits in results["mean"].values() for metric in splits.get(split, {})}
-    return sorted(metrics, key=lambda name: (_place(name), name in LOWER_IS_BETTER, name))
+    return sorted(
+        metrics, key=lambda name: (name != "dice", name != "auroc", name in LOWER_IS_BETTER, name)
+    )
 
 
 def headline_metric(results: Mapping[str, Any]) -> str:
@@ -94,21 +115,6 @@ def headline_metric(results: Mapping[str, Any]) -> str:
     """
     metrics = metrics_of(results, "test") or metrics_of(results, "val")
     return metrics[0] if metrics else "dice"
-
-
-def _place(metric: str) -> int:
-    return HEADLINES.index(metric) if metric in HEADLINES else len(HEADLINES)
-
-
-def _row(table: ScoreTable, name: str, scores: Mapping[str, Any], unseen: bool) -> ScoreRow:
-    """Collect a row's scores, and its gain where both models are there."""
-    values = tuple(
-        number(scores.get(model, {}).get(table.split, {}).get(table.metric))
-        for model in table.models
-    )
-    row = ScoreRow(name, values, unseen=unseen)
-    gain = table.value(row, "personal") - table.value(row, table.before)
-    return ScoreRow(name, values, gain, unseen)
 
 
 def number(value: float | None) -> float:

@@ -5,6 +5,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from lightning_fl.files import write_text
@@ -58,12 +59,11 @@ def summarise(
     Raises:
         ValueError: two rows of `final` are about the same number.
     """
-    sites = _by_site(final)
-    trained = [sites[site] for site in training_sites if site in sites]
+    trained = sorted(row[2:] for row in final if row.site in training_sites)
     return {
-        "sites": {site: sites[site] for site in sorted(sites)},
-        "mean": _over_sites(trained, _mean),
-        "worst": _over_sites(trained, worst),
+        "sites": _by_site(final),
+        "mean": combine_values(trained, mean),
+        "worst": combine_values(trained, worst),
         "rounds": rounds,
         "best_round": best_round,
         "costs": {
@@ -82,9 +82,9 @@ def summarise(
     }
 
 
-def _mean(values: Sequence[float], _: str) -> float:
+def mean(values: Sequence[float], _metric: str) -> float:
     """Return the mean, which is taken alike for every metric."""
-    return math.fsum(values) / len(values)
+    return fmean(values)
 
 
 def worst(values: Sequence[float], metric: str) -> float:
@@ -94,8 +94,8 @@ def worst(values: Sequence[float], metric: str) -> float:
 
 def write_results(path: Path, results: Mapping[str, Any]) -> None:
     """Write results.json; a number that is not finite becomes null, for JSON knows none."""
-    text = json.dumps(_finite(results), indent=2, allow_nan=False, ensure_ascii=False)
-    write_text(path, text + "\n")
+    finite = json.loads(json.dumps(results), parse_constant=lambda _: None)
+    write_text(path, json.dumps(finite, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_results(path: Path) -> dict[str, Any]:
@@ -119,19 +119,20 @@ def _by_site(final: Sequence[MetricRow]) -> dict[str, Scores]:
     return sites
 
 
-def _over_sites(
-    sites: Sequence[Scores], combine: Callable[[Sequence[float], str], float]
+def combine_values(
+    values: Iterable[tuple[str, str, str, float]],
+    combine: Callable[[Sequence[float], str], float],
 ) -> Scores:
-    """Combine the sites' values of each model, split and metric, leaving NaN out."""
-    values: dict[tuple[str, str, str], list[float]] = defaultdict(list)
-    for scores in sites:
-        for model, splits in scores.items():
-            for split, metrics in splits.items():
-                for metric, value in metrics.items():
-                    values[model, split, metric].append(value)
+    """Combine the values that have the same three names, the last of which is a metric.
+
+    Values that are not defined (NaN) are left out; where none is, the result is NaN.
+    """
+    groups: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+    for model, split, metric, value in values:
+        groups[model, split, metric].append(value)
     combined: Scores = {}
-    for (model, split, metric), found in sorted(values.items()):
-        defined = [value for value in found if not math.isnan(value)]
+    for (model, split, metric), group in groups.items():
+        defined = [value for value in group if not math.isnan(value)]
         result = combine(defined, metric) if defined else math.nan
         combined.setdefault(model, {}).setdefault(split, {})[metric] = result
     return combined
@@ -150,14 +151,3 @@ def _totals(costs: Iterable[CostRow]) -> dict[str, Any]:
             for operation in operations
         },
     }
-
-
-def _finite(value: Any) -> Any:
-    """Replace what JSON cannot write by None, at any depth."""
-    if isinstance(value, Mapping):
-        return {str(key): _finite(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(entry) for entry in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -1,5 +1,6 @@
 import csv
 import math
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,9 @@ from benchmarks.inversion import (
     LabelledImage,
     brain_crops,
     lenet_trial,
-    smooth_trial,
-    unet_trial,
+    mask_trial,
+    smooth_task,
+    unet_task,
 )
 from tests.folders import LGG
 from tests.lightning_fl.audit.victims import pictures
@@ -39,9 +41,9 @@ def test_a_row_has_the_means_of_its_trials() -> None:
 
 
 def _kept(seeds: list[int], seed: int, trial: inversion.Trial) -> inversion.Scored:
-    found = trial(example(), seed)
+    scores = trial(example(), seed)
     seeds.append(seed)
-    return found
+    return scores
 
 
 def test_an_image_comes_back_from_the_small_net_with_its_label() -> None:
@@ -52,21 +54,21 @@ def test_an_image_comes_back_from_the_small_net_with_its_label() -> None:
 
 
 def test_an_image_comes_back_from_the_small_segmentation_net_where_the_mask_is_known() -> None:
-    known = smooth_trial(example(), 0, hidden=False, iterations=200)
-    assert known.psnr >= 20 > known.guess
-    assert math.isnan(known.dice)
-    assert math.isfinite(smooth_trial(example(), 0, hidden=True, iterations=1).dice)
+    scores = mask_trial(example(), 0, smooth_task, hidden=False, iterations=200)
+    assert scores.psnr >= 20 > scores.guess
+    assert math.isnan(scores.dice)
+    assert math.isfinite(mask_trial(example(), 0, smooth_task, hidden=True, iterations=1).dice)
 
 
 @pytest.mark.parametrize("lbfgs", [False, True])
 @pytest.mark.parametrize("training", [False, True])
 def test_the_net_with_batch_norm_is_attacked_in_both_modes(lbfgs: bool, training: bool) -> None:
-    one = example(64)  # BatchNorm in train mode needs two pixels at the bottom
+    attack = partial(mask_trial, make_task=unet_task, iterations=1, training=training, lbfgs=lbfgs)
     for hidden in (False, True):
-        found = unet_trial(one, 0, training=training, hidden=hidden, iterations=1, lbfgs=lbfgs)
-        assert math.isfinite(found.psnr)
-        assert math.isnan(found.label_right)
-        assert math.isnan(found.dice) != hidden
+        scores = attack(example(64), 0, hidden=hidden)  # BatchNorm needs two pixels at the bottom
+        assert math.isfinite(scores.psnr)
+        assert math.isnan(scores.label_right)
+        assert math.isnan(scores.dice) != hidden
 
 
 def test_the_whole_table_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,10 +87,10 @@ def test_the_whole_table_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_brain_crops_come_back(size: int, count: int, iterations: int) -> None:
     crops = brain_crops(LGG, size, count)
     assert [int(crop.label) for crop in crops] == [1, 0][:count]
-    found = [lenet_trial(crop, 2 + n, iterations=iterations) for n, crop in enumerate(crops)]
-    assert all(one.label_right == 1 for one in found)
-    assert np.mean([one.psnr for one in found]) >= 20
-    assert all(one.guess < 15 for one in found)
+    trials = [lenet_trial(crop, 2 + n, iterations=iterations) for n, crop in enumerate(crops)]
+    assert all(scores.label_right == 1 for scores in trials)
+    assert np.mean([scores.psnr for scores in trials]) >= 20
+    assert all(scores.guess < 15 for scores in trials)
 
 
 @pytest.mark.skipif(not LGG.is_dir(), reason="needs the brain MRI of configs/lgg_mri.yaml")

@@ -21,10 +21,11 @@ def test_a_row_has_the_interval_of_the_seeds_and_the_largest_epsilon() -> None:
 
 def test_one_run_of_each_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "utility.csv"
-    small = ["--seeds", "1", "--sites", "2", "--patients", "5", "--rounds", "2"]
-    rest = ["--local_steps", "1", "--site_noise", "0", "1", "--sample_noise", "1"]
+    small = {"SITES": 2, "PATIENTS": 5, "ROUNDS": 2, "LOCAL_STEPS": 1}
+    for name, value in (small | {"SITE_NOISE": (0, 1), "SAMPLE_NOISE": (1,)}).items():
+        monkeypatch.setattr(privacy_utility, name, value)
     places = ["--cache_dir", str(tmp_path / "cache"), "--csv", str(file)]
-    monkeypatch.setattr("sys.argv", ["privacy_utility.py", *small, *rest, *places])
+    monkeypatch.setattr("sys.argv", ["privacy_utility.py", "--seeds", "1", *places])
     privacy_utility.main()
     rows = list(csv.DictReader(file.open()))
     kinds = [(row["protects"], row["noise"]) for row in rows]

@@ -4,15 +4,13 @@ import argparse
 from pathlib import Path
 
 from lightning_fl.results.report.report import write_report
-from lightning_fl.results.report.volumes import is_directions, write_volume_report
 
 
 def main() -> None:
     """Rewrite the report of the run named on the command line."""
     parser = argparse.ArgumentParser(description="Write report.html again from a run's files.")
     parser.add_argument("run", type=Path, help="the run's folder")
-    run: Path = parser.parse_args().run
-    (write_volume_report if is_directions(run) else write_report)(run)
+    write_report(parser.parse_args().run)
 
 
 if __name__ == "__main__":

@@ -3,9 +3,13 @@
 import io
 import math
 import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
 
 import matplotlib as mpl
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -38,7 +42,7 @@ _VALUES_ABOVE_BARS = 24  # more numbers than this would run into each other
 
 def curves_svg(
     curves: Mapping[str, Mapping[int, float]], *, metric: str, best_round: int | None
-) -> str:
+) -> Markup:
     """Draw the validation scores over the rounds: a line for each site and their mean in bold.
 
     Args:
@@ -52,51 +56,37 @@ def curves_svg(
     with mpl.rc_context(_STYLE):
         figure, axes = _canvas(height=3.8)
         many = len(curves) > len(SITE_COLOURS)
-        for number, (site, curve) in enumerate(curves.items()):
-            axes.plot(
-                list(curve),
-                [scale(metric) * value for value in curve.values()],
-                label=_many_label(number, len(curves)) if many else site,
+        # matplotlib leaves out of the legend what begins with "_".
+        unnamed = ["_"] * (len(curves) - 1)
+        labels = [f"each of {len(curves)} sites", *unnamed] if many else list(curves)
+        for number, (label, curve) in enumerate(zip(labels, curves.values(), strict=True)):
+            _draw_line(
+                axes,
+                curve,
+                metric,
+                label=label,
                 color=SITE_COLOURS[0 if many else number],
                 linewidth=0.8 if many else 1.4,
                 alpha=0.45 if many else 0.9,
             )
-        mean = mean_curve(curves)
-        axes.plot(
-            list(mean),
-            [scale(metric) * value for value in mean.values()],
-            label="mean",
-            color=_INK,
-            lw=3,
-        )
+        _draw_line(axes, mean_curve(curves), metric, label="mean", color=_INK, linewidth=3)
         if best_round is not None:
             axes.axvline(best_round, color=_INK, lw=1, ls=(0, (4, 3)), label="best round")
-        axes.set_xlabel("round")
-        axes.set_ylabel(f"validation {heading(metric)}")
-        _from_zero(axes, metric)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+        _label_axes(axes, "round", f"validation {heading(metric)}", metric)
         return _svg(figure, "curves")
-
-
-def _many_label(number: int, sites: int) -> str:
-    """Name all lines once; matplotlib leaves out of the legend what begins with "_"."""
-    return f"each of {sites} sites" if number == 0 else "_"
 
 
 def mean_curve(curves: Mapping[str, Mapping[int, float]]) -> dict[int, float]:
     """Average the sites that have a score in a round."""
-    rounds = sorted({round_ for curve in curves.values() for round_ in curve})
-    mean = {}
-    for round_ in rounds:
-        values = [curve.get(round_, math.nan) for curve in curves.values()]
-        defined = [value for value in values if math.isfinite(value)]
-        if defined:
-            mean[round_] = math.fsum(defined) / len(defined)
-    return mean
+    values: dict[int, list[float]] = defaultdict(list)
+    for curve in curves.values():
+        for round_, value in curve.items():
+            if math.isfinite(value):
+                values[round_].append(value)
+    return {round_: fmean(values[round_]) for round_ in sorted(values)}
 
 
-def bars_svg(table: ScoreTable) -> str:
+def bars_svg(table: ScoreTable) -> Markup:
     """Draw a group of bars for each site and for their mean, one bar for each model."""
     with mpl.rc_context(_STYLE):
         figure, axes = _canvas(height=3.6)
@@ -104,7 +94,7 @@ def bars_svg(table: ScoreTable) -> str:
         width = 0.8 / len(table.models)
         for number, model in enumerate(table.models):
             left = (number - (len(table.models) - 1) / 2) * width
-            values = [table.value(row, model) for row in rows]
+            values = [row.values[model] for row in rows]
             bars = axes.bar(
                 [place + left for place in range(len(rows))],
                 [scale(table.metric) * value for value in values],
@@ -122,7 +112,7 @@ def bars_svg(table: ScoreTable) -> str:
         return _svg(figure, "bars")
 
 
-def patients_svg(curves: Mapping[str, Mapping[int, float]], *, metric: str) -> str:
+def patients_svg(curves: Mapping[str, Mapping[int, float]], *, metric: str) -> Markup:
     """Draw test scores by the number of patients that a new hospital personalised with.
 
     Args:
@@ -135,19 +125,32 @@ def patients_svg(curves: Mapping[str, Mapping[int, float]], *, metric: str) -> s
     with mpl.rc_context(_STYLE):
         figure, axes = _canvas(height=3.2)
         for number, (site, curve) in enumerate(curves.items()):
-            axes.plot(
-                list(curve),
-                [scale(metric) * value for value in curve.values()],
-                label=site.replace("$", r"\$"),
-                color=SITE_COLOURS[number % len(SITE_COLOURS)],
-                marker="o",
-            )
-        axes.set_xlabel("patients of the hospital used to personalise")
-        axes.set_ylabel(f"test {heading(metric)}")
-        _from_zero(axes, metric)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+            colour = SITE_COLOURS[number % len(SITE_COLOURS)]
+            _draw_line(axes, curve, metric, label=site, color=colour, marker="o")
+        words = "patients of the hospital used to personalise"
+        _label_axes(axes, words, f"test {heading(metric)}", metric)
         return _svg(figure, "patients")
+
+
+def _draw_line(
+    axes: Axes, curve: Mapping[int, float], metric: str, *, label: str, **style: Any
+) -> None:
+    values = [scale(metric) * value for value in curve.values()]
+    axes.plot(list(curve), values, label=_plain(label), **style)
+
+
+def _plain(name: str) -> str:
+    """Escape dollar signs, which matplotlib would read as mathematics."""
+    return name.replace("$", r"\$")
+
+
+def _label_axes(axes: Axes, x: str, y: str, metric: str) -> None:
+    """Name the axes of a line plot, which has whole numbers on x and its legend beside it."""
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    _from_zero(axes, metric)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
 
 
 def _from_zero(axes: Axes, metric: str) -> None:
@@ -159,8 +162,7 @@ def _from_zero(axes: Axes, metric: str) -> None:
 def _label_groups(axes: Axes, names: Sequence[str]) -> None:
     """Write the names under the groups, upright where there is no room to lie."""
     upright = sum(map(len, names)) > 80
-    # Dollar signs would be read as mathematics.
-    labels = [name.replace("$", r"\$") for name in names]
+    labels = [_plain(name) for name in names]
     axes.set_xticks(range(len(names)), labels, rotation=90 if upright else 0)
     axes.set_xlim(-0.6, len(names) - 0.4)
     axes.tick_params(axis="x", length=0)
@@ -172,7 +174,7 @@ def _canvas(height: float) -> tuple[Figure, Axes]:
     return figure, figure.subplots()
 
 
-def _svg(figure: Figure, name: str) -> str:
+def _svg(figure: Figure, name: str) -> Markup:
     """Render to an element that can stand inside a page beside others.
 
     matplotlib's ids are made unique by a prefix, its ink becomes `currentColor`, and everything
@@ -188,4 +190,4 @@ def _svg(figure: Figure, name: str) -> str:
     svg = re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)
     svg = svg.replace(' id="', f' id="{name}-').replace("url(#", f"url(#{name}-")
     svg = svg.replace('xlink:href="#', f'href="#{name}-')
-    return svg.replace(_INK, "currentColor")
+    return Markup(svg.replace(_INK, "currentColor"))

@@ -1,29 +1,21 @@
 """Render pages from Jinja2 templates."""
 
+from inspect import getmembers, isfunction
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from lightning_fl.results import formats
+from lightning_fl.results.report.colours import MODEL_COLOURS, TRUTH
 
 TEMPLATES = Path(__file__).parent / "templates"
-FILTERS = (
-    formats.bytes_text,
-    formats.gain_text,
-    formats.gain_unit,
-    formats.heading,
-    formats.in_unit,
-    formats.metric_name,
-    formats.score_text,
-    formats.seconds_text,
-    formats.unit,
-)
 
 
 def environment(*folders: Path) -> Environment:
     """Return an environment that looks for templates in `folders`, then in this package.
 
-    Templates escape every text that is not `Markup`. They know `FILTERS` by their names.
+    Templates escape every text that is not `Markup`. Each function of `formats` is
+    a filter.
 
     Args:
         *folders: of templates that extend "page.html" or import from "macros.html".
@@ -35,7 +27,8 @@ def environment(*folders: Path) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters.update({function.__name__: function for function in FILTERS})
+    templates.filters.update(getmembers(formats, isfunction))
+    templates.globals.update(TRUTH=TRUTH, MODEL_COLOURS=MODEL_COLOURS)
     return templates
 
 

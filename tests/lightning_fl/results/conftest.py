@@ -207,8 +207,8 @@ def write_run(
     )
     write_metrics(folder / "metrics.csv", [*metrics, *final])
     write_costs(folder / "costs.csv", costs)
-    if aggregator == "CyclicCKKS":
-        write_transcript(folder / "transcript.csv", ring_messages(sites, rounds))
+    messages = ring_messages(sites, rounds) if aggregator == "CyclicCKKS" else []
+    write_transcript(folder / "transcript.csv", messages)
     write_results(folder / "results.json", results)
     for site in level if gallery else ():
         write_gallery(

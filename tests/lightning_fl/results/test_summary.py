@@ -96,7 +96,7 @@ def test_json_has_null_for_what_is_not_finite(tmp_path: Path) -> None:
     write_results(path, summary(final))
     scores = read_results(path)["sites"]["A"]["global"]["test"]
     assert scores == {"dice": None, "loss": None}
-    assert math.isnan(score_table(read_results(path), "dice").sites[0].values[0])
+    assert math.isnan(score_table(read_results(path), "dice").sites[0].values["global"])
 
 
 def test_mean_gain_is_over_the_sites_that_have_both_models() -> None:

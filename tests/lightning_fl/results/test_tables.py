@@ -80,7 +80,7 @@ def test_other_columns_are_refused(tmp_path: Path, text: str) -> None:
 
 def rendered(results: dict[str, object]) -> list[list[str]]:
     console = Console(record=True, width=120, file=open("/dev/null", "w"))  # noqa: PTH123, SIM115
-    console.print(final_table(results))
+    console.print(final_table(results, "dice"))
     lines = [line for line in console.export_text().splitlines() if "│" in line or "┃" in line]
     return [line.replace("┃", "│").strip("│").split("│") for line in lines]
 

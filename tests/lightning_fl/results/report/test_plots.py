@@ -14,8 +14,8 @@ def texts(svg: str) -> list[str]:
 
 
 def test_curves_name_few_sites_and_count_many() -> None:
-    few = curves_svg({"A": {1: 0.2, 2: 0.4}, "B": {1: 0.1}}, metric="dice", best_round=2)
-    assert {"A", "B", "mean", "best round", "validation Dice, %"} <= set(texts(few))
+    few = curves_svg({"A": {1: 0.2, 2: 0.4}, "B $^1": {1: 0.1}}, metric="dice", best_round=2)
+    assert {"A", "B $^1", "mean", "best round", "validation Dice, %"} <= set(texts(few))
     many = curves_svg({str(n): {1: 0.2} for n in range(64)}, metric="loss", best_round=None)
     assert {"each of 64 sites", "mean", "validation loss"} <= set(texts(many))
     assert "best round" not in texts(many)
@@ -35,8 +35,9 @@ def test_patients_curve_names_every_hospital() -> None:
 @pytest.mark.parametrize("sites", [2, 64])
 def test_bars_show_every_site_and_the_mean(sites: int) -> None:
     names = [f"site $^{number}" for number in range(sites)]
-    rows = tuple(ScoreRow(name, (0.5, math.nan)) for name in names)
-    table = ScoreTable("dice", "test", ("global", "personal"), rows, (ScoreRow("mean", (0.5, 1)),))
+    rows = tuple(ScoreRow(name, {"global": 0.5, "personal": math.nan}) for name in names)
+    mean, worst = (ScoreRow(name, {"global": 0.5, "personal": 1}) for name in ("mean", "worst"))
+    table = ScoreTable("dice", ("global", "personal"), rows, (mean, worst))
     shown = texts(bars_svg(table))
     assert {*names, "mean", "global", "personal"} <= set(shown)
     assert ("50.0" in shown) == (sites == 2)

@@ -1,4 +1,3 @@
-import json
 import os
 import re
 import subprocess
@@ -108,28 +107,6 @@ def test_run_in_the_clear_has_no_secure_section(make_run: Callable[..., Path]) -
     html = text_of(make_run(aggregator="Plain", gallery=False))
     assert "Secure aggregation" not in checked(html).headings
     assert "aggregate" in html
-
-
-def test_older_run_still_gives_a_page(make_run: Callable[..., Path]) -> None:
-    run = make_run(aggregator="Plain", gallery=False)
-    assert not (run / "transcript.csv").exists()
-    (run / "costs.csv").write_text("round,site,operation,bytes,seconds\n1,Aachen,train,9,0.5\n")
-    results = json.loads((run / "results.json").read_text())
-    results["costs"] = {"bytes": 1234, "seconds": {"evaluate": 2.5, "train": 61.0}}
-    (run / "results.json").write_text(json.dumps(results))
-    html = text_of(run)
-    assert "Costs" in checked(html).headings
-    assert "<td>train</td><td>1 min 1 s</td>" in html
-    assert "<td>all</td><td>1 min 4 s</td>" in html
-    assert "1.23 kB crossed" in html
-
-
-def test_ring_without_a_transcript_still_gives_a_page(make_run: Callable[..., Path]) -> None:
-    run = make_run(gallery=False)
-    (run / "transcript.csv").unlink()
-    html = text_of(run)
-    assert "Secure aggregation" in checked(html).headings
-    assert "Messages of the last ring" not in html
 
 
 def test_interrupted_run_says_so_and_shows_validation(make_run: Callable[..., Path]) -> None:

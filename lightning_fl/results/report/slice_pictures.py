@@ -1,8 +1,8 @@
-"""Pictures of test slices with the truth and a prediction outlined on them."""
+"""Pictures of test slices with the truth and each model's prediction outlined on them."""
 
 import base64
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,8 @@ from safetensors.numpy import load_file
 from lightning_fl.results.scores import MODELS
 
 LARGEST_SIDE = 256  # pixels; a page of pictures should stay a few megabytes
+LARGEST_GALLERY = 8
+"""Number of sites in a gallery."""
 
 Mask = NDArray[np.uint8]
 
@@ -24,7 +26,7 @@ class Slice:
     """One test image of a site.
 
     Attributes:
-        png: the image as PNG, at most `LARGEST_SIDE` pixels wide and high.
+        image: address that holds the image as PNG, at most `LARGEST_SIDE` pixels wide and high.
         height: height of the masks.
         width: width of the masks.
         truth: outline of the true mask as an SVG path, in pixels of the mask.
@@ -32,12 +34,28 @@ class Slice:
         dice: Dice of each model's prediction on this slice alone.
     """
 
-    png: bytes
+    image: str
     height: int
     width: int
     truth: str
     outlines: Mapping[str, str]
     dice: Mapping[str, float]
+
+
+def gallery(files: Mapping[str, Iterable[Path]], limit: int) -> dict[str, list[Slice]]:
+    """Read slices of the first sites that have any.
+
+    Args:
+        files: of each site.
+        limit: largest number of slices of a file.
+    """
+    shown: dict[str, list[Slice]] = {}
+    for site, paths in files.items():
+        if slices := [slice_ for path in paths for slice_ in read_slices(path, limit)]:
+            shown[site] = slices
+        if len(shown) == LARGEST_GALLERY:
+            break
+    return shown
 
 
 def read_slices(path: Path, limit: int) -> Iterator[Slice]:
@@ -52,12 +70,11 @@ def read_slices(path: Path, limit: int) -> Iterator[Slice]:
         KeyError: the file has no images or no truth.
     """
     tensors = load_file(path)
-    truths = tensors["truth"][:limit]
     models = [model for model in MODELS if model in tensors]
-    for number, truth in enumerate(truths):
+    for number, truth in enumerate(tensors["truth"][:limit]):
         predicted = {model: tensors[model][number] for model in models}
         yield Slice(
-            png=png(tensors["image"][number]),
+            image=png_address(tensors["image"][number]),
             height=truth.shape[0],
             width=truth.shape[1],
             truth=outline(truth),
@@ -67,19 +84,17 @@ def read_slices(path: Path, limit: int) -> Iterator[Slice]:
 
 
 def dice(predicted: Mask, truth: Mask) -> float:
-    """Dice of one slice: the mean over the foreground classes in either mask, 1 without any.
+    """Return the Dice of one slice: the mean over the foreground classes in either mask.
+
+    Without any foreground it is 1.
 
     Args:
         predicted: (H, W) class numbers, 0 being background.
         truth: (H, W) class numbers.
     """
     classes = np.union1d(predicted, truth)
-    scores = [
-        2
-        * np.sum((predicted == number) & (truth == number))
-        / (np.sum(predicted == number) + np.sum(truth == number))
-        for number in classes[classes > 0]
-    ]
+    pairs = ((predicted == number, truth == number) for number in classes[classes > 0])
+    scores = [2 * np.sum(p & t) / (np.sum(p) + np.sum(t)) for p, t in pairs]
     return float(np.mean(scores)) if scores else 1.0
 
 
@@ -99,8 +114,10 @@ def outline(mask: Mask) -> str:
     return "".join(paths)
 
 
-def png(image: NDArray[np.float32], *, like: NDArray[np.float32] | None = None) -> bytes:
-    """Encode an image, its contrast stretched from the 0.5th to the 99.5th percentile.
+def png_address(image: NDArray[np.float32], *, like: NDArray[np.float32] | None = None) -> str:
+    """Return an image as an address that holds the PNG itself.
+
+    The contrast is stretched from the 0.5th to the 99.5th percentile.
 
     Args:
         image: (C, H, W) of any range. Three channels are shown in colour; of any other number the
@@ -115,15 +132,10 @@ def png(image: NDArray[np.float32], *, like: NDArray[np.float32] | None = None) 
     picture.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG", optimize=True)
-    return buffer.getvalue()
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def _shown(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What there is to see of an image, (H, W) or (H, W, 3)."""
+    """Return what there is to see of an image, (H, W) or (H, W, 3)."""
     shown = image.transpose(1, 2, 0) if len(image) == 3 else image[len(image) // 2]
     return np.nan_to_num(shown.astype(np.float32))
-
-
-def data_uri(content: bytes) -> str:
-    """Return a PNG as an address that holds the picture itself."""
-    return "data:image/png;base64," + base64.b64encode(content).decode("ascii")

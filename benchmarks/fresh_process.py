@@ -1,8 +1,8 @@
 """Work in fresh processes, and read how much memory a process has used; Linux only."""
 
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import active_children, get_context
+from collections.abc import Callable, Sequence
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,15 +15,28 @@ def in_fresh_process(
     """Call a function in a process of its own, which has used no memory for anything else.
 
     Raises:
+        EOFError: the process ended without a value; what it wrote says why.
         TimeoutError: it took longer than `limit` seconds and was ended.
     """
-    pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+    context = get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_answer, args=(theirs, function, arguments))
+    process.start()
+    theirs.close()  # else a dead process's line would stay open
     try:
-        return pool.submit(function, *arguments).result(limit)
+        if not ours.poll(limit):
+            raise TimeoutError(f"{function.__name__} took more than {limit} seconds.")
+        value: T = ours.recv()
+        return value
     finally:
-        for process in active_children():
-            process.kill()
-        pool.shutdown()
+        process.kill()
+        process.join()
+
+
+def _answer(
+    connection: Connection, function: Callable[..., object], arguments: Sequence[object]
+) -> None:
+    connection.send(function(*arguments))
 
 
 def memory(field: str, process: int | str = "self") -> int:

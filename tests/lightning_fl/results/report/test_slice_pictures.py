@@ -1,14 +1,24 @@
+import base64
 import io
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from lightning_fl.results.report.gallery import LARGEST_SIDE, dice, outline, png
+from lightning_fl.results.report.slice_pictures import (
+    LARGEST_SIDE,
+    dice,
+    outline,
+    png_address,
+)
 
 
 def mask(*rows: str) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     return np.array([[int(cell) for cell in row] for row in rows], dtype=np.uint8)
+
+
+def opened(address: str) -> Image.Image:
+    return Image.open(io.BytesIO(base64.b64decode(address.removeprefix("data:image/png;base64,"))))
 
 
 def test_dice_by_hand() -> None:
@@ -31,22 +41,20 @@ def test_outline_is_closed_at_the_border_and_drawn_for_each_class() -> None:
 @pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (3, "RGB"), (5, "L")])
 def test_png_is_small_and_of_the_right_kind(channels: int, mode: str) -> None:
     noise = np.random.default_rng(0).normal(50, 900, (channels, 400, 300)).astype(np.float32)
-    picture = Image.open(io.BytesIO(png(noise)))
+    picture = opened(png_address(noise))
     assert picture.mode == mode
     assert picture.size == (LARGEST_SIDE * 3 // 4, LARGEST_SIDE)
 
 
 def test_constant_or_broken_image_is_drawn_all_the_same() -> None:
     broken = np.full((1, 8, 8), np.nan, dtype=np.float32)
-    assert Image.open(io.BytesIO(png(broken))).size == (8, 8)
+    assert opened(png_address(broken)).size == (8, 8)
 
 
 def test_a_png_can_have_the_range_of_another_image() -> None:
     """A dark image stays dark beside a bright one, where its own range would stretch it."""
     bright = np.linspace(0, 1, 64, dtype=np.float32).reshape(1, 8, 8)
     dark = (bright / 10).astype(np.float32)
-    own, shared = (
-        np.asarray(Image.open(io.BytesIO(png(dark, like=like)))) for like in (None, bright)
-    )
-    assert own.max() == 255
+    alone, shared = (np.asarray(opened(png_address(dark, like=like))) for like in (None, bright))
+    assert alone.max() == 255
     assert shared.max() < 30
