@@ -9,7 +9,11 @@ from typing import Any
 from lightning_fl.results.formats import LOWER_IS_BETTER, gain_text, score_text
 
 MODELS = ("global", "global_bn", "local", "local_bn", "finetuned", "personal")
-"""The order in which models are shown: before personalisation, then after it."""
+"""The order in which models are shown: before personalisation, then after it.
+
+Re-estimated BatchNorm ("_bn") has columns of its own, since much of what looks like personalisation
+can be statistics that do not fit the site.
+"""
 
 
 @dataclass(frozen=True)
@@ -40,19 +44,15 @@ class ScoreTable:
     summary: tuple[ScoreRow, ScoreRow]
 
     @property
-    def before(self) -> str:
-        """The model before personalisation: "global", or "local" where sites trained alone."""
-        return "global" if "global" in self.models else "local"
+    def compared(self) -> list[str]:
+        """The models before ("local" where sites trained alone) and after personalisation."""
+        before = "global" if "global" in self.models else "local"
+        return [before, "personal"] if {before, "personal"} <= set(self.models) else [before]
 
     @property
     def has_gain(self) -> bool:
         """Whether there are models before and after personalisation to compare."""
-        return {self.before, "personal"} <= set(self.models)
-
-    @property
-    def compared(self) -> list[str]:
-        """The models before and after personalisation, as far as they are there."""
-        return [self.before, *(["personal"] if self.has_gain else [])]
+        return len(self.compared) == 2
 
     @property
     def lower_is_better(self) -> bool:

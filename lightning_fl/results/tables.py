@@ -50,11 +50,7 @@ def final_table(results: Mapping[str, Any], metric: str) -> Table:
 
     Args:
         results: what `summarise` returned, or results.json read back.
-        metric: the metric to show, a fraction of one.
-
-    Returns:
-        One row for each site, then their mean and the worst of them; one column for each model, in
-        percent, and the gain of the personal model in percentage points.
+        metric: the metric to show.
     """
     scores = score_table(results, metric)
     label, *columns = scores.columns

@@ -26,24 +26,14 @@ def audit_values(run: Path) -> dict[str, Any]:
     audit: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     views, outcomes = audit["views"], audit["distinguishing"]
     hidden = [view for view in views if view["protected"] and view["view"] != "noise"]
+    leaks = [view["title"] for view in hidden if view["verdict"] != "no better than guessing"]
+    passed = [test["title"] for test in outcomes if test["protected"] and test["sees"]]
     return audit | {
         "hidden": hidden,
-        "leaks": leaks(hidden, outcomes),
+        "leaks": [*leaks, *(f"{title} (tells two updates apart)" for title in passed)],
         "pictures": _pictures(run, views),
         "membership": [attack | {"name": model_name(attack)} for attack in audit["membership"]],
     }
-
-
-def leaks(hidden: Sequence[Record], outcomes: Sequence[Record]) -> list[str]:
-    """Return the titles of protected views that gave something away.
-
-    Args:
-        hidden: views that should show nothing.
-        outcomes: of the distinguishing test.
-    """
-    seen = [v["title"] for v in hidden if v["verdict"] != "no better than guessing"]
-    passed = [o["title"] for o in outcomes if o["protected"] and o["sees"]]
-    return [*seen, *(f"{title} (tells two updates apart)" for title in passed)]
 
 
 def model_name(attack: Record) -> str:

@@ -36,14 +36,16 @@ class OperationCosts(NamedTuple):
 
 def cost_frame(rows: Sequence[CostRow]) -> pd.DataFrame:
     """Return costs.csv, where "ring_pass: encrypt" is the whole "ring_pass" and part "encrypt"."""
-    return pd.DataFrame(
-        [(*row, *row.operation.partition(": ")) for row in rows],
-        columns=[*CostRow._fields, "whole", "colon", "part"],
-    )
+    columns = [*CostRow._fields, "whole", "colon", "part"]
+    frame = pd.DataFrame([(*row, *row.operation.partition(": ")) for row in rows], columns=columns)
+    return frame.assign(is_ring=frame["whole"].str.startswith("ring_"))
 
 
 def operation_costs(costs: pd.DataFrame) -> list[OperationCosts]:
-    """Add up the costs of each operation, in the order in which the operations were first done."""
+    """Add up the costs of each operation, in the order in which the operations were first done.
+
+    An operation's own row holds what its parts leave, so sums over all rows are right.
+    """
     return [
         OperationCosts(
             str(operation),
@@ -67,7 +69,7 @@ def ring_costs(costs: pd.DataFrame) -> pd.DataFrame:
         A row for each site in alphabetical order, none without a ring. The columns are bytes_up,
         bytes_down and the seconds of `PARTS` and `OTHER`; NaN where the site never had a part.
     """
-    rings = costs[_is_ring(costs)]
+    rings = costs[costs["is_ring"]]
     part = rings["part"].where(rings["part"].isin(PARTS), OTHER)
     by_site = rings.groupby("site")
     seconds = rings.groupby(["site", part])["seconds"].sum().unstack()
@@ -81,11 +83,7 @@ def ring_share(costs: pd.DataFrame) -> float:
     Rounds count from 1 on, and without the operations `OUTSIDE_ROUNDS`.
     """
     counted = costs[(costs["round"] >= 1) & ~costs["whole"].isin(OUTSIDE_ROUNDS)]
-    return float(counted.loc[_is_ring(counted), "seconds"].sum() / counted["seconds"].sum())
-
-
-def _is_ring(costs: pd.DataFrame) -> pd.Series:
-    return costs["operation"].str.startswith("ring_")
+    return float(counted.loc[counted["is_ring"], "seconds"].sum() / counted["seconds"].sum())
 
 
 def ring_values(costs: pd.DataFrame, transcript: Sequence[TranscriptRow]) -> dict[str, Any]:

@@ -1,14 +1,13 @@
 """The report's diagrams as SVG that takes its ink from the page, light or dark."""
 
 import io
-import math
 import re
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from statistics import fmean
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
+import pandas as pd
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -58,7 +57,7 @@ def curves_svg(
         many = len(curves) > len(SITE_COLOURS)
         # matplotlib leaves out of the legend what begins with "_".
         unnamed = ["_"] * (len(curves) - 1)
-        labels = [f"each of {len(curves)} sites", *unnamed] if many else list(curves)
+        labels = [f"each of {len(curves)} sites", *unnamed] if many else curves
         for number, (label, curve) in enumerate(zip(labels, curves.values(), strict=True)):
             _draw_line(
                 axes,
@@ -78,12 +77,11 @@ def curves_svg(
 
 def mean_curve(curves: Mapping[str, Mapping[int, float]]) -> dict[int, float]:
     """Average the sites that have a score in a round."""
-    values: dict[int, list[float]] = defaultdict(list)
-    for curve in curves.values():
-        for round_, value in curve.items():
-            if math.isfinite(value):
-                values[round_].append(value)
-    return {round_: fmean(values[round_]) for round_ in sorted(values)}
+    scores = pd.DataFrame(curves).sort_index()
+    mean: dict[int, float] = (
+        scores.where(np.isfinite(scores)).mean(axis="columns").dropna().to_dict()
+    )
+    return mean
 
 
 def bars_svg(table: ScoreTable) -> Markup:

@@ -18,17 +18,12 @@ from lightning_fl.results.tables import read_costs, read_transcript
 from lightning_fl.results.volume_tables import final_direction
 from lightning_fl.run_files import MASKS, PICTURE, REPORT, SITES
 
-GALLERY_SLICES = 4
-
 
 def write_report(run: Path) -> Path:
     """Write report.html into a run's folder, from the files of that folder alone.
 
     Args:
-        run: folder of a federation, with config.yaml, metrics.csv, costs.csv, transcript.csv and
-            results.json, and where there are any audit.json, volumes.csv and
-            checkpoints/sites/<site>/gallery.safetensors; or of several directions, with
-            config.yaml, results.json, volumes.csv, masks/ and the folder of each direction's run.
+        run: folder of a federation, or of several directions with a folder for each.
 
     Returns:
         The path of the page.
@@ -51,13 +46,11 @@ def federation_values(run: RunFolder) -> dict[str, Any]:
     """Return what the report of one federation shows."""
     results = run.results
     costs = cost_frame(read_costs(run.path / "costs.csv"))
-    files = {
-        site: (run.path / SITES / site).glob("gallery.safetensors") for site in results["sites"]
-    }
     return {
         "latest": score_table(results, run.metric, "test" if run.finished else "val"),
         **score_values(run),
-        "slices": gallery(files, GALLERY_SLICES),
+        # Hospitals keep their pictures. Those of engines with one owner are in the run's folder.
+        "slices": gallery(run.path / SITES, results["sites"], "gallery.safetensors", 4),
         **choice_values(results["personalisation"]),
         "new_hospital": new_hospital_values(results["new_hospital"], run.metric),
         "costs": operation_costs(costs),
@@ -69,8 +62,8 @@ def federation_values(run: RunFolder) -> dict[str, Any]:
 
 def score_values(run: RunFolder) -> dict[str, Any]:
     """Return what the sections on test scores and on training show."""
-    results, scores, curves = run.results, score_table(run.results, run.metric), run.validation()
-    best_round = results["best_round"]
+    results, curves, best_round = run.results, run.validation(), run.results["best_round"]
+    scores = score_table(results, run.metric)
     return {
         "scores": scores,
         "bars": bars_svg(scores) if scores.models else "",
@@ -85,15 +78,12 @@ def scan_values(run: RunFolder) -> dict[str, Any]:
     if not volumes:
         return {}
     mean = {model: volumes["mean"][model] for model in MODELS if model in volumes["mean"]}
-    files = {
-        site: sorted((run.path / MASKS / site).glob(f"*{PICTURE}")) for site in volumes["sites"]
-    }
     return {
         "sites": volumes["sites"],
         "mean": mean,
         "direction": final_direction(next(iter(mean.values()))),
         "several": any(len(directions) > 1 for directions in mean.values()),
-        "slices": gallery(files, 1),
+        "slices": gallery(run.path / MASKS, volumes["sites"], f"*{PICTURE}", 1),
     }
 
 

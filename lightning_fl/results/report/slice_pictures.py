@@ -42,16 +42,19 @@ class Slice:
     dice: Mapping[str, float]
 
 
-def gallery(files: Mapping[str, Iterable[Path]], limit: int) -> dict[str, list[Slice]]:
+def gallery(folder: Path, sites: Iterable[str], pattern: str, limit: int) -> dict[str, list[Slice]]:
     """Read slices of the first sites that have any.
 
     Args:
-        files: of each site.
+        folder: where each site has a folder of its own.
+        sites: their names.
+        pattern: of the files of slices.
         limit: largest number of slices of a file.
     """
     shown: dict[str, list[Slice]] = {}
-    for site, paths in files.items():
-        if slices := [slice_ for path in paths for slice_ in read_slices(path, limit)]:
+    for site in sites:
+        files = sorted((folder / site).glob(pattern))
+        if slices := [slice_ for file in files for slice_ in read_slices(file, limit)]:
             shown[site] = slices
         if len(shown) == LARGEST_GALLERY:
             break

@@ -83,6 +83,16 @@ def test_names_are_escaped(make_run: Callable[..., Path]) -> None:
     assert "&lt;script&gt;alert(1)&lt;" in html
 
 
+def test_names_of_metrics_are_escaped(make_run: Callable[..., Path]) -> None:
+    run = make_run(gallery=False)
+    results = run / "results.json"
+    results.write_text(results.read_text().replace('"dice"', '"<script>"'))
+    html = text_of(run)
+    checked(html)
+    assert "<script" not in html
+    assert "Test &lt;script&gt; of each site" in html
+
+
 def test_config_is_escaped(make_run: Callable[..., Path]) -> None:
     run = make_run(gallery=False)
     (run / "config.yaml").write_text("net: </pre><script>\n")
