@@ -26,7 +26,8 @@ ROOT = Path(__file__).resolve().parents[3]
 
 def versions() -> dict[str, str]:
     """Return the versions on which numbers and messages depend, in this process."""
-    return package_versions(("lightning-fl", "torch"))
+    # torch with its build, e.g. 2.15.0+cpu, on which the last bits of numbers depend
+    return package_versions(("lightning-fl",)) | {"torch": torch.__version__}
 
 
 @dataclass(frozen=True)
@@ -51,12 +52,12 @@ class Surroundings:
         Returns:
             What is wrong here, each with its remedy; nothing where the host can serve.
         """
-        here = socket.gethostname()
+        here, installed = socket.gethostname(), versions()
         problems = [
-            f"{here} has {name} {version}, but the coordinator {self.versions[name]}; install the "
-            "same on all machines"
-            for name, version in versions().items()
-            if version != self.versions[name]
+            f"{here} has {name} {installed.get(name, 'not at all')}, but the coordinator {version};"
+            " install the same on all machines"
+            for name, version in self.versions.items()
+            if installed.get(name) != version
         ]
         try:
             os.chdir(self.directory)
