@@ -8,25 +8,22 @@ Meant for two idle cores: the load, and what two processes gain at the moment, a
     OMP_NUM_THREADS=1 python -m benchmarks.engines
 """
 
-import argparse
-import logging
 import multiprocessing
 import os
-import sys
-import tempfile
 import time
-import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import torch
 
-from benchmarks.engine_rounds import rounds_table, time_rounds
-from benchmarks.ring_waves import time_waves, waves_table
-from benchmarks.secure_ring import write_csv
+from benchmarks.engine_rounds import rounds_rows, time_rounds
+from benchmarks.printing import Row, command_line, save, say, say_table
+from benchmarks.ring_waves import time_waves, waves_rows
+from benchmarks.secure_ring import silent_channel
 from lightning_fl.aggregation import Updates
 from lightning_fl.engines import Engine, Local, NVFlare, Ray
 from lightning_fl.run.config import read_settings
@@ -54,12 +51,13 @@ TINY = (
     *("--trainer.local_steps", "1", "--trainer.accelerator", "cpu", "--data.sites", "3"),
     *("--data.size", "32", "--data.patients", "[3]", "--data.slices", "6"),
 )
+REPEATS = 3
 TIMES, PLUS = 2.0, 1.0
 """An engine's warm ring may take so many times the Local engine's, and so many seconds more."""
+PARTS = ("ring", "rounds", "waves")
 
 
-@dataclass(frozen=True)
-class Rings:
+class Rings(NamedTuple):
     """Seconds of rings on one engine.
 
     Attributes:
@@ -73,30 +71,21 @@ class Rings:
     warm_s: float
 
 
-def time_rings(engine: str, repeats: int) -> Rings:
-    """Train one step at each site, then rings over the same updates, one after the other."""
-    with tempfile.TemporaryDirectory() as folder:
+def time_rings(engine: str) -> Rings:
+    """Train one step at each site, then make rings over the same updates, one after the other."""
+    with TemporaryDirectory() as folder:
         settings = read_settings([*NET, *TINY, "--output", f"{folder}/run"])
         settings.save()
-        experiment = settings.experiment
-        run = Run(experiment, settings.folder, Monitor(), text=settings.text)
+        run = Run(settings.experiment, settings.folder, Monitor(), text=settings.text)
 
         def coordinate(transport: Transport) -> list[float]:
-            channel = Channel(
-                transport,
-                run=run.run_id,
-                timeout=600.0,
-                on_cost=lambda row: None,
-                on_message=lambda row: None,
-                monitor=Monitor(),
-            )
-            samples = _train(channel, run)
-            updates = Updates(1, samples, run.blueprint.layout)
+            channel = silent_channel(transport, run.run_id)
+            updates = Updates(1, _train(channel, run), run.blueprint.layout)
             ends = [time.perf_counter()]
-            for _ in range(repeats + 1):
-                experiment.aggregator.mean(channel, updates)
+            for _ in range(REPEATS + 1):
+                settings.experiment.aggregator.mean(channel, updates)
                 ends.append(time.perf_counter())
-            return [b - a for a, b in pairwise(ends)]
+            return [end - begin for begin, end in pairwise(ends)]
 
         begin = time.perf_counter()
         maker = SiteMaker(settings.text, str(settings.folder.resolve()), run.run_id, threads=1)
@@ -106,7 +95,7 @@ def time_rings(engine: str, repeats: int) -> Rings:
 
 
 def _train(channel: Channel, run: Run) -> dict[str, int]:
-    """Give all sites the weights and an update; their samples, by name."""
+    """Give all sites the weights and an update; return their samples, by name."""
     weights = to_vector(run.blueprint.template.state_dict(), run.blueprint.layout)
     sites = run.blueprint.plan.training
     info, tensors = {"blocks": 1}, {"weights": weights}
@@ -116,22 +105,19 @@ def _train(channel: Channel, run: Run) -> dict[str, int]:
     return {site: int(answer.info["samples"]) for site, answer in trained.items()}
 
 
-def rings_table(rings: list[Rings]) -> str:
-    """Markdown: one row for each engine."""
-    local = next(r.warm_s for r in rings if r.engine == "local")
-    lines = [
-        "Secure ring of three sites, 1.98 M values\n",
-        "| engine | warm ring, s | times local | limit, s | met | start and end, s |",
-        "|---|---|---|---|---|---|",
-    ]
+def rings_rows(rings: Sequence[Rings]) -> Iterator[Row]:
+    """Yield a row for each engine."""
+    local = next(ring.warm_s for ring in rings if ring.engine == "local")
+    limit = TIMES * local + PLUS
     for ring in rings:
-        limit = TIMES * local + PLUS
-        met = "yes" if ring.warm_s <= limit else "no"
-        lines.append(
-            f"| {ring.engine} | {ring.warm_s:.2f} | {ring.warm_s / local:.2f} | {limit:.2f} | "
-            f"{met} | {ring.start_s:.1f} |"
-        )
-    return "\n".join(lines)
+        yield {
+            "engine": ring.engine,
+            "warm ring, s": f"{ring.warm_s:.2f}",
+            "times local": f"{ring.warm_s / local:.2f}",
+            "limit, s": f"{limit:.2f}",
+            "met": "yes" if ring.warm_s <= limit else "no",
+            "start and end, s": f"{ring.start_s:.1f}",
+        }
 
 
 def _spin(steps: int) -> float:
@@ -143,7 +129,7 @@ def _spin(steps: int) -> float:
 
 
 def parallel_gain(steps: int = 20_000_000) -> float:
-    """How many times faster two processes do two equal tasks than one; 2 on two idle cores."""
+    """Return how many times faster two processes do two equal tasks; 2 on two idle cores."""
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         pool.map(_spin, [1000] * 2)  # they have started
         alone = pool.apply(_spin, (steps,))
@@ -152,51 +138,35 @@ def parallel_gain(steps: int = 20_000_000) -> float:
         return 2 * alone / (time.perf_counter() - start)
 
 
-def machine() -> str:
-    """How busy it is."""
-    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
-    return f"{os.cpu_count()} cores, load {load}; two processes gain {parallel_gain():.2f} times"
-
-
-def parse() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--engines", nargs="+", choices=list(ENGINES), default=list(ENGINES))
-    parser.add_argument("--parts", nargs="+", default=["ring", "rounds", "waves"])
-    parser.add_argument("--values", type=int, default=1_940_000)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--sites", type=int, default=8, help="of the rounds")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--local-steps", type=int, default=20)
-    parser.add_argument(
-        "--delay", type=float, default=0.018, help="seconds a site takes for a block"
-    )
-    parser.add_argument("--output", type=Path, default=Path("runs/benchmark_engines"))
-    return parser.parse_args()
+def measure(part: str, delay: float, folder: Path) -> tuple[list[Row], Iterator[Row]]:
+    """Make one of the measurements; return its numbers and the rows of its table."""
+    if part == "ring":
+        rings = [time_rings(engine) for engine in ENGINES]
+        return [ring._asdict() for ring in rings], rings_rows(rings)
+    if part == "rounds":
+        rounds = time_rounds(folder)
+        return [engine._asdict() for engine in rounds], rounds_rows(rounds)
+    waves = [time_waves(sites, delay) for sites in (3, 6)]
+    return [ring._asdict() for ring in waves], waves_rows(waves)
 
 
 def main() -> None:
     """Measure, print, write."""
-    options = parse()
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore")
+    parser = command_line(__doc__, "engines")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument(
+        "--delay", type=float, default=0.018, help="seconds a site takes for a block"
+    )
+    options = parser.parse_args()
     torch.set_num_threads(1)
-    options.output.mkdir(parents=True, exist_ok=True)
-    say = sys.stdout.write
-    if "ring" in options.parts:
-        say(f"\n{machine()}\n")
-        rings = [time_rings(engine, options.repeats) for engine in options.engines]
-        write_csv(options.output / "ring.csv", [asdict(ring) for ring in rings])
-        say(f"{rings_table(rings)}\n")
-    if "rounds" in options.parts:
-        say(f"\n{machine()}\n")
-        rounds = time_rounds(options.output, options.sites, options.rounds, options.local_steps)
-        write_csv(options.output / "rounds.csv", [asdict(one) for one in rounds])
-        say(f"{rounds_table(rounds)}\n")
-    if "waves" in options.parts:
-        waves = [time_waves(n, options.values, options.delay) for n in (3, 6)]
-        write_csv(options.output / "waves.csv", [asdict(one) for one in waves])
-        say(f"\n{waves_table(waves)}\n")
+    for part in options.parts:
+        load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+        gain = parallel_gain()
+        say(f"\n{os.cpu_count()} cores, load {load}; two processes gain {gain:.2f} times")
+        with TemporaryDirectory() as folder:
+            numbers, rows = measure(part, options.delay, Path(folder))
+        save(options.csv.with_stem(f"{options.csv.stem}_{part}"), numbers)
+        say_table(rows)
 
 
 if __name__ == "__main__":

@@ -6,10 +6,9 @@ net with sigmoids, and one with BatchNorm, their masks known or hidden. Brain MR
 tried where its folder is named; it is the one of configs/lgg_mri.yaml. Prints a Markdown table and
 writes it as CSV.
 
-    OMP_NUM_THREADS=1 python benchmarks/inversion.py --lgg ROOT
+    OMP_NUM_THREADS=1 python -m benchmarks.inversion --lgg ROOT
 """
 
-import argparse
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -17,13 +16,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import pytorch_lightning as pl
-import segmentation_models_pytorch as smp
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from benchmarks.table import save, say_head, say_row
+from benchmarks.printing import Row, command_line, save, say_table
+from benchmarks.quickstart_net import quickstart_net
 from datamodules import ChestPhantoms
 from lightning_fl.audit import (
     HiddenMask,
@@ -43,13 +43,9 @@ from models.lenet import LeNet
 
 WIDTHS = {32: 12, 64: 24}
 """Channels of LeNet by size of the image; the wider net has enough gradient for the pixels."""
-HEADER = (
-    *("data", "px", "net", "attack", "trials", "PSNR in dB", "of a guess", "SSIM"),
-    *("label right in %", "mask Dice", "seconds each"),
-)
 
 
-class Example(NamedTuple):
+class LabelledImage(NamedTuple):
     """An image (1, 1, H, W) and its mask (1, H, W); the label is 1 where the mask has anything."""
 
     image: Tensor
@@ -57,12 +53,12 @@ class Example(NamedTuple):
 
     @property
     def label(self) -> Tensor:
-        """Its class, int64 (1,)."""
+        """The image's class, int64 (1,)."""
         return self.mask.any().long().reshape(1)
 
 
-class Found(NamedTuple):
-    """One trial: scores, and what of the label or the mask came out (NaN where it was known)."""
+class Scored(NamedTuple):
+    """One trial: scores, and what of the label or the mask came out; NaN where it was known."""
 
     psnr: float
     guess: float
@@ -72,11 +68,11 @@ class Found(NamedTuple):
     seconds: float
 
 
-Trial = Callable[[Example, int], Found]
+Trial = Callable[[LabelledImage, int], Scored]
 
 
 @dataclass(frozen=True)
-class Case:
+class AttackCase:
     """A row of the table.
 
     Attributes:
@@ -92,36 +88,42 @@ class Case:
     size: int
     net: str
     attack: str
-    examples: list[Example]
+    examples: list[LabelledImage]
     trial: Trial
 
-    def row(self, seed: int) -> list[str]:
+    def row(self, seed: int) -> Row:
         """Run all trials."""
-        seeds = [derive_seed(seed, self.net, number) for number in range(len(self.examples))]
-        found = [self.trial(one, s) for one, s in zip(self.examples, seeds, strict=True)]
-        psnr, guess, ssim, right, dice, seconds = np.array(found).T
-        spread = (
-            f"{psnr.mean():.1f} ± {psnr.std(ddof=1):.1f}" if len(psnr) > 1 else f"{psnr[0]:.1f}"
+        scores = pd.DataFrame(
+            self.trial(example, derive_seed(seed, self.net, number))
+            for number, example in enumerate(self.examples)
         )
-        return [
-            *(self.data, str(self.size), self.net, self.attack, str(len(psnr)), spread),
-            *(f"{guess.mean():.1f}", f"{ssim.mean():.2f}"),
-            *(_or_nothing(100 * right.mean(), ".0f"), _or_nothing(dice.mean(), ".2f")),
-            f"{seconds.mean():.1f}",
-        ]
+        mean, spread = scores.mean(), scores.psnr.std()
+        return {
+            "data": self.data,
+            "px": self.size,
+            "net": self.net,
+            "attack": self.attack,
+            "trials": len(scores),
+            "PSNR in dB": f"{mean.psnr:.1f}" + (f" ± {spread:.1f}" if len(scores) > 1 else ""),
+            "of a guess": f"{mean.guess:.1f}",
+            "SSIM": f"{mean.ssim:.2f}",
+            "label right in %": _or_nothing(100 * mean.label_right, ".0f"),
+            "mask Dice": _or_nothing(mean.dice, ".2f"),
+            "seconds each": f"{mean.seconds:.1f}",
+        }
 
 
-def lenet_trial(example: Example, seed: int, *, iterations: int) -> Found:
+def lenet_trial(example: LabelledImage, seed: int, *, iterations: int) -> Scored:
     """Read the label, then match the gradient, on LeNet as the papers start it."""
     size = example.image.shape[-1]
     seed_all(seed)
     gradient = TaskGradient(Classification(LeNet(1, 2, size, WIDTHS.get(size, 12)), classes=2))
     seen = gradient({"image": example.image, "label": example.label})
-    found = idlg(gradient, seen, (1, 1, size, size), iterations=iterations, restarts=2, seed=seed)
-    return _scored(example, found, label_right=float(torch.equal(found.target, example.label)))
+    guess = idlg(gradient, seen, (1, 1, size, size), iterations=iterations, restarts=2, seed=seed)
+    return _scored(example, guess, label_right=float(torch.equal(guess.target, example.label)))
 
 
-def smooth_trial(example: Example, seed: int, *, hidden: bool, iterations: int) -> Found:
+def smooth_trial(example: LabelledImage, seed: int, *, hidden: bool, iterations: int) -> Scored:
     """Match the gradient of a small segmentation net with sigmoids, by L-BFGS."""
     seed_all(seed)
     gradient = TaskGradient(_smooth())
@@ -129,34 +131,35 @@ def smooth_trial(example: Example, seed: int, *, hidden: bool, iterations: int) 
 
 
 def unet_trial(
-    example: Example, seed: int, *, training: bool, hidden: bool, iterations: int, lbfgs: bool
-) -> Found:
+    example: LabelledImage, seed: int, *, training: bool, hidden: bool, iterations: int, lbfgs: bool
+) -> Scored:
     """Match the gradient of a segmentation net with BatchNorm."""
     seed_all(seed)
-    gradient = TaskGradient(_unet(), training=training)
+    task = Segmentation(quickstart_net(), foreground_prior=0.1)
+    gradient = TaskGradient(task, training=training)
     return _mask_trial(example, gradient, seed, hidden=hidden, iterations=iterations, lbfgs=lbfgs)
 
 
 def _mask_trial(
-    example: Example,
+    example: LabelledImage,
     gradient: TaskGradient,
     seed: int,
     *,
     hidden: bool,
     iterations: int,
     lbfgs: bool,
-) -> Found:
+) -> Scored:
     size = example.image.shape[-1]
     seen = gradient({"image": example.image, "mask": example.mask})
     target = HiddenMask((size, size)) if hidden else Known("mask", example.mask)
     problem = Matching(gradient, seen, (1, 1, size, size), target)
     attack = dlg if lbfgs else invert_gradient
-    found = attack(problem, iterations=iterations, restarts=1, seed=seed)
-    return _scored(example, found, dice=_dice(found.target, example.mask) if hidden else np.nan)
+    guess = attack(problem, iterations=iterations, restarts=1, seed=seed)
+    return _scored(example, guess, dice=_dice(guess.target, example.mask) if hidden else np.nan)
 
 
 def _smooth() -> pl.LightningModule:
-    """The control of attacks on masks: a net as easy as LeNet, started as the papers start it."""
+    """Return the control of attacks on masks: as easy as LeNet, started as the papers do."""
     net = nn.Sequential(
         nn.Conv2d(1, 16, 5, stride=2, padding=2),
         nn.Sigmoid(),
@@ -170,21 +173,8 @@ def _smooth() -> pl.LightningModule:
     return Segmentation(net)
 
 
-def _unet() -> pl.LightningModule:
-    """The net and the task of configs/quickstart.yaml."""
-    net = smp.Unet(
-        "tu-lcnet_050",
-        encoder_weights=None,
-        encoder_depth=4,
-        decoder_channels=[64, 32, 16, 16],
-        in_channels=1,
-        classes=1,
-    )
-    return Segmentation(net, foreground_prior=0.1)
-
-
-def phantoms(size: int, count: int) -> list[Example]:
-    """Chest phantoms of three hospitals, with and without an infection in turn."""
+def phantoms(size: int, count: int) -> list[LabelledImage]:
+    """Return chest phantoms of three hospitals, with and without an infection in turn."""
     data = ChestPhantoms(sites=3, patients=[4], slices=8, size=size)
     samples = []
     for site in data.site_names():
@@ -193,25 +183,21 @@ def phantoms(size: int, count: int) -> list[Example]:
         samples += [dataset[number] for number in range(4 * 8)]
     order = np.random.default_rng(1).permutation(len(samples))
     shuffled = (samples[number] for number in order)
-    return _in_turn((Example(s["image"][None], s["mask"][None]) for s in shuffled), count)
+    return _in_turn((LabelledImage(s["image"][None], s["mask"][None]) for s in shuffled), count)
 
 
-def brain_crops(root: Path, size: int, count: int) -> list[Example]:
-    """Windows of brain MRI at full resolution, with and without tumour in turn.
+def brain_crops(root: Path, size: int, count: int) -> list[LabelledImage]:
+    """Return windows of brain MRI at full resolution, with and without tumour in turn.
 
-    A window lies around the middle of the tumour, or of the image where there is none.
-
-    Args:
-        root: a folder for each hospital, with images/ and masks/ of 8-bit grey PNG.
-        size: of the window, in pixels.
-        count: how many.
+    A window lies around the middle of the tumour, or of the image where there is none. `root` has
+    a folder for each hospital, with images/ and masks/ of 8-bit grey PNG.
     """
     files = sorted(root.glob("*/images/*.png"))
     order = np.random.default_rng(0).permutation(len(files))
     return _in_turn((_crop(files[number], size) for number in order), count)
 
 
-def _crop(file: Path, size: int) -> Example:
+def _crop(file: Path, size: int) -> LabelledImage:
     with Image.open(file) as image, Image.open(file.parents[1] / "masks" / file.name) as mask:
         pixels = torch.from_numpy(np.asarray(image, dtype=np.float32) / 255)
         tumour = torch.from_numpy(np.asarray(mask) > 0).long()
@@ -220,13 +206,13 @@ def _crop(file: Path, size: int) -> Example:
     ends = torch.tensor(pixels.shape) - size
     top, left = (middle - size / 2).round().long().clamp(min=torch.zeros(2).long(), max=ends)
     window = (slice(int(top), int(top) + size), slice(int(left), int(left) + size))
-    return Example(pixels[window][None, None], tumour[window][None])
+    return LabelledImage(pixels[window][None, None], tumour[window][None])
 
 
-def _in_turn(examples: Iterable[Example], count: int) -> list[Example]:
-    """The first ones that have something in the mask and that have nothing there, in turn."""
+def _in_turn(examples: Iterable[LabelledImage], count: int) -> list[LabelledImage]:
+    """Return the first ones with something in the mask and with nothing there, in turn."""
     each = -(-count // 2)
-    kinds: dict[bool, list[Example]] = {True: [], False: []}
+    kinds: dict[bool, list[LabelledImage]] = {True: [], False: []}
     for example in examples:
         kinds[bool(example.label)].append(example)
         if min(map(len, kinds.values())) >= each:
@@ -236,45 +222,49 @@ def _in_turn(examples: Iterable[Example], count: int) -> list[Example]:
 
 
 def _scored(
-    example: Example, found: Reconstruction, *, label_right: float = np.nan, dice: float = np.nan
-) -> Found:
-    scores = image_scores(found.images, example.image)
+    example: LabelledImage,
+    guess: Reconstruction,
+    *,
+    label_right: float = np.nan,
+    dice: float = np.nan,
+) -> Scored:
+    scores = image_scores(guess.images, example.image)
     shape = tuple(example.image.shape)
     blind = (flat_guess(shape), random_guess(shape, seed=0))
-    guess = max(image_scores(one, example.image).psnr for one in blind)
-    return Found(scores.psnr, guess, scores.ssim, label_right, dice, found.seconds)
+    floor = max(image_scores(images, example.image).psnr for images in blind)
+    return Scored(scores.psnr, floor, scores.ssim, label_right, dice, guess.seconds)
 
 
-def _dice(found: Tensor, truth: Tensor) -> float:
-    return float(2 * (found * truth).sum() / (found.sum() + truth.sum()).clamp(min=1))
+def _dice(guess: Tensor, truth: Tensor) -> float:
+    return float(2 * (guess * truth).sum() / (guess.sum() + truth.sum()).clamp(min=1))
 
 
 def _or_nothing(value: float, form: str) -> str:
     return "" if np.isnan(value) else format(value, form)
 
 
-def lenet_cases(lgg: Path | None, trials: int, iterations: int) -> Iterator[Case]:
-    """What small nets with sigmoids give away."""
+def lenet_cases(lgg: Path | None, trials: int, iterations: int) -> Iterator[AttackCase]:
+    """Attack small nets with sigmoids."""
     trial = partial(lenet_trial, iterations=iterations)
     sources = {"phantoms": phantoms} | ({"brain MRI": partial(brain_crops, lgg)} if lgg else {})
     for name, draw in sources.items():
         for size in WIDTHS:
             words = f"iDLG, {iterations} iterations"
-            yield Case(name, size, "LeNet", words, draw(size, trials), trial)
+            yield AttackCase(name, size, "LeNet", words, draw(size, trials), trial)
 
 
-def smooth_cases(trials: int, iterations: int) -> Iterator[Case]:
-    """What a small segmentation net with sigmoids gives away, on slices with an infection."""
-    examples = [one for one in phantoms(32, 2 * trials) if one.label]
+def smooth_cases(trials: int, iterations: int) -> Iterator[AttackCase]:
+    """Attack a small segmentation net with sigmoids, on slices with an infection."""
+    examples = [example for example in phantoms(32, 2 * trials) if example.label]
     for hidden in (False, True):
         trial = partial(smooth_trial, hidden=hidden, iterations=iterations)
         words = f"L-BFGS, {iterations} iterations, mask {'hidden' if hidden else 'known'}"
-        yield Case("phantoms", 32, "small, sigmoids", words, examples, trial)
+        yield AttackCase("phantoms", 32, "small, sigmoids", words, examples, trial)
 
 
-def unet_cases(trials: int, iterations: int) -> Iterator[Case]:
-    """What a segmentation net with BatchNorm gives away, on slices with an infection."""
-    examples = [one for one in phantoms(64, 2 * trials) if one.label]
+def unet_cases(trials: int, iterations: int) -> Iterator[AttackCase]:
+    """Attack a segmentation net with BatchNorm, on slices with an infection."""
+    examples = [example for example in phantoms(64, 2 * trials) if example.label]
     for lbfgs in (False, True):
         steps = iterations // 2 if lbfgs else iterations
         name = (
@@ -287,32 +277,27 @@ def unet_cases(trials: int, iterations: int) -> Iterator[Case]:
                 )
                 mode = "train" if training else "eval"
                 words = f"{name}, mask {'hidden' if hidden else 'known'}"
-                yield Case(
+                yield AttackCase(
                     "phantoms", 64, f"U-Net, BatchNorm, {mode} mode", words, examples, attack
                 )
 
 
 def main() -> None:
     """Attack, and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_line(__doc__, "inversion")
     parser.add_argument("--lgg", type=Path, help="folder of the brain MRI; left out without it")
     parser.add_argument("--trials", type=int, default=12, help="with LeNet")
     parser.add_argument("--iterations", type=int, default=600, help="of iDLG")
     parser.add_argument("--unet_trials", type=int, default=3)
     parser.add_argument("--unet_iterations", type=int, default=120)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--csv", type=Path, default=Path("runs/benchmarks/inversion.csv"))
     options = parser.parse_args()
-    rows = []
-    say_head(HEADER)
-    for case in (
+    cases = (
         *lenet_cases(options.lgg, options.trials, options.iterations),
         *smooth_cases(options.unet_trials, options.iterations),
         *unet_cases(options.unet_trials, options.unet_iterations),
-    ):
-        rows.append(case.row(options.seed))
-        say_row(rows[-1])
-    save(options.csv, HEADER, rows)
+    )
+    save(options.csv, say_table(case.row(options.seed) for case in cases))
 
 
 if __name__ == "__main__":

@@ -5,26 +5,24 @@ Hospitals of chest phantoms learn to tell slices with an infection from those wi
 scores are those of the global model, averaged over hospitals. Prints a Markdown table and writes a
 CSV with a row for each run.
 
-    OMP_NUM_THREADS=1 python benchmarks/privacy_utility.py
+    OMP_NUM_THREADS=1 python -m benchmarks.privacy_utility
 """
 
-import argparse
-import logging
 import math
 import time
-import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
+import pandas as pd
 import torch
 from monai.networks.nets import Classifier
 from torch import nn
 
-from benchmarks.table import save, say_head, say_row
+from benchmarks.printing import Row, command_line, save, say_table
 from datamodules import LabelledPhantoms
 from lightning_fl.aggregation import Plain
 from lightning_fl.algorithms import FedAvg
@@ -44,7 +42,7 @@ DELTA = 1e-5
 METRIC = "auroc"
 
 
-class Score(NamedTuple):
+class PrivateScore(NamedTuple):
     """One run.
 
     Attributes:
@@ -60,15 +58,7 @@ class Score(NamedTuple):
 
 @dataclass(frozen=True)
 class Task:
-    """What is the same for all rows.
-
-    Attributes:
-        sites: hospitals.
-        patients: of each.
-        rounds: of the federation.
-        local_steps: of a hospital in a round.
-        cache_dir: of the phantoms; None for the usual one.
-    """
+    """What is the same for all rows; phantoms are kept in the usual folder if none is named."""
 
     sites: int = 8
     patients: int = 16
@@ -76,7 +66,7 @@ class Task:
     local_steps: int = 20
     cache_dir: str | None = None
 
-    def score(self, privacy: DifferentialPrivacy | None, seed: int) -> Score:
+    def score(self, privacy: DifferentialPrivacy | None, seed: int) -> PrivateScore:
         """Train one federation."""
         start = time.perf_counter()
         with TemporaryDirectory() as folder:
@@ -85,13 +75,14 @@ class Task:
             results = run.start()
         epsilon = results.get("privacy", {}).get("epsilon", math.nan)
         auroc = results["mean"]["global"]["test"][METRIC]
-        # infinity is written as null
-        return Score(auroc, math.inf if epsilon is None else epsilon, time.perf_counter() - start)
+        if epsilon is None:  # how infinity is written
+            epsilon = math.inf
+        return PrivateScore(auroc, epsilon, time.perf_counter() - start)
 
     def _experiment(self, privacy: DifferentialPrivacy | None, seed: int) -> Experiment:
         seed_all(derive_seed(seed, "net"))
         return Experiment(
-            task=Classification(_net(), classes=2, optimizer=_adam),
+            task=Classification(_net(), classes=2, optimizer=partial(torch.optim.Adam, lr=0.03)),
             data=LabelledPhantoms(
                 sites=self.sites,
                 patients=self.patients,
@@ -124,42 +115,41 @@ def _net() -> nn.Module:
     return net
 
 
-def _adam(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    return torch.optim.Adam(parameters, lr=0.03)
-
-
 Cases = Mapping[tuple[str, str], Callable[[], DifferentialPrivacy | None]]
 
 
 def cases(sites: Iterable[float], samples: Iterable[float], clip: float) -> Cases:
-    """What is compared, by (whom it protects, noise multiplier)."""
-    found: dict[tuple[str, str], Callable[[], DifferentialPrivacy | None]] = {
+    """Return what is compared, by (whom it protects, noise multiplier)."""
+    makers: dict[tuple[str, str], Callable[[], DifferentialPrivacy | None]] = {
         ("nobody", "none"): lambda: None
     }
     for noise in sites:
         of_sites = partial(SiteLevelDP, clip=clip, noise_multiplier=noise, delta=DELTA)
-        found["a site", f"{noise:g}"] = of_sites
+        makers["a site", f"{noise:g}"] = of_sites
     for noise in samples:
         of_samples = partial(SampleLevelDP, noise_multiplier=noise, delta=DELTA)
-        found["a sample", f"{noise:g}"] = of_samples
-    return found
+        makers["a sample", f"{noise:g}"] = of_samples
+    return makers
 
 
-def row(protects: str, noise: str, scores: list[Score]) -> list[str]:
-    """A line of the table: mean and interval of the scores, and the largest epsilon."""
-    found = student_interval([score.auroc for score in scores if math.isfinite(score.auroc)])
-    epsilon = max(score.epsilon for score in scores)
+def row(protects: str, noise: str, scores: list[PrivateScore]) -> Row:
+    """Return a line of the table: mean and interval of the scores, and the largest epsilon."""
+    runs = pd.DataFrame(scores)
+    auroc, epsilon = student_interval(runs.auroc), runs.epsilon.max()
     words = "" if math.isnan(epsilon) else "none" if math.isinf(epsilon) else f"{epsilon:.3g}"
-    return [
-        *(protects, noise, words, str(found.n)),
-        f"{found.mean:.3f} ({found.low:.3f} to {found.high:.3f})",
-        f"{sum(score.seconds for score in scores):.0f}",
-    ]
+    return {
+        "protects": protects,
+        "noise multiplier": noise,
+        "epsilon": words,
+        "seeds": auroc.n,
+        "test AUROC (95 %)": f"{auroc.mean:.3f} ({auroc.low:.3f} to {auroc.high:.3f})",
+        "seconds": f"{runs.seconds.sum():.0f}",
+    }
 
 
 def main() -> None:
     """Train everything and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_line(__doc__, "privacy_utility")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--sites", type=int, default=8, help="hospitals")
     parser.add_argument("--patients", type=int, default=16, help="of each hospital")
@@ -169,21 +159,22 @@ def main() -> None:
     parser.add_argument("--site_noise", type=float, nargs="*", default=[0, 0.03, 0.1, 0.3, 1])
     parser.add_argument("--sample_noise", type=float, nargs="*", default=[0, 1, 2])
     parser.add_argument("--cache_dir", help="of the phantoms")
-    parser.add_argument("--csv", type=Path, default=Path("runs/benchmarks/privacy_utility.csv"))
     options = parser.parse_args()
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore")
     task = Task(
         options.sites, options.patients, options.rounds, options.local_steps, options.cache_dir
     )
-    header = ["protects", "noise multiplier", "epsilon", "seeds", "test AUROC (95 %)", "seconds"]
-    say_head(header)
-    runs = []
-    for key, make in cases(options.site_noise, options.sample_noise, options.clip).items():
-        scores = [task.score(make(), seed) for seed in range(options.seeds)]
-        runs += [[*key, seed, *score] for seed, score in enumerate(scores)]
-        say_row(row(*key, scores))
-    save(options.csv, ["protects", "noise", "seed", *Score._fields], runs)
+    runs: list[Row] = []
+
+    def rows() -> Iterator[Row]:
+        compared = cases(options.site_noise, options.sample_noise, options.clip)
+        for (protects, noise), make in compared.items():
+            scores = [task.score(make(), seed) for seed in range(options.seeds)]
+            for seed, score in enumerate(scores):
+                runs.append({"protects": protects, "noise": noise, "seed": seed} | score._asdict())
+            yield row(protects, noise, scores)
+
+    say_table(rows())
+    save(options.csv, runs)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What secure_aggregation.py compares with: the same sum by TenSEAL, with two published settings.
+"""Make the sum of secure_aggregation.py by TenSEAL, with two published settings, to compare.
 
 Both keep one secret key for everybody and encrypt a vector for each tensor. Making that key is not
 counted, since it may serve a whole run. What is counted beside the ciphertexts is the mean that
@@ -32,7 +32,7 @@ Vector = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Sum:
     """What one aggregation gave and took.
 
     Attributes:
@@ -66,18 +66,18 @@ class Problem:
 
     @classmethod
     def make(cls, layout: Layout, sites: int) -> "Problem":
-        """Normal updates and samples that differ from site to site."""
+        """Draw normal updates, and samples that differ from site to site."""
         names = site_names(sites)
         samples = {name: 200 - 30 * (i % 5) for i, name in enumerate(names)}
         return cls(layout, samples, {name: make_update(layout, name) for name in names})
 
     def exact(self) -> Tensor:
-        """The mean in float64."""
+        """Return the mean in float64."""
         total = sum(n * self.updates[name].double() for name, n in self.samples.items())
         return torch.as_tensor(total / sum(self.samples.values()))
 
     def weighted(self, site: str) -> list[Vector]:
-        """A site's update times its share of the samples, one flat float32 array a tensor."""
+        """Return a site's update times its share of the samples, a flat float32 array a tensor."""
         share = np.float32(self.samples[site] / sum(self.samples.values()))
         sizes = [int(np.prod(shape)) for _, shape in self.layout.shared]
         ends = np.cumsum([0, *sizes]).tolist()
@@ -86,18 +86,18 @@ class Problem:
 
 
 def site_names(sites: int) -> list[str]:
-    """Names in alphabetical order."""
+    """Return names in alphabetical order."""
     return [f"S{i:03d}" for i in range(sites)]
 
 
 def make_update(layout: Layout, site: str) -> Tensor:
-    """Normal values, the same for a site in every run, shape (length,)."""
+    """Draw normal values, the same for a site in every run, shape (length,)."""
     generator = torch.Generator().manual_seed(derive_seed(0, site, "update"))
     return UPDATE_SD * torch.randn(layout.length, generator=generator)
 
 
 def unet_layout(filters: float) -> Layout:
-    """The 64 tensors of a U-Net with BatchNorm, three input channels and two classes.
+    """Return the 64 tensors of a U-Net with BatchNorm, three input channels and two classes.
 
     Args:
         filters: of the first level; 16 gives the paper's 1.94 M parameters.
@@ -118,11 +118,8 @@ def unet_layout(filters: float) -> Layout:
     return Layout(tuple((f"w{i}", shape) for i, shape in enumerate(shapes)), ())
 
 
-# ---------------------------------------------------------------------- the paper
-
-
-def paper(problem: Problem) -> Outcome:
-    """A ring with the paper's parameters and the initiator's Gaussian mask in float32."""
+def paper(problem: Problem) -> Sum:
+    """Sum in a ring with the paper's parameters and the initiator's Gaussian mask in float32."""
     with _quiet():
         return _timed(_paper, _context(26, 31, *[26] * 6, 31, symmetric=False), problem)
 
@@ -130,9 +127,9 @@ def paper(problem: Problem) -> Outcome:
 def _paper(context: Any, problem: Problem) -> tuple[list[Vector], int]:
     initiator, *others = problem.samples
     generator = np.random.default_rng(derive_seed(0, "mask"))
-    own = problem.weighted(initiator)
-    masks = [generator.normal(0, MASK_SD, len(t)).astype(np.float32) for t in own]
-    travelling = _encrypted(context, [t + mask for t, mask in zip(own, masks, strict=True)])
+    tensors = problem.weighted(initiator)
+    masks = [generator.normal(0, MASK_SD, len(t)).astype(np.float32) for t in tensors]
+    travelling = _encrypted(context, [t + mask for t, mask in zip(tensors, masks, strict=True)])
     sent = _length(travelling)
     for site in others:
         mine = [ts.ckks_vector(context, tensor) for tensor in problem.weighted(site)]
@@ -142,11 +139,8 @@ def _paper(context: Any, problem: Problem) -> tuple[list[Vector], int]:
     return [masked - mask for masked, mask in sums], sent
 
 
-# ---------------------------------------------------------------------- NVFlare
-
-
-def nvflare(problem: Problem) -> Outcome:
-    """A server that adds up, with the parameters that NVFlare's HE builder sets by default."""
+def nvflare(problem: Problem) -> Sum:
+    """Sum at a server, with the parameters that NVFlare's HE builder sets by default."""
     with _quiet():
         return _timed(_nvflare, _context(40, 60, 40, 40, symmetric=True), problem)
 
@@ -160,9 +154,6 @@ def _nvflare(context: Any, problem: Problem) -> tuple[list[Vector], int]:
             mine += ts.ckks_vector_from(context, data)
     returned = [vector.serialize() for vector in total]
     return _decrypted(context, returned), sum(_length(a) for a in arrived)
-
-
-# ---------------------------------------------------------------------- both
 
 
 @cache
@@ -185,7 +176,7 @@ def _encrypted(context: Any, tensors: Sequence[Vector]) -> list[bytes]:
 
 def _sum(context: Any, travelling: Sequence[bytes], mine: Sequence[Any]) -> list[bytes]:
     pairs = zip(travelling, mine, strict=True)
-    return [(ts.ckks_vector_from(context, data) + own).serialize() for data, own in pairs]
+    return [(ts.ckks_vector_from(context, data) + vector).serialize() for data, vector in pairs]
 
 
 def _decrypted(context: Any, data: Sequence[bytes]) -> list[Vector]:
@@ -198,11 +189,11 @@ def _length(pieces: Sequence[bytes]) -> int:
 
 def _timed(
     run: Callable[[Any, Problem], tuple[list[Vector], int]], context: Any, problem: Problem
-) -> Outcome:
+) -> Sum:
     start = time.process_time()
     tensors, sent = run(context, problem)
     mean = torch.from_numpy(np.concatenate(tensors).astype(np.float32))
-    return Outcome(mean, time.process_time() - start, sent + mean.nbytes)
+    return Sum(mean, time.process_time() - start, sent + mean.nbytes)
 
 
 @contextmanager

@@ -1,19 +1,15 @@
 """One secure aggregation without training: sites with an update on disk, and what it takes."""
 
-import csv
-import re
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
-from benchmarks.secure_baselines import (
-    Outcome,
-)
+from benchmarks.processes import memory
+from benchmarks.secure_baselines import Sum
 from lightning_fl.aggregation import Aggregate, CyclicCKKS, Updates
 from lightning_fl.engines import Local
 from lightning_fl.site.store import SiteStore
@@ -24,9 +20,22 @@ from lightning_fl.wire.monitor import Monitor
 from lightning_fl.wire.records import CostRow
 from lightning_fl.wire.transport import Transport
 
-RUN = "benchmark"
 PARTS = ("keys", "encode", "encrypt", "add", "decrypt", "frames", "coordinator")
 """Of the time of a ring; "frames" is a site's time outside the others, "coordinator" the rest."""
+
+
+def silent_channel(
+    transport: Transport, run: str, on_cost: Callable[[CostRow], None] = lambda row: None
+) -> Channel:
+    """Return a channel that tells nobody but `on_cost` of what goes through it."""
+    return Channel(
+        transport,
+        run=run,
+        timeout=3600.0,
+        on_cost=on_cost,
+        on_message=lambda row: None,
+        monitor=Monitor(),
+    )
 
 
 class RingSite:
@@ -50,15 +59,15 @@ class RingSite:
         self._operations = aggregator.site_operations(self)
 
     def update(self, round_: int, start: int, stop: int) -> Tensor:
-        """A part of the update."""
+        """Return a part of the update."""
         return self._store.update(round_, start, stop)
 
     def samples(self) -> int:
-        """Training samples."""
+        """Return the number of training samples."""
         return self._samples
 
     def carry(self, round_: int) -> Tensor | None:
-        """What earlier rounds left out."""
+        """Return what earlier rounds left out."""
         return self._store.carry(round_)
 
     def save_carry(self, round_: int, carry: Tensor) -> None:
@@ -97,38 +106,24 @@ class Meter:
     peak: int = 0
 
     def on_cost(self, row: CostRow) -> None:
-        """One operation of a site, or a part of one."""
+        """Add one operation of a site, or a part of one."""
         operation, _, part = row.operation.partition(": ")
         self.bytes_up += row.bytes_up
         self.clock[part or "frames"] += row.seconds
         if operation == "ring_pass":
-            self.peak = resident("VmHWM")
-
-
-def resident(field_: str) -> int:
-    """A field of /proc/self/status, in bytes; "VmRSS" is now and "VmHWM" the peak. Linux only."""
-    text = Path("/proc/self/status").read_text()
-    found = re.search(rf"{field_}:\s+(\d+) kB", text)
-    return 1024 * int(found[1]) if found else 0
+            self.peak = memory("VmHWM")
 
 
 def run_ring(
     aggregator: CyclicCKKS, updates: Updates, folder: Path, meter: Meter
-) -> tuple[Aggregate, Outcome]:
-    """One aggregation by the sites whose updates lie in `folder`."""
+) -> tuple[Aggregate, Sum]:
+    """Aggregate once, by the sites whose updates lie in `folder`."""
 
     def make_site(name: str) -> RingSite:
         return RingSite(name, aggregator, updates.layout, updates.samples[name], folder)
 
-    def coordinate(transport: Transport) -> tuple[Aggregate, Outcome]:
-        channel = Channel(
-            transport,
-            run=RUN,
-            timeout=3600.0,
-            on_cost=meter.on_cost,
-            on_message=lambda row: None,
-            monitor=Monitor(),
-        )
+    def coordinate(transport: Transport) -> tuple[Aggregate, Sum]:
+        channel = silent_channel(transport, "benchmark", meter.on_cost)
         clock, cpu = time.perf_counter(), time.process_time()
         aggregate = aggregator.mean(channel, updates)
         cpu, clock = time.process_time() - cpu, time.perf_counter() - clock
@@ -136,16 +131,6 @@ def run_ring(
         # the rows tell time on the clock, which other programs on the machine stretch
         parts = {part: meter.clock[part] * cpu / clock for part in PARTS}
         clipped = aggregate.facts.get("clipped", 0)
-        return aggregate, Outcome(aggregate.mean, cpu, meter.bytes_up, clipped, parts)
+        return aggregate, Sum(aggregate.mean, cpu, meter.bytes_up, clipped, parts)
 
     return Local().run(coordinate, make_site, list(updates.samples))
-
-
-def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """One row for each mapping; nothing where there is none."""
-    if not rows:
-        return
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)

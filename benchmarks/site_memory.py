@@ -7,14 +7,15 @@ Markdown table and writes a CSV.
     OMP_NUM_THREADS=1 python -m benchmarks.site_memory
 """
 
-import argparse
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from tempfile import TemporaryDirectory
 from typing import TypeVar
 
-from benchmarks.table import save, say_head, say_row
+import pandas as pd
+
+from benchmarks.printing import Row, command_line, save, say, say_table
+from benchmarks.processes import forget_peak, memory
 from lightning_fl.engines.nvflare.engine import NVFlare
 from lightning_fl.engines.nvflare.transport import NVFlareTransport
 from lightning_fl.run.config import read_settings
@@ -42,38 +43,31 @@ class Measuring(Transport):
     Args:
         inner: of the engine.
         processes: number of each site's process.
-        rows: (operation, bytes before, bytes at the peak) of every call are put here.
+        growth: (operation, bytes) of every call are put here.
     """
 
     def __init__(
-        self,
-        inner: Transport,
-        processes: Mapping[str, int],
-        rows: list[tuple[str, int, int]],
+        self, inner: Transport, processes: Mapping[str, int], growth: list[tuple[str, int]]
     ) -> None:
         self._inner = inner
         self._processes = processes
-        self._rows = rows
-
-    @property
-    def sites(self) -> Sequence[str]:
-        """Names of the sites."""
-        return self._inner.sites
+        self._growth = growth
 
     def outcomes(self, op: str, payloads: Mapping[str, bytes], timeout: float) -> Outcomes:
-        """As the engine's, measured."""
-        before = {site: _reset_peak(self._processes[site]) for site in payloads}
+        """Yield the engine's outcomes, measured."""
+        before = {site: forget_peak(self._processes[site]) for site in payloads}
         yield from self._inner.outcomes(op, payloads, timeout)
         for site in payloads:
-            self._rows.append((op, before[site], _status(self._processes[site], "VmHWM")))
+            peak = memory("VmHWM", self._processes[site])
+            self._growth.append((op, peak - before[site]))
 
 
-class Measured(NVFlare):
+class MeasuredNVFlare(NVFlare):
     """The NVFlare engine with a measuring transport."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.rows: list[tuple[str, int, int]] = []
+        self.growth: list[tuple[str, int]] = []
 
     def run(
         self,
@@ -81,61 +75,41 @@ class Measured(NVFlare):
         make_site: Callable[[str], Answering],
         names: Sequence[str],
     ) -> T:
-        """As NVFlare's."""
+        """Run as NVFlare does."""
 
         def measured(transport: Transport) -> T:
             assert isinstance(transport, NVFlareTransport)
-            return coordinate(Measuring(transport, transport.processes, self.rows))
+            return coordinate(Measuring(transport, transport.processes, self.growth))
 
         return super().run(measured, make_site, names)
 
 
-def _reset_peak(process: int) -> int:
-    """Reset the high-water mark; gives the bytes in use."""
-    Path(f"/proc/{process}/clear_refs").write_text("5")
-    return _status(process, "VmRSS")
-
-
-def _status(process: int, name: str) -> int:
-    lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(name))
+def rows(growth: Sequence[tuple[str, int]], update: int) -> Iterator[Row]:
+    """Yield a row for each operation."""
+    table = pd.DataFrame(growth, columns=["operation", "bytes"])
+    for operation, sizes in table.groupby("operation", sort=False).bytes:
+        yield {
+            "operation": operation,
+            "calls": len(sizes),
+            "peak above before, MiB": f"{sizes.max() / MIB:.0f}",
+            "in updates": f"{sizes.max() / update:.1f}",
+        }
 
 
 def main() -> None:
     """Run one round, write the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--csv", type=Path, default=Path("runs/benchmarks/site_memory.csv"))
-    options = parser.parse_args()
-    engine = Measured()
+    options = command_line(__doc__, "site_memory").parse_args()
+    engine = MeasuredNVFlare()
     with TemporaryDirectory() as folder:
         arguments = ["--config", "configs/quickstart.yaml", "--output", f"{folder}/run"]
         settings = read_settings([*arguments, *NET, *TINY])
         settings.save()
-        object.__setattr__(settings.experiment, "engine", engine)
-        run = Run(
-            settings.experiment,
-            settings.folder,
-            Monitor(),
-            text=settings.text,
-        )
+        experiment = replace(settings.experiment, engine=engine)
+        run = Run(experiment, settings.folder, Monitor(), text=settings.text)
         update = 4 * run.blueprint.layout.length
         run.start()
-    rows = _table(engine.rows, update)
-    header = ["operation", "calls", "peak above before, MiB", "in updates"]
-    sys.stdout.write(f"An update has {update / MIB:.0f} MiB.\n")
-    say_head(header)
-    for row in rows:
-        say_row(row)
-    save(options.csv, header, rows)
-
-
-def _table(rows: Sequence[tuple[str, int, int]], update: int) -> list[list[str]]:
-    table = []
-    for op in dict.fromkeys(row[0] for row in rows):
-        grown = [peak - before for name, before, peak in rows if name == op]
-        largest = max(grown)
-        table.append([op, str(len(grown)), f"{largest / MIB:.0f}", f"{largest / update:.1f}"])
-    return table
+    say(f"An update has {update / MIB:.0f} MiB.")
+    save(options.csv, say_table(rows(engine.growth, update)))
 
 
 if __name__ == "__main__":

@@ -35,8 +35,8 @@ _log = logging.getLogger("lightning_fl")
 def progress_monitor() -> Monitor:
     """Return a `RichMonitor` where stderr is a terminal, else a `PlainMonitor`.
 
-    The plain lines go to the logger "lightning_fl", which gets a handler for stderr here if the
-    program has set up none, for Python would drop them silently.
+    The plain lines go to the logger "lightning_fl". If the program has set up no handler, it gets
+    one for stderr here, because Python would drop the lines silently.
     """
     if sys.stderr.isatty():
         return RichMonitor()
@@ -72,12 +72,8 @@ class PlainMonitor(Monitor):
         """Log the scores, and the seconds since the round before ended."""
         now = time.monotonic()
         seconds, self._started = now - self._started, now
-        parts = [
-            f"round {round_}/{self._rounds}",
-            scores_text(scores, metric),
-            seconds_text(seconds),
-        ]
-        _log.info("%s", "  ".join(filter(None, parts)))
+        scored, done = scores_text(scores, metric), f"round {round_}/{self._rounds}"
+        _log.info("%s", "  ".join(filter(None, (done, scored, seconds_text(seconds)))))
 
     def on_run_end(self, *, results: Mapping[str, Any], run: str) -> None:
         """Print the final table and where the report is."""
@@ -151,7 +147,7 @@ class RichMonitor(Monitor):
         self._live.stop()
 
     def _render(self) -> Group:
-        """The display as it is now."""
+        """Return the display as it is now."""
         return Group(*([self._scores] if self._scores else []), self._progress)
 
     def _table(self, round_: int, metric: str, scores: Mapping[str, float]) -> Table:
@@ -161,25 +157,19 @@ class RichMonitor(Monitor):
         table = Table(title=title, title_justify="left", min_width=len(title))
         for column in ("site", "now", "best"):
             table.add_column(column, justify="left" if column == "site" else "right")
-        shown = _shown(scores, metric)
+        shown, rest = _shown(scores, metric)
         for site in shown:
             row = (site, _score(scores[site]), _score(self._best.get(site, math.nan)))
             table.add_row(*(Text(cell) for cell in row))
-        if len(shown) < len(scores):
-            table.add_row(Text(_rest(shown, scores), style="dim"), "", "")
+        if rest:
+            table.add_row(Text(rest, style="dim"), "", "")
         table.add_section()
         table.add_row("mean", _score(_mean(scores)), _score(_mean(self._best)), style="bold")
         return table
 
 
 def print_outcome(output: Console, results: Mapping[str, Any], run: str) -> None:
-    """Print the final table and where the report is.
-
-    Args:
-        output: where to print.
-        results: what results.json holds.
-        run: the run's folder.
-    """
+    """Print the final table of `results`, what results.json holds, and where the report is."""
     output.print(final_table(results, headline_metric(results)))
     # soft_wrap keeps a long path in one piece, so that it can be copied and clicked.
     output.print(Text(f"Report: {Path(run) / 'report.html'}"), soft_wrap=True)
@@ -189,35 +179,34 @@ def scores_text(scores: Mapping[str, float], metric: str) -> str:
     """Return a round's scores in one line, e.g. "dice A 0.61  B 0.55  mean 0.58"; "" if none."""
     if not scores:  # a round that was not evaluated
         return ""
-    shown = _shown(scores, metric)
+    shown, rest = _shown(scores, metric)
     parts = [f"{site} {_score(scores[site])}" for site in shown]
-    if len(shown) < len(scores):
-        parts.append(f"({_rest(shown, scores)})")
+    if rest:
+        parts.append(f"({rest})")
     return "  ".join([f"{metric} {parts[0]}", *parts[1:], f"mean {_score(_mean(scores))}"])
 
 
-def _shown(scores: Mapping[str, float], metric: str) -> list[str]:
-    """All sites in their order, or if they are many the worst ones, those without score first."""
+def _shown(scores: Mapping[str, float], metric: str) -> tuple[list[str], str]:
+    """Choose the sites to show, and say how many are left out.
+
+    All are shown in their order. If they are many, the worst are, those without score first.
+    """
     if len(scores) <= SITES_SHOWN:
-        return list(scores)
+        return list(scores), ""
     sign = -1 if metric in LOWER_IS_BETTER else 1
     rank = {
         site: sign * score if math.isfinite(score) else -math.inf for site, score in scores.items()
     }
-    return sorted(scores, key=rank.__getitem__)[:SITES_SHOWN]
-
-
-def _rest(shown: Sequence[str], scores: Mapping[str, float]) -> str:
-    """How many sites are left out, and why."""
-    return f"{len(scores) - len(shown)} more, none worse"
+    worst = sorted(scores, key=rank.__getitem__)[:SITES_SHOWN]
+    return worst, f"{len(scores) - SITES_SHOWN} more, none worse"
 
 
 def _mean(scores: Mapping[str, float]) -> float:
-    """Mean over the sites that have a score; NaN if none has."""
+    """Average over the sites that have a score; NaN if none has."""
     defined = [score for score in scores.values() if math.isfinite(score)]
     return math.fsum(defined) / len(defined) if defined else math.nan
 
 
 def _score(value: float) -> str:
-    """Two digits, or a dash for a score that is not defined."""
+    """Write two digits, or a dash for a score that is not defined."""
     return f"{value:.2f}" if math.isfinite(value) else MISSING

@@ -1,6 +1,6 @@
 """Datasets of several hospitals, each one LightningDataModule at a time."""
 
-from datamodules.ct.folder import CTFolder as CTFolder
+from datamodules.ct.ct_folder import CTFolder as CTFolder
 from datamodules.images.image_folder import ImageFolder as ImageFolder
 from datamodules.phantoms.chest_phantoms import ChestPhantoms as ChestPhantoms
 from datamodules.phantoms.labelled_phantoms import LabelledPhantoms as LabelledPhantoms

@@ -7,8 +7,13 @@ from lightning_fl.data.module import POOLED
 from lightning_fl.errors import ConfigError
 
 
+def sub_folders(folder: Path) -> list[Path]:
+    """List the folders in a folder that are not hidden, by name."""
+    return sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] not in "._")
+
+
 def site_names(root: Path, sites: Sequence[str] | None) -> tuple[str, ...]:
-    """The hospitals that were asked for, or all sub folders of the root that are not hidden.
+    """Return the hospitals that were asked for, or all sub folders that are not hidden.
 
     Raises:
         ConfigError: there is no such folder or hospital.
@@ -17,13 +22,12 @@ def site_names(root: Path, sites: Sequence[str] | None) -> tuple[str, ...]:
         raise ConfigError(
             f"`root` is {str(root)!r}, but there is no such folder (looked in {Path.cwd()})."
         )
-    found = sorted(p.name for p in root.iterdir() if p.is_dir() and p.name[0] not in "._")
-    names = tuple(found if sites is None else sites)
-    unknown = sorted(set(names) - set(found))
-    if unknown or not names or len(set(names)) < len(names):
+    folders = [path.name for path in sub_folders(root)]
+    names = tuple(folders if sites is None else sites)
+    if not names or len(set(names)) < len(names) or not set(names) <= set(folders):
         raise ConfigError(
             f"`sites` is {None if sites is None else list(sites)}, but has to name folders in "
-            f"{root} once each; there are {found}."
+            f"{root} once each; there are {folders}."
         )
     if POOLED in names:
         raise ConfigError(f"A hospital cannot be called {POOLED!r}; rename {root / POOLED}.")

@@ -28,15 +28,15 @@ def cached(
     shape: tuple[int, ...],
     dtype: type[T],
 ) -> npt.NDArray[T]:
-    """An array mapped from disk; made first if it is missing or damaged.
+    """Map an array from disk; make it first if it is missing or damaged.
 
-    Two processes may make the same array at once: both write the same bytes, each in one step, and
-    a process that is stopped in the middle leaves no file of that name.
+    Two processes may make an array at once: both write equal bytes, each in one step. A process
+    that is stopped in the middle leaves no file of that name.
 
     Args:
         folder: the cache; made when first needed.
         key: everything that decides the values: texts, numbers, paths and tuples or frozen
-            dataclasses of them, whose `repr` is the same in every process.
+            dataclasses of them, whose `repr` is equal in every process.
         make: called only if the array has to be made.
         shape: of the array.
         dtype: of the array.
@@ -48,34 +48,34 @@ def cached(
         DataError: the folder cannot be written.
     """
     path = cache_path(folder, key)
-    found = stored(path, shape, dtype)
-    if found is not None:
-        return found
-    made = make()
-    keep(path, made)
-    made.setflags(write=False)
-    again = stored(path, shape, dtype)  # so that many scans in use need no memory of their own
-    return made if again is None else again
+    stored = _stored(path, shape, dtype)
+    if stored is not None:
+        return stored
+    array = make()
+    _keep(path, array)
+    array.setflags(write=False)
+    stored = _stored(path, shape, dtype)  # so that many scans in use need no memory of their own
+    return array if stored is None else stored
 
 
 def cached_text(folder: Path, key: object, make: Callable[[], str]) -> str:
-    """A short text, kept as `cached` keeps arrays; what is beyond `LONGEST` bytes is lost."""
+    """Keep a short text as `cached` keeps arrays; what is beyond `LONGEST` bytes is lost."""
 
     def as_array() -> npt.NDArray[np.uint8]:
         data = make().encode()[:LONGEST]
         return np.frombuffer(data.ljust(LONGEST, b"\0"), dtype=np.uint8).copy()
 
-    found = cached(folder, key, as_array, (LONGEST,), np.uint8)
-    return found.tobytes().rstrip(b"\0").decode(errors="replace")
+    text = cached(folder, key, as_array, (LONGEST,), np.uint8)
+    return text.tobytes().rstrip(b"\0").decode(errors="replace")
 
 
 def cache_path(folder: Path, key: object) -> Path:
-    """File of an array; its name is a digest of everything that decides the values."""
+    """Name the file of an array by a digest of everything that decides the values."""
     return folder / f"{hashlib.sha256(repr(key).encode()).hexdigest()[:32]}.npy"
 
 
 def stamps(*paths: Path) -> tuple[FileStamp, ...]:
-    """What tells a changed file from an unchanged one, of files and of all files in folders.
+    """Return what tells a changed file from an unchanged one, for files and for whole folders.
 
     Raises:
         DataError: a file is gone or cannot be read; names it.
@@ -97,23 +97,17 @@ def _stamp(path: Path) -> FileStamp:
     return str(path.absolute()), facts.st_size, facts.st_mtime_ns
 
 
-def stored(path: Path, shape: tuple[int, ...], dtype: type[T]) -> npt.NDArray[T] | None:
-    """The stored array, or None if there is none or the file is cut off or something else."""
+def _stored(path: Path, shape: tuple[int, ...], dtype: type[T]) -> npt.NDArray[T] | None:
+    """Map a stored array. Return None if the file is missing, cut off or something else."""
     try:
-        found = np.load(path, mmap_mode="r", allow_pickle=False)
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None
-    if not isinstance(found, np.ndarray) or found.shape != shape or found.dtype != dtype:
-        return None
-    return found
+    matches = isinstance(array, np.ndarray) and array.shape == shape and array.dtype == dtype
+    return array if matches else None
 
 
-def keep(path: Path, array: npt.NDArray[T]) -> None:
-    """Write an array in one step: two processes may write the same one.
-
-    Raises:
-        DataError: the folder cannot be written.
-    """
+def _keep(path: Path, array: npt.NDArray[T]) -> None:
     file = io.BytesIO()
     np.save(file, array)
     try:

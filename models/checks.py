@@ -1,6 +1,6 @@
-"""Do the net's output, the masks and the task's settings fit? Errors that say what to set."""
+"""Do the net's output, the truth and the task's settings fit? Errors that say what to set."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -8,12 +8,35 @@ from torch import Tensor, nn
 from lightning_fl.errors import ConfigError, DataError
 
 
-def try_net(net: nn.Module, images: Tensor) -> Any:  # a net may return anything
-    """What the net makes of some images.
+class ExpectedLogits(NamedTuple):
+    """The logits that a task needs, and what to do about others.
 
-    Raises:
-        ConfigError: the net does not take images of this shape.
+    Attributes:
+        axes: names of their axes.
+        several: the remedy for a net that returns more than one tensor.
+        shape: the remedy for a tensor with other axes.
     """
+
+    axes: tuple[str, ...]
+    several: str
+    shape: str
+
+
+CLASSIFICATION = ExpectedLogits(
+    ("batch", "classes"),
+    several="Turn off its auxiliary outputs, or take a net that returns logits alone.",
+    shape="Use a classification net; one for segmentation belongs to models.Segmentation.",
+)
+SEGMENTATION = ExpectedLogits(
+    ("batch", "classes", "height", "width"),
+    several="Turn off its deep supervision or auxiliary outputs (in segmentation_models_pytorch: "
+    "`aux_params: null`, in MONAI: `deep_supervision: false`).",
+    shape="Use a 2-D segmentation net.",
+)
+
+
+def try_net(net: nn.Module, images: Tensor) -> Any:  # a net may return anything
+    """Return what the net makes of some images; raise a ConfigError if it cannot take them."""
     try:
         return net(images)
     except torch.OutOfMemoryError:
@@ -26,38 +49,29 @@ def try_net(net: nn.Module, images: Tensor) -> Any:  # a net may return anything
         ) from error
 
 
-def checked_logits(output: Any, classes: int) -> Tensor:  # a net may return anything
-    """The net's output, which must be one tensor (B, classes, H, W).
-
-    Raises:
-        ConfigError: it is something else.
-    """
+def checked_logits(output: Any, classes: int, expected: ExpectedLogits) -> Tensor:
+    """Return the net's output; raise a ConfigError if it is not one tensor of these logits."""
     if not isinstance(output, Tensor):
         raise ConfigError(
-            f"Expected the net to return one tensor of logits, but got a {type(output).__name__}. "
-            "Turn off its deep supervision or auxiliary outputs (in segmentation_models_pytorch: "
-            "`aux_params: null`, in MONAI: `deep_supervision: false`)."
+            "Expected the net to return one tensor of logits, but got a "
+            f"{type(output).__name__}. {expected.several}"
         )
-    if output.ndim != 4:
+    if output.ndim != len(expected.axes):
         raise ConfigError(
-            "Expected the net to return logits (batch, classes, height, width), but got a tensor "
-            f"of shape {tuple(output.shape)}. Use a 2-D segmentation net."
+            f"Expected the net to return logits ({', '.join(expected.axes)}), but got a tensor of "
+            f"shape {tuple(output.shape)}. {expected.shape}"
         )
     if output.shape[1] != classes:
         raise ConfigError(
             f"The net gives {output.shape[1]} channels, but `task.classes` is {classes}; set "
             f"`task.classes` to {output.shape[1]} or the net's output channels (`classes`, in "
-            f"MONAI `out_channels`) to {classes}."
+            f"MONAI `out_channels` or `num_classes`) to {classes}."
         )
     return output
 
 
 def check_sizes(logits: Tensor, mask: Tensor) -> None:
-    """Logits (B, classes, H, W) belong to a mask (B, H, W).
-
-    Raises:
-        ConfigError: they have different sizes.
-    """
+    """Raise a ConfigError unless logits (B, classes, H, W) belong to a mask (B, H, W)."""
     if mask.ndim != 3:
         raise ConfigError(
             "Expected masks of shape (batch, height, width) with class numbers, but got "
@@ -72,22 +86,31 @@ def check_sizes(logits: Tensor, mask: Tensor) -> None:
 
 
 def check_mask_values(mask: Tensor, classes: int) -> None:
-    """A mask holds class numbers only. Waits for the device, so not for every training step.
+    """Raise a DataError for a mask that holds other than class numbers; a binary one holds 0 and 1.
 
-    Args:
-        mask: class numbers of any shape.
-        classes: number of classes; 1 for a binary task, whose mask holds 0 and 1.
-
-    Raises:
-        DataError: it holds other values, which are named.
+    It waits for the device, so it is not for every step.
     """
     if mask.is_floating_point():
         raise DataError(f"Expected masks of class numbers (int64), but got {mask.dtype}.")
-    check_class_numbers(mask, classes, "A mask holds")
+    _check_class_numbers(mask, classes, "A mask holds")
 
 
-def check_class_numbers(numbers: Tensor, classes: int, holder: str) -> None:
-    """Raise a DataError for numbers that are no class; `holder` says who holds them."""
+def check_labels(labels: Tensor, images: Tensor, classes: int) -> None:
+    """Raise an error unless each image has a class number as its label; a binary one is 0 or 1.
+
+    It waits for the device, so it is not for every step.
+    """
+    if labels.shape != images.shape[:1]:
+        raise ConfigError(
+            f"Expected labels of shape ({len(images)},), one class number for each image, but got "
+            f"{tuple(labels.shape)}. Let the datamodule give a scalar as the label of a sample."
+        )
+    if labels.is_floating_point():
+        raise DataError(f"Expected labels to be class numbers (int64), but got {labels.dtype}.")
+    _check_class_numbers(labels, classes, "Labels hold")
+
+
+def _check_class_numbers(numbers: Tensor, classes: int, holder: str) -> None:
     largest = max(classes, 2) - 1
     wrong = torch.unique(numbers[(numbers < 0) | (numbers > largest)]).tolist()
     if wrong:
@@ -99,5 +122,5 @@ def check_class_numbers(numbers: Tensor, classes: int, holder: str) -> None:
 
 
 def _size(tensor: Tensor) -> str:
-    """Batch and spatial size, e.g. "8 x 64 x 64"."""
+    """Return batch and spatial size, e.g. "8 x 64 x 64"."""
     return " x ".join(str(n) for n in (len(tensor), *tensor.shape[-2:]))

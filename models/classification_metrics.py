@@ -1,11 +1,9 @@
 """Scores of a classifier over all cases of a split; NaN where the split does not define one.
 
 A split of a small hospital may hold one class only. torchmetrics then gives 0, with a warning at
-every evaluation, and a 0 would pull the mean over hospitals down; NaN is left out of it. With two
+every evaluation. A 0 would pull the mean over hospitals down; NaN is left out of it. With two
 classes, class 1 is the disease; with more, scores are means over classes (macro).
 """
-
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -14,25 +12,27 @@ from torchmetrics.classification import MulticlassCalibrationError
 from torchmetrics.functional.classification import binary_auroc
 from torchmetrics.utilities import dim_zero_cat
 
+from models.confusion import ConfusionScore
+
 
 def accuracy(confusion: Tensor) -> Tensor:
-    """Share of cases that are recognised."""
+    """Return the share of cases that are recognised."""
     return confusion.diag().sum() / confusion.sum()
 
 
 def balanced_accuracy(confusion: Tensor) -> Tensor:
-    """Mean over the classes in the truth of the share of their cases that is recognised."""
+    """Average the share of recognised cases over the classes in the truth."""
     return _recalls(confusion).nanmean()
 
 
 def sensitivity(confusion: Tensor) -> Tensor:
-    """`TP / (TP + FN)`, undefined where nobody has the disease."""
+    """Return `TP / (TP + FN)`, undefined where nobody has the disease."""
     recalls = _recalls(confusion)
     return recalls[1] if len(recalls) == 2 else recalls.nanmean()
 
 
 def specificity(confusion: Tensor) -> Tensor:
-    """`TN / (TN + FP)`, undefined where nobody is healthy."""
+    """Return `TN / (TN + FP)`, undefined where nobody is healthy."""
     negatives = confusion.sum() - confusion.sum(dim=1)
     false_alarms = confusion.sum(dim=0) - confusion.diag()
     specificities = (negatives - false_alarms) / negatives
@@ -40,13 +40,13 @@ def specificity(confusion: Tensor) -> Tensor:
 
 
 def f1(confusion: Tensor) -> Tensor:
-    """`2 TP / (2 TP + FP + FN)`, undefined where a class is neither there nor predicted."""
+    """Return `2 TP / (2 TP + FP + FN)`, undefined where a class is neither there nor predicted."""
     scores = 2 * confusion.diag() / (confusion.sum(dim=0) + confusion.sum(dim=1))
     return scores[1] if len(scores) == 2 else scores.nanmean()
 
 
 def auroc(probabilities: Tensor, labels: Tensor) -> Tensor:
-    """Area under the ROC curve, by trapezoids over all thresholds; ties count half.
+    """Return the area under the ROC curve, by trapezoids over all thresholds; ties count half.
 
     With few cases it moves in steps of 1 / (diseased x healthy): 0.25 for two of each.
 
@@ -55,8 +55,8 @@ def auroc(probabilities: Tensor, labels: Tensor) -> Tensor:
         labels: class numbers (N,).
 
     Returns:
-        For two classes that of class 1; for more, the mean over each class against the rest. A
-        class that nobody or everybody has takes no part; NaN where that leaves none.
+        The area of class 1 for two classes; for more, the mean over each class against the rest.
+        A class that nobody or everybody has takes no part. NaN if that leaves none.
     """
     classes = probabilities.shape[1]
     areas = [
@@ -67,39 +67,8 @@ def auroc(probabilities: Tensor, labels: Tensor) -> Tensor:
     return torch.stack(areas).mean() if areas else probabilities.new_tensor(torch.nan)
 
 
-class ConfusionScore(Metric):
-    """One score of predicted classes, counted over all cases since the last reset.
-
-    Args:
-        score: of a (classes, classes) matrix of counts, rows being the truth.
-        classes: number of classes, at least 2.
-    """
-
-    is_differentiable = False
-    higher_is_better = True
-    full_state_update = False
-    confusion: Tensor
-
-    def __init__(self, score: Callable[[Tensor], Tensor], *, classes: int) -> None:
-        super().__init__()
-        self.score = score
-        self.classes = classes
-        counts = torch.zeros(classes, classes, dtype=torch.long)
-        self.add_state("confusion", default=counts, dist_reduce_fx="sum")
-
-    def update(self, probabilities: Tensor, labels: Tensor) -> None:
-        """Add the cases of a batch: probabilities (B, classes) and class numbers (B,)."""
-        pairs = labels.long() * self.classes + probabilities.argmax(dim=1)
-        counts = torch.bincount(pairs, minlength=self.classes**2)
-        self.confusion += counts.reshape(self.classes, self.classes)
-
-    def compute(self) -> Tensor:
-        """The score of all cases so far."""
-        return self.score(self.confusion)
-
-
 class Auroc(Metric):
-    """`auroc` of all cases since the last reset, which it remembers."""
+    """Remembers all cases since the last reset and returns their `auroc`."""
 
     is_differentiable = False
     higher_is_better = True
@@ -118,12 +87,12 @@ class Auroc(Metric):
         self.labels.append(labels)
 
     def compute(self) -> Tensor:
-        """The area over all cases so far."""
+        """Return the area over all cases so far."""
         return auroc(dim_zero_cat(self.probabilities), dim_zero_cat(self.labels))
 
 
 def classification_scores(classes: int, prefix: str) -> MetricCollection:
-    """All scores, named `<prefix>auroc` and so on; they take probabilities and labels.
+    """Return all scores, named `<prefix>auroc` and so on; they take probabilities and labels.
 
     `ece` is the expected calibration error of the predicted class, over 15 bins of its probability:
     the mean of |share of right answers - probability|, weighted by the cases in a bin.
@@ -149,5 +118,5 @@ def classification_scores(classes: int, prefix: str) -> MetricCollection:
 
 
 def _recalls(confusion: Tensor) -> Tensor:
-    """Share of each class's cases that is recognised; NaN for a class that nobody has."""
+    """Return the share of each class's cases that is recognised; NaN if nobody has the class."""
     return confusion.diag() / confusion.sum(dim=1)

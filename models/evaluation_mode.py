@@ -9,7 +9,7 @@ from torch import nn
 
 @contextmanager
 def evaluation_mode(net: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; afterwards each submodule has its own mode again.
+    """Evaluate without gradients; afterwards each submodule has the mode that it had before.
 
     `net.train()` would not do as the way back: it would wake layers that were frozen on purpose.
     """

@@ -26,29 +26,20 @@ class LabelCrossEntropy(nn.Module):
 
     def __init__(self, classes: int, class_weights: Sequence[float] | None = None) -> None:
         super().__init__()
-        weight = None
+        count, weight = max(classes, 2), None
         if class_weights is not None:
-            weight = torch.tensor(_checked(class_weights, max(classes, 2)))
+            if len(class_weights) != count or not all(weight > 0 for weight in class_weights):
+                raise ConfigError(
+                    f"Expected `class_weights` to be {count} positive numbers, one for each class, "
+                    f"but got {list(class_weights)}."
+                )
+            weight = torch.tensor(class_weights, dtype=torch.float32)
         # Not in the state: a federation would average it with the weights of the net.
         self.register_buffer("weight", weight, persistent=False)
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The loss of a batch, a scalar.
-
-        Args:
-            logits: (B, classes).
-            labels: int64 (B,) with class numbers.
-        """
+        """Return the loss of logits (B, classes) and class numbers (B,), a scalar."""
         if logits.shape[1] == 1:  # the softmax of (0, z) is the sigmoid of z
             logits = F.pad(logits, (1, 0))
         weight = None if self.weight is None else self.weight.to(logits)
         return F.cross_entropy(logits, labels, weight)
-
-
-def _checked(weights: Sequence[float], count: int) -> list[float]:
-    if len(weights) != count or not all(weight > 0 for weight in weights):
-        raise ConfigError(
-            f"Expected `class_weights` to be {count} positive numbers, one for each class, but got "
-            f"{list(weights)}."
-        )
-    return [float(weight) for weight in weights]

@@ -52,7 +52,7 @@ class LeNet(nn.Module):
                 _start(layer)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Logits (B, classes) of images (B, in_channels, size, size)."""
+        """Return the logits (B, classes) of images (B, in_channels, size, size)."""
         logits: Tensor = self.head(self.body(image).flatten(1))
         return logits
 

@@ -11,7 +11,7 @@ class DiceCrossEntropy(nn.Module):
     """Weighted sum of soft Dice loss and cross-entropy, `dice * D + cross_entropy * CE`.
 
     One channel of logits is a binary task (sigmoid), more are classes (softmax). Dice sums over all
-    pixels of the batch and, with classes, averages over the foreground classes; a class that no
+    pixels of the batch and, with classes, averages over the foreground classes. A class that no
     pixel of the batch has adds 0 to D, so a batch without foreground is left to the cross-entropy.
 
     Args:
@@ -30,29 +30,21 @@ class DiceCrossEntropy(nn.Module):
         self.cross_entropy = cross_entropy
 
     def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
-        """The loss of a batch, a scalar.
-
-        Args:
-            logits: (B, classes, H, W).
-            mask: int64 (B, H, W) with class numbers, 0 being background.
-        """
-        return self.dice * dice_loss(logits, mask) + self.cross_entropy * cross_entropy(
-            logits, mask
-        )
+        """Return the loss of logits (B, classes, H, W) and class numbers (B, H, W), a scalar."""
+        overlap, pixels = dice_loss(logits, mask), cross_entropy(logits, mask)
+        return self.dice * overlap + self.cross_entropy * pixels
 
 
 def dice_loss(logits: Tensor, mask: Tensor) -> Tensor:
-    """Soft Dice loss `1 - 2 sum(p t) / (sum(p) + sum(t))`, as a mean over foreground classes."""
-    classes = logits.shape[1]
-    if classes == 1:
-        loss: Tensor = DiceLoss("binary")(logits, mask)
-    else:
-        loss = DiceLoss("multiclass", classes=list(range(1, classes)))(logits, mask)
-    return loss
+    """Return `1 - 2 sum(p t) / (sum(p) + sum(t))`, the soft Dice loss, over foreground classes."""
+    foreground = list(range(1, logits.shape[1]))
+    loss = DiceLoss("multiclass", foreground) if foreground else DiceLoss("binary")
+    value: Tensor = loss(logits, mask)
+    return value
 
 
 def cross_entropy(logits: Tensor, mask: Tensor) -> Tensor:
-    """Binary cross-entropy for one channel of logits, categorical for more; a mean over pixels."""
+    """Return the mean over pixels, binary for one channel of logits and categorical for more."""
     if logits.shape[1] > 1:
         return F.cross_entropy(logits, mask)
     loss: Tensor = SoftBCEWithLogitsLoss()(logits, mask.unsqueeze(1).to(logits.dtype))

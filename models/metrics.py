@@ -1,50 +1,54 @@
 """Dice, IoU, precision and recall, pooled over all pixels of a split.
 
-Pooled (micro over pixels), not averaged over images: one image without foreground then decides
-nothing. With classes, each foreground class is scored by itself and the mean is taken (macro).
-torchmetrics' own scores are not used because their `ignore_index=0` drops background pixels from
-the count, and with them the false positives there; and because their `zero_division` cannot tell
-"nothing to find, nothing found" from "something to find, nothing found" in precision.
+They are pooled (micro over pixels) and not averaged over images: a mean over images would let an
+image without foreground count as 0 or 1 and decide the result. With classes, each foreground class
+is scored by itself and the mean is taken (macro). torchmetrics' scores do not do for two reasons.
+Their `ignore_index=0` drops background pixels from the count, and with them the false positives
+there. Their `zero_division` cannot tell "nothing to find, nothing found" from "something to find,
+nothing found" in precision.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric, MetricCollection
+from torchmetrics import MetricCollection
+
+from models.confusion import ConfusionScore
 
 Fraction = tuple[Tensor, Tensor]
 """Numerator and denominator of a score, one entry for each class."""
+Counted = Callable[[Tensor, Tensor, Tensor], Fraction]
+"""A score of true positives, false positives and false negatives."""
 
 
 def dice(tp: Tensor, fp: Tensor, fn: Tensor) -> Fraction:
-    """`2 TP / (2 TP + FP + FN)`, also called F1."""
+    """Return `2 TP / (2 TP + FP + FN)`, also called F1."""
     return 2 * tp, 2 * tp + fp + fn
 
 
 def iou(tp: Tensor, fp: Tensor, fn: Tensor) -> Fraction:
-    """`TP / (TP + FP + FN)`, also called the Jaccard index."""
+    """Return `TP / (TP + FP + FN)`, also called the Jaccard index."""
     return tp, tp + fp + fn
 
 
 def precision(tp: Tensor, fp: Tensor, fn: Tensor) -> Fraction:
-    """`TP / (TP + FP)`."""
+    """Return `TP / (TP + FP)`."""
     return tp, tp + fp
 
 
 def recall(tp: Tensor, fp: Tensor, fn: Tensor) -> Fraction:
-    """`TP / (TP + FN)`, also called sensitivity."""
+    """Return `TP / (TP + FN)`, also called sensitivity."""
     return tp, tp + fn
 
 
-def foreground_score(
-    score: Callable[[Tensor, Tensor, Tensor], Fraction], confusion: Tensor
-) -> Tensor:
-    """Mean of a score over the foreground classes that are in the truth or in the prediction.
+def foreground_score(score: Counted, confusion: Tensor) -> Tensor:
+    """Average a score over the foreground classes that are in the truth or in the prediction.
 
     Where there are none of them, nothing was to be found and nothing was found: the score is 1.
     Otherwise a score without denominator is 0: precision where nothing is predicted, recall where
-    nothing was to be found but something is predicted. This is the same rule for all four scores.
+    nothing was to be found but something is predicted. This rule holds for all four scores.
 
     Args:
         score: `dice`, `iou`, `precision` or `recall`.
@@ -59,54 +63,19 @@ def foreground_score(
     return torch.where(present.any(), scores.sum() / present.sum().clamp(min=1), 1.0)
 
 
-class ForegroundScore(Metric):
-    """One score of label maps, pooled over all pixels since the last reset.
-
-    Args:
-        score: `dice`, `iou`, `precision` or `recall`.
-        classes: number of classes, background included; 2 for a binary task.
-    """
-
-    is_differentiable = False
-    higher_is_better = True
-    full_state_update = False
-    confusion: Tensor
-
-    def __init__(
-        self, score: Callable[[Tensor, Tensor, Tensor], Fraction], *, classes: int
-    ) -> None:
-        super().__init__()
-        self.score = score
-        self.classes = classes
-        counts = torch.zeros(classes, classes, dtype=torch.long)
-        self.add_state("confusion", default=counts, dist_reduce_fx="sum")
-
-    def update(self, predicted: Tensor, mask: Tensor) -> None:
-        """Add the pixels of a batch.
-
-        Args:
-            predicted: class numbers of any shape and integer type.
-            mask: true class numbers, of the same shape.
-        """
-        pairs = mask.long().flatten() * self.classes + predicted.long().flatten()
-        counts = torch.bincount(pairs, minlength=self.classes**2)
-        self.confusion += counts.reshape(self.classes, self.classes)
-
-    def compute(self) -> Tensor:
-        """The score of all pixels so far."""
-        return foreground_score(self.score, self.confusion)
-
-
 def segmentation_scores(classes: int, prefix: str) -> MetricCollection:
-    """The four scores, named `<prefix>dice` and so on, which count their pixels once for all.
+    """Return the four scores, named `<prefix>dice` and so on. They share one count of pixels.
 
     Args:
         classes: number of classes, background included; 2 for a binary task.
         prefix: what comes before each name, e.g. "val/".
     """
-    scores = {"dice": dice, "iou": iou, "precision": precision, "recall": recall}
+    counted = {"dice": dice, "iou": iou, "precision": precision, "recall": recall}
     return MetricCollection(
-        {name: ForegroundScore(score, classes=classes) for name, score in scores.items()},
+        {
+            name: ConfusionScore(partial(foreground_score, score), classes=classes)
+            for name, score in counted.items()
+        },
         prefix=prefix,
-        compute_groups=[list(scores)],
+        compute_groups=[list(counted)],
     )

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_fl.errors import ConfigError
-from models.checks import checked_logits, try_net
+from models.checks import SEGMENTATION, checked_logits, try_net
 from models.evaluation_mode import evaluation_mode
 
 PROBE_SIZES = (64, 96, 224)
@@ -19,12 +19,7 @@ PROBE_SIZES = (64, 96, 224)
 
 
 def start_output_bias(net: nn.Module, classes: int, prior: float) -> None:
-    """Set the bias that makes foreground begin with about the probability `prior`.
-
-    Args:
-        net: maps images to logits (B, classes, H, W); changed in place.
-        classes: channels of the logits; 1 for a binary task.
-        prior: probability that a pixel is of any foreground class.
+    """Set the net's bias so that foreground begins with about the probability `prior` in all.
 
     Raises:
         ConfigError: no bias of the net moves the logits and nothing but them.
@@ -35,7 +30,7 @@ def start_output_bias(net: nn.Module, classes: int, prior: float) -> None:
 
 
 def prior_logits(classes: int, prior: float) -> Tensor:
-    """Logits whose sigmoid (one class) or softmax (more) gives foreground `prior` in all.
+    """Return logits whose sigmoid (one class) or softmax (more) gives foreground `prior` in all.
 
     With several classes, those of the foreground share `prior` evenly and keep a logit of 0.
     """
@@ -47,14 +42,11 @@ def prior_logits(classes: int, prior: float) -> Tensor:
 
 
 def find_output_bias(net: nn.Module, classes: int) -> nn.Parameter:
-    """The bias of the layer that gives the logits, found by trying, the last layer first.
+    """Find the bias of the layer that gives the logits by trying, the last layer first.
 
     A bias belongs to the logits if adding 1 to an entry adds 1 to every pixel of that channel and
     nothing to the others. So a layer is found under any name, behind an upsampling or a residual
     sum, and never mistaken for one before a normalisation or an activation.
-
-    Raises:
-        ConfigError: there is no such bias.
     """
     with evaluation_mode(net):
         images, before = _probe(net, classes)
@@ -69,7 +61,7 @@ def find_output_bias(net: nn.Module, classes: int) -> nn.Parameter:
 
 
 def _candidates(net: nn.Module, classes: int) -> Iterator[nn.Parameter]:
-    """Biases with an entry for each class, the last registered first."""
+    """Yield biases with an entry for each class, the last registered first."""
     for name, parameter in reversed(list(net.named_parameters())):
         if name.rpartition(".")[2] == "bias" and parameter.shape == (classes,):
             yield parameter
@@ -78,7 +70,7 @@ def _candidates(net: nn.Module, classes: int) -> Iterator[nn.Parameter]:
 def _shifts_channel(
     net: nn.Module, images: Tensor, before: Tensor, bias: nn.Parameter, entry: int
 ) -> bool:
-    """Whether adding 1 to an entry of the bias adds 1 to that channel of the logits only."""
+    """Tell whether adding 1 to an entry of the bias adds 1 to that channel of the logits only."""
     start = bias.detach().clone()
     bias[entry] += 1.0
     try:
@@ -91,11 +83,7 @@ def _shifts_channel(
 
 
 def _probe(net: nn.Module, classes: int) -> tuple[Tensor, Tensor]:
-    """Two random images of a size that the net accepts, and their logits.
-
-    Raises:
-        ConfigError: the net accepts no size tried, or its answer is not one tensor of logits.
-    """
+    """Return two random images of a size that the net accepts, and their logits."""
     first = next((module for module in net.modules() if isinstance(module, nn.Conv2d)), None)
     reason = "it has no 2-D convolution."
     if first is not None:
@@ -106,7 +94,7 @@ def _probe(net: nn.Module, classes: int) -> tuple[Tensor, Tensor]:
             except ConfigError as error:
                 reason = str(error)
             else:
-                return images, checked_logits(output, classes)
+                return images, checked_logits(output, classes, SEGMENTATION)
     raise ConfigError(
         f"Cannot try {type(net).__name__} to find its output bias: {reason} Or set "
         "`foreground_prior` to null."
@@ -114,7 +102,7 @@ def _probe(net: nn.Module, classes: int) -> tuple[Tensor, Tensor]:
 
 
 def _noise(first: nn.Conv2d, size: int) -> Tensor:
-    """Two images for the net's first convolution, the same at every call."""
+    """Draw two images for the net's first convolution, equal at every call."""
     generator = torch.Generator().manual_seed(0)  # leaves the run's own random numbers alone
     images = torch.randn(2, first.in_channels, size, size, generator=generator)
     return images.to(first.weight)

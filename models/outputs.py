@@ -9,12 +9,12 @@ OutputMap = Callable[[Tensor], Tensor]
 
 
 def fine(logits: Tensor) -> Tensor:
-    """At least single precision; half has no probabilities close to 1."""
+    """Raise logits to single precision at least; half has no probabilities close to 1."""
     return logits.float() if logits.itemsize < 4 else logits
 
 
 def output_maps(classes: int) -> tuple[OutputMap, OutputMap]:
-    """From logits to probabilities and back, both of shape (B, classes, ...)."""
+    """Return the maps from logits to probabilities and back, both of shape (B, classes, ...)."""
     return (_sigmoid, _logit) if classes == 1 else (_softmax, _log)
 
 
@@ -31,5 +31,5 @@ def _softmax(logits: Tensor) -> Tensor:
 
 
 def _log(probabilities: Tensor) -> Tensor:
-    """Logits up to a constant over the classes, which softmax does not see."""
+    """Return logits up to a constant over the classes, which softmax does not see."""
     return probabilities.clamp(min=torch.finfo(probabilities.dtype).tiny).log()

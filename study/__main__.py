@@ -5,18 +5,19 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
 from lightning_fl.errors import ConfigError
 from study.collect import collect, collect_again
-from study.folder import check_claim, claim, locked, with_seeds_found
-from study.plan import conditions_of, planned, settings_of
-from study.records import Missing, Records, read_records, write_records
-from study.report import missing_text, write_reports
+from study.conditions import conditions_of, planned, settings_of
+from study.pages import write_reports
+from study.rows import Missing, write_records
 from study.runner import Runner
-from study.study_file import Study, check_seeds, known, read_study
+from study.study_file import Study, check_names, check_seeds, read_study
+from study.study_folder import check_claim, claim, locked, with_earlier_seeds
 from study.worker import load_train
 
 
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail(f"interrupted; go on with the same command:\n{command}", 130)
     if missing:
-        lines = "\n".join(map(missing_text, missing))
+        lines = "\n".join(map(str, missing))
         return _fail(f"missing in the tables:\n{lines}\nThe same command tries again.", 1)
     return 0
 
@@ -63,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace, command: str) -> list[Missing]:
-    """Train, collect and report; what is missing in the end."""
+    """Train, collect and report; return what is missing in the end."""
     if options.jobs < 1:
         raise ConfigError(f"Expected --jobs to be at least 1, but got {options.jobs}.")
     check_seeds(options.seeds or [])
@@ -71,45 +72,44 @@ def _run(options: argparse.Namespace, command: str) -> list[Missing]:
     conditions = conditions_of(study, options.seeds)
     shown = only(study, options.only)
     folder: Path = options.output or Path("runs", "study", options.config.stem)
+    report = partial(
+        write_reports,
+        folder,
+        shown,
+        conditions,
+        title=f"Study {options.config.stem}",
+        command=command,
+    )
 
-    def report(records: Records) -> list[Missing]:
-        return write_reports(
-            folder,
-            shown,
-            conditions,
-            records,
-            title=f"Study {options.config.stem}",
-            command=command,
-        )
-
-    def conclude() -> None:
-        """Tables and pages of what is there, also while the study goes on."""
-        everything = planned(with_seeds_found(folder, conditions), list(study.runs))
-        write_records(folder, collect(folder, study, everything))
-        report(read_records(folder))
+    def conclude() -> list[Missing]:
+        """Write tables and pages of the runs that are there; also while the study goes on."""
+        everything = planned(with_earlier_seeds(folder, conditions), study.runs)
+        records = collect(folder, study, everything)
+        write_records(folder, records)
+        return report(records)
 
     if not options.report_only:
         load_train().check_packages()
     settings = settings_of(study, options.config, conditions)
     if options.report_only:
         check_claim(folder, options.config, settings)
-        missing = report(collect_again(folder, shown, planned(conditions, list(shown.runs))))
+        missing = report(collect_again(folder, shown, planned(conditions, shown.runs)))
     else:
         with locked(folder):
             claim(folder, options.config, settings)
             conclude()
-            runs = planned(conditions, [method.run for method in shown.methods.values()])
+            runs = planned(conditions, {method.run for method in shown.methods.values()})
             Runner(folder, runs, conclude, Console(stderr=True)).run(options.jobs)
-        missing = report(read_records(folder))
+            missing = conclude()
     sys.stdout.write(f"{folder / 'report.md'}\n{folder / 'report.html'}\n")
     return missing
 
 
 def only(study: Study, names: Sequence[str] | None) -> Study:
-    """The study with some of its methods, and the reference."""
+    """Return the study with some of its methods, and the reference."""
     if names is None:
         return study
-    known("--only", names, study.methods)
+    check_names("--only", names, study.methods)
     kept = {k: v for k, v in study.methods.items() if k in (*names, study.reference)}
     return replace(study, methods=kept, floor=[name for name in study.floor if name in kept])
 

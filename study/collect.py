@@ -1,21 +1,23 @@
-"""From the runs' results.json to the rows of a study."""
+"""Collect the records of a study from its runs' results.json."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from lightning_fl.errors import ConfigError
 from lightning_fl.results.scores import metrics_of
 from lightning_fl.results.summary import read_results
-from study.folder import failure, is_finished
-from study.plan import PlannedRun
-from study.records import Cost, Missing, Records, Score, read_records
+from study.conditions import Condition, PlannedRun
+from study.rows import Cost, Missing, Records, Score, read_records, records_of, shown_scores
 from study.study_file import Study
+from study.study_folder import failure, is_finished
 
 
 def collect(folder: Path, study: Study, runs: Iterable[PlannedRun]) -> Records:
-    """Read what each run found and cost.
+    """Read the scores and costs of each run.
 
     Args:
         folder: of the study.
@@ -25,64 +27,61 @@ def collect(folder: Path, study: Study, runs: Iterable[PlannedRun]) -> Records:
     Raises:
         ConfigError: a run has no such metric.
     """
-    records = Records([], [], [])
+    scores: list[Score] = []
+    costs: list[Cost] = []
+    missing: list[Missing] = []
     for run in runs:
         if not is_finished(folder / run.path):
-            records.missing.append(_missing(run, failure(folder, run)))
+            missing.append(Missing(*run, " ".join(failure(folder, run).split())))
             continue
         results = read_results(folder / run.path / "results.json")
         check_metric(study, run, results)
-        records.costs.append(cost(run, results))
+        costs.append(cost(run, results))
         for name, method in study.methods.items():
-            if method.run != run.run:
-                continue
-            if method.model in results["mean"]:
-                records.scores.extend(scores(run, name, method.model, results))
-            else:
-                there = ", ".join(results["mean"])
-                reason = f"{name}: the run has no model {method.model!r}, but {there}"
-                records.missing.append(_missing(run, reason))
-    return records
+            if method.run == run.run and method.model in results["mean"]:
+                scores.extend(scores_of(run, name, method.model, results))
+            elif method.run == run.run:
+                models = ", ".join(results["mean"])
+                reason = f"{name}: the run has no model {method.model!r}, but {models}"
+                missing.append(Missing(*run, reason))
+    return records_of(scores, costs, missing)
 
 
 def collect_again(folder: Path, study: Study, runs: Iterable[PlannedRun]) -> Records:
-    """Read the runs whose folders are there, and of the others what the CSV files keep.
-
-    Args:
-        folder: of the study.
-        study: see `collect`.
-        runs: see `collect`.
+    """Read the runs whose folders are there, and the CSV files for all others.
 
     Raises:
         ConfigError: see `collect` and `read_records`.
     """
-    kept = read_records(folder)
-    there = [run for run in runs if is_finished(folder / run.path)]
-    found = collect(folder, study, there)
-    read = set(there)
+    finished = [run for run in runs if is_finished(folder / run.path)]
+    fresh, kept = collect(folder, study, finished), read_records(folder)
     return Records(
-        found.scores + [row for row in kept.scores if _run(row) not in read],
-        found.costs + [row for row in kept.costs if _run(row) not in read],
-        found.missing + [row for row in kept.missing if _run(row) not in read],
+        *(
+            pd.concat([new, old.loc[[run not in finished for run in runs_in(old)]]])
+            for new, old in zip(fresh, kept, strict=True)
+        )
     )
 
 
-def _run(row: Score | Cost | Missing) -> PlannedRun:
-    return PlannedRun(row.condition, row.run, row.seed)
+def runs_in(table: pd.DataFrame) -> Iterator[PlannedRun]:
+    """Yield the run that each row of a table is about."""
+    return map(PlannedRun, table.condition, table.run, table.seed)
 
 
 def check_metric(study: Study, run: PlannedRun, results: Mapping[str, Any]) -> None:
     """Refuse a metric that a run did not measure."""
-    there = metrics_of(results, "test")
-    if study.metric not in there:
+    metrics = metrics_of(results, "test")
+    if study.metric not in metrics:
         raise ConfigError(
-            f"`metric` is {study.metric!r}, but the test metrics of {run} are {there}; choose one"
+            f"`metric` is {study.metric!r}, but the test metrics of {run} are {metrics}; choose one"
             " of them."
         )
 
 
-def scores(run: PlannedRun, method: str, model: str, results: Mapping[str, Any]) -> Iterator[Score]:
-    """The scores of one model: of each site, their mean and the worst."""
+def scores_of(
+    run: PlannedRun, method: str, model: str, results: Mapping[str, Any]
+) -> Iterator[Score]:
+    """Yield the scores of one model: of each site, their mean and the worst."""
     groups = {**results["sites"], "mean": results["mean"], "worst": results["worst"]}
     for site, models in groups.items():
         for split, metrics in models.get(model, {}).items():
@@ -94,20 +93,44 @@ def scores(run: PlannedRun, method: str, model: str, results: Mapping[str, Any])
 
 
 def cost(run: PlannedRun, results: Mapping[str, Any]) -> Cost:
-    """What a run cost; results of old versions do not count gradients."""
+    """Return what a run cost."""
     costs = results["costs"]
-    gradients = costs.get("gradients") or {}
     return Cost(
-        condition=run.condition,
-        run=run.run,
-        seed=run.seed,
-        train_gradients=gradients.get("train"),
-        personalise_gradients=gradients.get("personalise"),
+        *run,
+        train_gradients=costs["gradients"]["train"],
+        personalise_gradients=costs["gradients"]["personalise"],
         bytes=costs["bytes"],
         seconds=math.fsum(costs["seconds"].values()),
         losses=len(results["dropped"]),
     )
 
 
-def _missing(run: PlannedRun, reason: str) -> Missing:
-    return Missing(run.condition, run.run, run.seed, " ".join(reason.split()))
+def missing_of(study: Study, conditions: Sequence[Condition], records: Records) -> list[Missing]:
+    """Return the runs, and the models of runs, that the tables are without."""
+    finished = set(runs_in(records.costs))
+    shown = shown_scores(records, study.metric)
+    scored = set(zip(runs_in(shown), shown.method, shown.model, strict=True))
+    reported = list(zip(runs_in(records.missing), records.missing.reason, strict=True))
+    used = {method.run for method in study.methods.values()}
+    missing = []
+    expected = [
+        PlannedRun(condition.name, name, seed)
+        for condition in conditions
+        for name in condition.runs
+        for seed in condition.seeds
+        if name in used
+    ]
+    for run in expected:
+        reasons = [reason for reported_run, reason in reported if reported_run == run]
+        if run in finished:
+            reasons += [
+                f"{name}: not in scores.csv"
+                for name, method in study.methods.items()
+                if method.run == run.run
+                and (run, name, method.model) not in scored
+                and not any(reason.startswith(f"{name}: ") for reason in reasons)
+            ]
+        elif not reasons:
+            reasons = ["not run yet"]
+        missing += [Missing(*run, reason) for reason in reasons]
+    return missing

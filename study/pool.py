@@ -1,4 +1,4 @@
-"""Several worker processes; one that dies takes no other with it."""
+"""Run jobs in several worker processes; one that dies takes no other with it."""
 
 import os
 from collections import deque
@@ -20,26 +20,40 @@ class Listener(Protocol):
     """Hears how the jobs go."""
 
     def on_start(self, job: Job) -> None:
-        """A worker has begun."""
+        """Hear that a worker has begun."""
 
     def on_end(self, job: Job, reason: str) -> None:
-        """A job is over; `reason` says why it failed, "" if it did not."""
+        """Hear that a job is over; `reason` says why it failed, "" if it did not."""
 
 
 @dataclass(frozen=True)
-class Worker:
-    """A process and the line to it."""
+class TrainingProcess:
+    """A worker: a process that does one job after another, and the line to it.
+
+    Not a process for each job: importing torch costs seconds.
+    """
 
     process: SpawnProcess
     connection: Connection
 
     def takes(self, job: Job) -> bool:
-        """Send a job; whether there was a process to send it to."""
+        """Send a job, and say whether there was a process to send it to."""
         try:
             self.connection.send(job)
         except (BrokenPipeError, ConnectionResetError):
             return False
         return True
+
+    def answer(self) -> str:
+        """Wait for the reason of a failure, or ""; a worker that died answers nothing."""
+        try:
+            reason: str = self.connection.recv()
+        except (EOFError, ConnectionResetError):
+            self.process.join()
+            code = self.process.exitcode or 0
+            end = f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
+            return f"its process {end}; where memory ran out, try fewer --jobs"
+        return reason
 
     def stop(self) -> None:
         """End the process, whatever it is doing."""
@@ -60,18 +74,18 @@ def perform_all(jobs: Sequence[Job], workers: int, listener: Listener) -> None:
         listener: hears of each begin and end.
     """
     waiting = deque(jobs)
-    idle: list[Worker] = []
-    busy: dict[Connection, tuple[Worker, Job]] = {}
+    idle: list[TrainingProcess] = []
+    busy: dict[Connection, tuple[TrainingProcess, Job]] = {}
     try:
         while waiting or busy:
             while waiting and len(busy) < workers:
                 job = waiting.popleft()
-                worker = _given(job, idle, one_thread=workers > 1)
+                worker = _give(job, idle, one_thread=workers > 1)
                 busy[worker.connection] = worker, job
                 listener.on_start(job)
             for connection in wait(list(busy)):
                 worker, job = busy[connection]  # type: ignore[index]  # it is one of ours
-                reason = _answer(worker)
+                reason = worker.answer()
                 del busy[worker.connection]
                 if worker.process.is_alive():
                     idle.append(worker)
@@ -83,50 +97,41 @@ def perform_all(jobs: Sequence[Job], workers: int, listener: Listener) -> None:
             worker.stop()
 
 
-def _given(job: Job, idle: list[Worker], *, one_thread: bool) -> Worker:
-    """Give a job to an idle worker, or to one fresh one where those have died meanwhile."""
+def _give(job: Job, idle: list[TrainingProcess], *, one_thread: bool) -> TrainingProcess:
+    """Give a job to an idle worker, or to a fresh one where those have died meanwhile."""
     while idle:
         worker = idle.pop()
         if worker.takes(job):
             return worker
         worker.stop()
     worker = _start(one_thread=one_thread)
-    worker.takes(job)  # if it is dead too, the job fails: `_answer` hears of it
+    worker.takes(job)  # if it is dead too, the job fails: `answer` hears of it
     return worker
 
 
-def _start(*, one_thread: bool) -> Worker:
+def _start(*, one_thread: bool) -> TrainingProcess:
     context = get_context("spawn")  # a fork would copy torch's threads in mid-air
     ours, theirs = context.Pipe()
     process = context.Process(target=serve, args=(theirs,))
-    with _threads("1" if one_thread else None):
+    with _threads("1" if one_thread else os.environ.get("OMP_NUM_THREADS")):
         process.start()
     theirs.close()  # else a dead worker's line would stay open
-    return Worker(process, ours)
+    return TrainingProcess(process, ours)
 
 
 @contextmanager
 def _threads(number: str | None) -> Iterator[None]:
     """Let a process that starts now use so many threads; torch asks once, when imported."""
     before = os.environ.get("OMP_NUM_THREADS")
-    if number is not None:
-        os.environ["OMP_NUM_THREADS"] = number
+    _set_threads(number)
     try:
         yield
     finally:
-        if number is not None and before is None:
-            del os.environ["OMP_NUM_THREADS"]
-        elif before is not None:
-            os.environ["OMP_NUM_THREADS"] = before
+        _set_threads(before)
 
 
-def _answer(worker: Worker) -> str:
-    """The reason of a failure, or ""; a worker that died answers nothing."""
-    try:
-        reason: str = worker.connection.recv()
-    except (EOFError, ConnectionResetError):
-        worker.process.join()
-        code = worker.process.exitcode
-        how = f"was killed by signal {-code}" if code and code < 0 else f"ended with status {code}"
-        return f"its process {how}; where memory ran out, try fewer --jobs"
-    return reason
+def _set_threads(number: str | None) -> None:
+    if number is None:
+        os.environ.pop("OMP_NUM_THREADS", None)
+    else:
+        os.environ["OMP_NUM_THREADS"] = number

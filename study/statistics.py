@@ -1,10 +1,8 @@
-"""Means, spreads and paired differences over seeds."""
+"""Compute means and paired differences over seeds, with their confidence intervals."""
 
-import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean, stdev
 
+import pandas as pd
 from scipy.stats import t as student
 
 
@@ -25,34 +23,19 @@ class Interval:
     n: int
 
 
-def mean(values: Sequence[float]) -> float:
-    """The mean; NaN of no values."""
-    return fmean(values) if values else math.nan
-
-
-def sd(values: Sequence[float]) -> float:
-    """The standard deviation with n - 1 below; NaN of fewer than two values."""
-    return stdev(values) if len(values) > 1 else math.nan
-
-
-def student_interval(values: Sequence[float], level: float = 0.95) -> Interval:
-    """Mean and interval of Student's t with n - 1 degrees of freedom.
+def student_interval(values: pd.Series, level: float = 0.95) -> Interval:
+    """Return the mean and the interval of Student's t with n - 1 degrees of freedom.
 
     Args:
-        values: independent and roughly normal, e.g. one difference for each seed.
+        values: independent and roughly normal, e.g. one difference for each seed; NaN is left out.
         level: chance that such an interval holds the true mean.
     """
-    n = len(values)
-    centre = mean(values)
-    if n < 2:
-        return Interval(centre, math.nan, math.nan, n)
-    half = float(student.ppf((1 + level) / 2, n - 1)) * sd(values) / math.sqrt(n)
-    return Interval(centre, centre - half, centre + half, n)
+    n = int(values.count())
+    mean = float(values.mean())
+    half = float(student.ppf((1 + level) / 2, n - 1) * values.sem())
+    return Interval(mean, mean - half, mean + half, n)
 
 
-def paired_difference(
-    values: Mapping[int, float], reference: Mapping[int, float], level: float = 0.95
-) -> Interval:
-    """Values minus reference, seed by seed; a seed that one of them lacks, or NaN, is left out."""
-    differences = [values[seed] - reference[seed] for seed in values if seed in reference]
-    return student_interval([d for d in differences if math.isfinite(d)], level)
+def paired_difference(values: pd.Series, reference: pd.Series, level: float = 0.95) -> Interval:
+    """Return values minus reference, seed by seed; a seed that one of them lacks is left out."""
+    return student_interval(values - reference, level)

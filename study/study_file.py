@@ -1,8 +1,9 @@
-"""The YAML file of a study, read and checked."""
+"""Read and check the YAML file of a study."""
 
 import argparse
 import re
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,11 +80,11 @@ class Study:
             if not getattr(self, name):
                 raise ConfigError(f"Expected `{name}` to name at least one, but it is empty.")
         for name, method in self.methods.items():
-            known(f"methods.{name}.run", [method.run], self.runs)
+            check_names(f"methods.{name}.run", [method.run], self.runs)
             if "@" not in method.model:  # else a candidate of personalisation, e.g. finetune@50
-                known(f"methods.{name}.model", [method.model], (*MODELS, *UNFITTED))
-        known("reference", [self.reference], self.methods)
-        known("floor", self.floor, self.methods)
+                check_names(f"methods.{name}.model", [method.model], (*MODELS, *UNFITTED))
+        check_names("reference", [self.reference], self.methods)
+        check_names("floor", self.floor, self.methods)
         check_seeds(self.seeds)
         if self.conditions and self.grid:
             raise ConfigError("Expected either `conditions` or `grid`, but got both; keep one.")
@@ -133,22 +134,23 @@ def read_study(path: Path) -> Study:
 
 
 def bases(study: Study, path: Path) -> list[Path]:
-    """The config files that every run stacks its settings on."""
+    """Return the config files that every run stacks its settings on."""
     names = [study.base] if isinstance(study.base, str) else study.base
     return [path.parent / name for name in names]
 
 
-def check_seeds(seeds: list[int]) -> None:
-    """Refuse a seed that is there twice: it would count twice in every mean."""
-    twice = sorted({seed for seed in seeds if seeds.count(seed) > 1})
+def check_seeds(seeds: Iterable[int]) -> None:
+    """Refuse a seed that is there twice, which would count twice in every mean, or is negative."""
+    counts = Counter(seeds)
+    twice = sorted(seed for seed, count in counts.items() if count > 1)
     if twice:
         raise ConfigError(f"Expected `seeds` to differ, but got {twice} twice; leave one out.")
-    negative = [seed for seed in seeds if seed < 0]
+    negative = [seed for seed in counts if seed < 0]
     if negative:
         raise ConfigError(f"Expected `seeds` to be at least 0, but got {negative}.")
 
 
-def known(where: str, names: Iterable[str], among: Iterable[str]) -> None:
+def check_names(where: str, names: Iterable[str], among: Collection[str]) -> None:
     """Refuse a name that is not among those there are."""
     for name in names:
         if name not in among:
@@ -156,27 +158,28 @@ def known(where: str, names: Iterable[str], among: Iterable[str]) -> None:
 
 
 def slug(name: str) -> str:
-    """A name as a folder: "FedAvg + BN" becomes "fedavg-bn"."""
+    """Return a name as that of a folder: "FedAvg + BN" becomes "fedavg-bn"."""
     return re.sub(r"[^a-z0-9_.]+", "-", name.lower()).strip("-.")
 
 
 def _check_reserved(where: str, layers: Iterable[Settings | None]) -> None:
     """Refuse settings that every run is given by the study."""
-    for name in RESERVED:
-        if any(name in (layer or {}) for layer in layers):
-            raise ConfigError(
-                f"`{where}` sets {name!r}, which the study gives to each run; leave it out"
-                " (`seeds` and --output are the study's own)."
-            )
+    for layer in layers:
+        for name in RESERVED:
+            if name in (layer or {}):
+                raise ConfigError(
+                    f"`{where}` sets {name!r}, which the study gives to each run; leave it out"
+                    " (`seeds` and --output are the study's own)."
+                )
 
 
 def check_slugs(names: Iterable[str]) -> None:
-    """Two names must not share a folder."""
-    seen: set[str] = set()
+    """Refuse two names that would share a folder."""
+    folders = {""}
     for name in names:
-        folder = slug(name)
-        if not folder or folder in seen:
+        if slug(name) in folders:
             raise ConfigError(
-                f"{name!r} would have the folder {folder!r}, which is taken or empty; rename it."
+                f"{name!r} would have the folder {slug(name)!r}, which is taken or empty;"
+                " rename it."
             )
-        seen.add(folder)
+        folders.add(slug(name))

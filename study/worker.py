@@ -1,4 +1,4 @@
-"""A process that does one run of train.py after another; this file imports no torch."""
+"""Do one run of train.py after another, in a process of its own; this file imports no torch."""
 
 import importlib
 import os
@@ -50,7 +50,7 @@ def load_train() -> ModuleType:
 
 def serve(connection: Connection) -> None:
     """Do jobs until the runner ends; answer each with the reason of its failure, or ""."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the runner's to hear
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the runner, which ends its workers
     Thread(target=_end_with_parent, daemon=True).start()
     train = load_train()
     try:
@@ -61,7 +61,7 @@ def serve(connection: Connection) -> None:
 
 
 def _end_with_parent() -> None:
-    """A runner that is killed outright cannot stop its workers, so they watch it."""
+    """End when the runner does: one that is killed outright cannot stop its workers."""
     parent = parent_process()
     if parent is not None:
         parent.join()
@@ -69,7 +69,7 @@ def _end_with_parent() -> None:
 
 
 def perform(train: ModuleType, job: Job) -> str:
-    """Call train.py; whatever goes wrong is a reason, and the worker lives on."""
+    """Call train.py and return the reason of its failure, or ""; the worker lives on."""
     with _output_to(job.log) as start:
         try:
             status = train.main(list(job.arguments))
@@ -100,8 +100,8 @@ def _output_to(log: Path) -> Iterator[int]:
 
 
 def _last_error(log: Path, start: int, status: int) -> str:
-    """What train.py said last when it gave up."""
+    """Return the last error that train.py wrote."""
     text = log.read_bytes()[start:].decode("utf-8", errors="replace")
     errors = [line for line in text.splitlines() if "error: " in line]
-    said = errors[-1].partition("error: ")[2] if errors else f"see {log}"
-    return f"exit status {status}: {said}"
+    reason = errors[-1].partition("error: ")[2] if errors else f"see {log}"
+    return f"exit status {status}: {reason}"

@@ -12,12 +12,12 @@ class Axis:
     """One axis of a scan on the grid.
 
     Attributes:
-        own: the scan's voxels.
+        voxels: of the scan.
         resampled: as many voxels as the scan has at the grid's spacing.
         size: voxels of the grid.
     """
 
-    own: int
+    voxels: int
     resampled: int
     size: int
 
@@ -39,11 +39,11 @@ class Axis:
     @property
     def reached(self) -> slice:
         """The scan's voxels whose centres lie on the grid."""
-        centres = (np.arange(self.own) + 0.5) * self.resampled / self.own + self.offset
+        centres = (np.arange(self.voxels) + 0.5) * self.resampled / self.voxels + self.offset
         inside = np.flatnonzero((centres >= 0) & (centres <= self.size))
         return slice(int(inside[0]), int(inside[-1]) + 1) if len(inside) else slice(0, 0)
 
     @property
     def sources(self) -> Tensor:
-        """For every resampled voxel its own, or else the nearest, voxel of the grid."""
+        """The voxel of the grid for every resampled voxel, or the nearest if that is cut off."""
         return (torch.arange(self.resampled) + self.offset).clamp(0, self.size - 1)

@@ -21,7 +21,7 @@ ROUNDING = 0.06
 
 @dataclass(frozen=True)
 class DicomSeries:
-    """A CT series on disk, its own array ordered (columns, rows, slices along their normal).
+    """A CT series on disk, its array ordered (columns, rows, slices along their normal).
 
     Attributes:
         source: its folder.
@@ -39,7 +39,7 @@ class DicomSeries:
         return (*self.slices[0].shape, len(self.slices))
 
     def slabs(self) -> Iterator[tuple[slice, npt.NDArray[Any]]]:
-        """The rescaled voxels, one slice at a time: where it belongs and (columns, rows, 1)."""
+        """Yield the rescaled voxels of each slice: where it belongs and (columns, rows, 1)."""
         for number, placed in enumerate(self.slices):
             yield slice(number, number + 1), read_hu(placed)[:, :, None]
 
@@ -59,29 +59,30 @@ def open_series(folder: Path) -> DicomSeries:
     _check_one_series(slices, folder)
     for other in slices[1:]:
         _check_alike(slices[0], other)
-    ordered = in_order(slices)
-    affine = series_affine(ordered)
+    ordered = _in_order(slices)
+    affine = _affine(ordered)
     check_affine(affine, folder)
     return DicomSeries(folder, ordered, affine)
 
 
-def tolerance(spacing: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """How far in mm a slice may lie from its place: rounding, but 1 to 10 % of the spacing."""
-    edge = np.asarray(spacing, dtype=np.float64)
-    return np.asarray(np.clip(ROUNDING, 0.01 * edge, 0.1 * edge))
+def tolerance(spacing: float) -> float:
+    """Return how far in mm a slice may lie from its place: rounding, but 1 to 10 % of a spacing."""
+    return float(np.clip(ROUNDING, 0.01 * spacing, 0.1 * spacing))
 
 
-def nearly(one: Sequence[float], other: Sequence[float]) -> bool:
-    """Whether spacings or directions agree up to their rounding, which may differ."""
-    return len(one) == len(other) and bool(np.allclose(one, other, rtol=1e-3, atol=1e-3))
+def nearly(first: Sequence[float], other: Sequence[float]) -> bool:
+    """Tell whether spacings or directions agree up to their rounding, which may differ."""
+    return len(first) == len(other) and bool(np.allclose(first, other, rtol=1e-3, atol=1e-3))
 
 
-def in_order(slices: Sequence[DicomSlice]) -> tuple[DicomSlice, ...]:
-    """Sort slices along their normal.
+def _slices(paths: Sequence[Path]) -> list[DicomSlice]:
+    files = (path for path in paths if path.is_file())
+    headers = ((read_image_header(path), path) for path in files)
+    return [to_slice(header, path) for header, path in headers if header is not None]
 
-    Raises:
-        DataError: two lie at the same place, some are missing, or they are shifted sideways.
-    """
+
+def _in_order(slices: Sequence[DicomSlice]) -> tuple[DicomSlice, ...]:
+    """Sort slices along their normal; raise a DataError if they are uneven or shifted sideways."""
     height = {placed: float(np.dot(placed.position, _normal(placed))) for placed in slices}
     ordered = sorted(slices, key=lambda placed: (height[placed], placed.path))
     heights = np.array([height[placed] for placed in ordered])
@@ -92,41 +93,18 @@ def in_order(slices: Sequence[DicomSlice]) -> tuple[DicomSlice, ...]:
     return tuple(ordered)
 
 
-def series_affine(ordered: Sequence[DicomSlice]) -> Affine:
-    """Affine of the array (columns, rows, slices), in RAS+ mm; equation C.7.6.2.1-1 of DICOM."""
-    first, last = ordered[0], ordered[-1]
-    normal = _normal(first)
-    spacing = first.thickness
+def _affine(ordered: Sequence[DicomSlice]) -> Affine:
+    """Return the affine of (columns, rows, slices), in RAS+ mm; equation C.7.6.2.1-1 of DICOM."""
+    first, normal, spacing = ordered[0], _normal(ordered[0]), ordered[0].thickness
     if len(ordered) > 1:
-        spacing = float(np.dot(np.subtract(last.position, first.position), normal))
+        spacing = float(np.dot(np.subtract(ordered[-1].position, first.position), normal))
         spacing /= len(ordered) - 1
-    affine = plane_affine(first.orientation, first.spacing, first.position)
-    affine[:3, 2] = LPS_TO_RAS[:3, :3] @ normal * spacing
-    return affine
-
-
-def plane_affine(
-    orientation: Sequence[float], spacing: Sequence[float], position: Sequence[float]
-) -> Affine:
-    """Affine of one image (columns, rows), in RAS+ mm; its third column is 0.
-
-    Args:
-        orientation: ImageOrientationPatient.
-        spacing: mm between columns and between rows; PixelSpacing has them the other way round.
-        position: ImagePositionPatient.
-    """
     affine = np.eye(4)
-    affine[:3, 0] = np.multiply(orientation[:3], spacing[0])
-    affine[:3, 1] = np.multiply(orientation[3:], spacing[1])
-    affine[:3, 2] = 0
-    affine[:3, 3] = position
+    affine[:3, 0] = np.multiply(first.orientation[:3], first.spacing[0])
+    affine[:3, 1] = np.multiply(first.orientation[3:], first.spacing[1])
+    affine[:3, 2] = normal * spacing
+    affine[:3, 3] = first.position
     return np.asarray(LPS_TO_RAS @ affine)
-
-
-def _slices(paths: Sequence[Path]) -> list[DicomSlice]:
-    files = (path for path in paths if path.is_file())
-    headers = ((read_image_header(path), path) for path in files)
-    return [to_slice(header, path) for header, path in headers if header is not None]
 
 
 def _normal(placed: DicomSlice) -> npt.NDArray[np.float64]:
@@ -136,20 +114,20 @@ def _normal(placed: DicomSlice) -> npt.NDArray[np.float64]:
 def _check_one_series(slices: Sequence[DicomSlice], folder: Path) -> None:
     counts = Counter(placed.series for placed in slices)
     if len(counts) > 1:
-        found = ", ".join(f"{uid} ({count} images)" for uid, count in counts.items())
+        series = ", ".join(f"{uid} ({count} images)" for uid, count in counts.items())
         raise DataError(
-            f"{folder} mixes {len(counts)} series: {found}. Leave one of them in the folder."
+            f"{folder} mixes {len(counts)} series: {series}. Leave one of them in the folder."
         )
 
 
 def _check_alike(first: DicomSlice, other: DicomSlice) -> None:
     """Raise DataError if two slices cannot belong to one volume."""
     for name in ("shape", "spacing", "orientation", "frame_of_reference"):
-        one, two = getattr(first, name), getattr(other, name)
-        if one != two and not (name in ("spacing", "orientation") and nearly(one, two)):
+        a, b = getattr(first, name), getattr(other, name)
+        if a != b and not (name in ("spacing", "orientation") and nearly(a, b)):
             raise DataError(
-                f"{first.path} and {other.path} differ in {name.replace('_', ' ')}: {one} and "
-                f"{two}. A localiser may have been stored with the series; take it out."
+                f"{first.path} and {other.path} differ in {name.replace('_', ' ')}: {a} and {b}. "
+                "A localiser may have been stored with the series; take it out."
             )
 
 
@@ -182,7 +160,7 @@ def _check_upright(ordered: Sequence[DicomSlice], gap: float) -> None:
     moved = np.subtract([placed.position for placed in ordered], ordered[0].position)
     sideways = np.linalg.norm(moved - np.outer(moved @ normal, normal), axis=1)
     worst = int(sideways.argmax())
-    if sideways[worst] > max(float(tolerance(gap)), 0.5 * min(ordered[0].spacing)):
+    if sideways[worst] > max(tolerance(gap), 0.5 * min(ordered[0].spacing)):
         raise DataError(
             f"{ordered[worst].path} lies {sideways[worst]:.3f} mm beside "
             f"{ordered[0].path}, not straight above it, as a tilted gantry gives; resample the "

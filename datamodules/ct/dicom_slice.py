@@ -69,30 +69,18 @@ class DicomSlice:
 
 
 def read_dataset(path: Path, *, pixels: bool, tags: tuple[str, ...] | None = None) -> Dataset:
-    """Read a DICOM file.
-
-    Args:
-        path: the file.
-        pixels: whether to read the pixel data.
-        tags: elements to read, or None for all.
-
-    Raises:
-        DataError: it is damaged or no DICOM file.
-    """
+    """Read a DICOM file, or only these tags of it; raise a DataError if it is damaged or none."""
+    wanted: list[Any] | None = None if tags is None else list(tags)
     try:
-        wanted: list[Any] | None = None if tags is None else list(tags)
         return dcmread(path, stop_before_pixels=not pixels, specific_tags=wanted)
     except _DAMAGE as error:
         raise DataError(f"Cannot read {path} as DICOM ({error}); it may be damaged.") from error
 
 
 def read_image_header(path: Path) -> Dataset | None:
-    """The header of a file, or None if it is no DICOM file or holds no image of a scan.
+    """Read the header of a file. Return None if it is no DICOM file or holds no image of a scan.
 
     Reports, DICOMDIR and segmentations lie beside the images of a series in many archives.
-
-    Raises:
-        DataError: it is a DICOM file, but damaged.
     """
     try:
         with path.open("rb") as file:
@@ -102,16 +90,11 @@ def read_image_header(path: Path) -> Dataset | None:
     if not is_dicom:
         return None
     header = read_dataset(path, pixels=False, tags=TAGS)
-    is_image = "Rows" in header and header.get("Modality") != "SEG"
-    return header if is_image else None
+    return header if "Rows" in header and header.get("Modality") != "SEG" else None
 
 
 def to_slice(header: Dataset, path: Path) -> DicomSlice:
-    """Take what places a slice out of its header.
-
-    Raises:
-        DataError: it is no CT, has several frames or colours, or lacks something.
-    """
+    """Take what places a slice out of its header; raise a DataError for other than one CT slice."""
     modality = header.get("Modality")
     if modality != "CT":
         raise DataError(f"{path} has the modality {modality!r}, but expected 'CT'.")
@@ -144,7 +127,7 @@ def to_slice(header: Dataset, path: Path) -> DicomSlice:
 
 
 def _is_upright(orientation: tuple[float, ...]) -> bool:
-    """Whether these are two unit vectors at a right angle, up to rounding."""
+    """Tell whether these are two unit vectors at a right angle, up to rounding."""
     if len(orientation) != 6:
         return False
     axes = np.reshape(orientation, (2, 3))
@@ -152,30 +135,20 @@ def _is_upright(orientation: tuple[float, ...]) -> bool:
 
 
 def read_pixels(dataset: Dataset, path: Path) -> npt.NDArray[Any]:
-    """The stored numbers of an image (rows, columns) or of frames (frames, rows, columns).
-
-    Raises:
-        DataError: they are missing, cut off, or compressed in a way that cannot be decoded here.
-    """
+    """Read the stored numbers, (rows, columns) of an image or (frames, rows, columns)."""
     try:
         return np.asarray(dataset.pixel_array)
     except _DAMAGE as error:
-        syntax = dataset.file_meta.get("TransferSyntaxUID")
-        name = getattr(syntax, "name", "unknown")
-        # pydicom lists missing decoders in lines of their own.
-        reason = " ".join(str(error).split())
+        syntax = getattr(dataset.file_meta.get("TransferSyntaxUID"), "name", "unknown")
+        reason = " ".join(str(error).split())  # pydicom lists each missing decoder in a line
         raise DataError(
-            f"Cannot decode the pixels of {path} (transfer syntax {name}): {reason}. If the file "
+            f"Cannot decode the pixels of {path} (transfer syntax {syntax}): {reason}. If the file "
             "is whole, decompress it first, e.g. with dcmdjpeg or gdcmconv --raw."
         ) from error
 
 
 def read_hu(placed: DicomSlice) -> npt.NDArray[Any]:
-    """The rescaled values of a slice, (columns, rows); integers where nothing is rescaled.
-
-    Raises:
-        DataError: its file is damaged, or its pixels or rescaling cannot be read.
-    """
+    """Read the rescaled values of a slice, (columns, rows); integers if nothing is rescaled."""
     dataset = read_dataset(placed.path, pixels=True)
     stored = read_pixels(dataset, placed.path).T
     if stored.shape != placed.shape:

@@ -1,10 +1,9 @@
 """A CSV file that says in which fold each patient is tested."""
 
-import csv
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from datamodules.csv_file import open_table
+from datamodules.csv_file import read_rows
 from lightning_fl.errors import ConfigError, DataError
 
 COLUMNS = ("site", "patient", "fold")
@@ -13,15 +12,9 @@ COLUMNS = ("site", "patient", "fold")
 def read_folds(
     path: Path, patients: Mapping[str, Collection[str]], folds: int
 ) -> dict[tuple[str, str], int]:
-    """Read the fold of every patient; other columns, and other sites' rows, are passed over.
+    """Read the fold of every patient, 0 to folds - 1, by (site, patient).
 
-    Args:
-        path: CSV file with the columns site, patient and fold.
-        patients: of every site in use.
-        folds: how many there are.
-
-    Returns:
-        Folds, 0 to folds - 1, by (site, patient).
+    Other columns, and the rows of other sites, are passed over.
 
     Raises:
         ConfigError: there is no such file.
@@ -30,38 +23,26 @@ def read_folds(
     """
     if not path.is_file():
         raise ConfigError(f"`fold_file` is {path}, but there is no such file.")
-    with open_table(path) as reader:
-        header = reader.fieldnames or ()
-        if not set(COLUMNS) <= set(header):
-            raise DataError(f"{path} has the columns {list(header)}, but needs {list(COLUMNS)}.")
-        found = _rows(path, reader, patients, folds)
-    for site, names in patients.items():
-        missing = sorted(name for name in names if (site, name) not in found)
-        if missing:
-            raise DataError(
-                f"{path} has no row for {len(missing)} patients of site {site!r}, among them "
-                f"{', '.join(missing[:3])}; add their folds or remove their folders."
-            )
-    return found
-
-
-def _rows(
-    path: Path,
-    reader: "csv.DictReader[str]",
-    patients: Mapping[str, Collection[str]],
-    folds: int,
-) -> dict[tuple[str, str], int]:
-    found: dict[tuple[str, str], int] = {}
-    for row in reader:
-        site, patient, fold = ((row[column] or "").strip() for column in COLUMNS)
+    fold_of: dict[tuple[str, str], int] = {}
+    for line, (site, patient, fold) in read_rows(path, COLUMNS):
         if site not in patients:
             continue
-        where = f"{path}, line {reader.line_num}: patient {patient!r} of site {site!r}"
+        where = f"{line}: patient {patient!r} of site {site!r}"
         if patient not in patients[site]:
             raise DataError(f"{where} has no folder; remove the row or add the patient.")
-        if (site, patient) in found:
+        if (site, patient) in fold_of:
             raise DataError(f"{where} is listed twice; remove one row.")
         if not (fold.isascii() and fold.isdigit() and int(fold) < folds):
             raise DataError(f"{where} has fold {fold!r}; expected 0 to {folds - 1} (`folds`).")
-        found[site, patient] = int(fold)
-    return found
+        fold_of[site, patient] = int(fold)
+    for site, names in patients.items():
+        _check_complete(path, site, sorted(name for name in names if (site, name) not in fold_of))
+    return fold_of
+
+
+def _check_complete(path: Path, site: str, missing: list[str]) -> None:
+    if missing:
+        raise DataError(
+            f"{path} has no row for {len(missing)} patients of site {site!r}, among them "
+            f"{', '.join(missing[:3])}; add their folds or remove their folders."
+        )

@@ -1,8 +1,8 @@
 """From a scan's voxels to the grid that all scans share, and back.
 
-Each axis is resampled on its own to the nearest whole number of voxels of about the wanted
-spacing, the scan's extent kept, and then cut or padded on both sides alike. Positions are exact
-therefore: a voxel's edge on the scan is an edge, or a known fraction between two, on the grid.
+Each axis is resampled on its own. Its extent is kept and divided into whole voxels of about the
+wanted spacing, which are then cut or padded on both sides alike. So positions are exact: a voxel's
+edge on the scan is an edge, or a known fraction between two, on the grid.
 """
 
 from collections.abc import Callable, Iterator
@@ -30,7 +30,7 @@ Voxels = npt.NDArray[np.uint8] | npt.NDArray[np.int16]
 
 
 @dataclass(frozen=True)
-class Grid:
+class ScanGrid:
     """The voxels of every scan as a net sees them.
 
     Attributes:
@@ -56,14 +56,11 @@ class Grid:
             )
 
     def place(self, shape: Shape, spacing: Spacing) -> "Placement":
-        """Where a scan of that shape and spacing (mm), both along X, Y and Z, lies on the grid."""
-        x, y, z = (
-            Axis(own, max(1, round(own * edge / wanted)), size)
-            for own, edge, wanted, size in zip(
-                shape, spacing, self.spacing, self.shape, strict=True
-            )
+        """Place a scan of that shape and spacing (mm), both along X, Y and Z, on the grid."""
+        axes = zip(shape, spacing, self.spacing, self.shape, strict=True)
+        return Placement(
+            *(Axis(voxels, max(1, round(voxels * mm / goal)), n) for voxels, mm, goal, n in axes)
         )
-        return Placement(x, y, z)
 
 
 @dataclass(frozen=True)
@@ -75,24 +72,24 @@ class Placement:
     z: Axis
 
     def image(self, hu: npt.NDArray[np.int16]) -> npt.NDArray[np.int16]:
-        """HU (X, Y, Z) of the scan on the grid, linear and antialiased; `AIR` around the scan."""
-        grid = np.full(self._size, AIR, dtype=np.int16)
+        """Bring HU (X, Y, Z) to the grid, linear and antialiased; `AIR` lies around the scan."""
+        grid = np.full((self.x.size, self.y.size, self.z.size), AIR, dtype=np.int16)
         inside = grid[self.covered]
         for part, values in self._cover(hu, lambda slab: slab):
             inside[part] = values.round_().to(torch.int16).numpy()
         return grid
 
     def mask(self, mask: npt.NDArray[np.uint8], classes: int) -> npt.NDArray[np.uint8]:
-        """Class numbers (X, Y, Z) of the scan on the grid; background around the scan.
+        """Bring class numbers (X, Y, Z) to the grid; background lies around the scan.
 
-        A voxel gets the class that covers most of it. Taking the nearest voxel instead would keep
-        or lose a small lesion by chance, and moves outlines by up to half a voxel.
+        A voxel gets the class that covers most of it. The nearest voxel would keep or lose a small
+        lesion by chance, and would move outlines by up to half a voxel.
 
         Args:
             mask: the scan's.
             classes: 1, or the number of classes, background included.
         """
-        grid = np.zeros(self._size, dtype=np.uint8)
+        grid = np.zeros((self.x.size, self.y.size, self.z.size), dtype=np.uint8)
         inside = grid[self.covered]
         if classes <= 2:
             for part, values in self._cover(mask, lambda slab: slab == 1):
@@ -112,7 +109,7 @@ class Placement:
     def back(
         self, probabilities: Tensor, decide: Callable[[Tensor], Tensor]
     ) -> npt.NDArray[np.uint8]:
-        """Classes of the scan's own voxels, from probabilities on the grid interpolated linearly.
+        """Decide the classes of the scan's voxels, the grid's probabilities interpolated linearly.
 
         Args:
             probabilities: float32 (classes, X, Y, Z) on the CPU.
@@ -122,18 +119,14 @@ class Placement:
             (X, Y, Z) of the scan; 0 where a voxel's centre does not lie on the grid.
         """
         x, y, z = self.reached
-        own = np.zeros((self.x.own, self.y.own, self.z.own), dtype=np.uint8)
+        classes = np.zeros((self.x.voxels, self.y.voxels, self.z.voxels), dtype=np.uint8)
         tall = self._back_along_z(probabilities)
         for part in _slabs(z.stop - z.start):
             planes = tall[..., part].permute(3, 0, 1, 2)[:, :, self.x.sources][..., self.y.sources]
-            planes = _resize(planes, (self.x.own, self.y.own))[:, :, x, y]
+            planes = _resize(planes, (self.x.voxels, self.y.voxels))[:, :, x, y]
             there = slice(z.start + part.start, z.start + part.stop)
-            own[x, y, there] = decide(planes).to(torch.uint8).permute(1, 2, 0).numpy()
-        return own
-
-    @property
-    def _size(self) -> Shape:
-        return self.x.size, self.y.size, self.z.size
+            classes[x, y, there] = decide(planes).to(torch.uint8).permute(1, 2, 0).numpy()
+        return classes
 
     @property
     def covered(self) -> Box:
@@ -148,7 +141,7 @@ class Placement:
     def _cover(
         self, voxels: Voxels, value: Callable[[Any], npt.NDArray[Any]]
     ) -> Iterator[tuple[slice, Tensor]]:
-        """The part of the grid that lies in the scan: first X and Y are resampled, then Z.
+        """Resample what of a scan lies on the grid: X and Y first, then Z.
 
         Args:
             voxels: of the scan (X, Y, Z).
@@ -158,8 +151,8 @@ class Placement:
             Some of the grid's X in the scan, and their values, float32 (some X, Y, Z).
         """
         x, y, _ = (s.stop - s.start for s in self.covered)
-        flat = torch.empty(self.z.own, x, y)
-        for part in _slabs(self.z.own):
+        flat = torch.empty(self.z.voxels, x, y)
+        for part in _slabs(self.z.voxels):
             slab = np.moveaxis(value(voxels[..., part]), 2, 0)
             planes = torch.from_numpy(np.ascontiguousarray(slab, dtype=np.float32))[:, None]
             planes = _resize(planes, (self.x.resampled, self.y.resampled))
@@ -169,12 +162,12 @@ class Placement:
             yield part, _resize(columns, (y, self.z.resampled))[:, 0, :, self.z.kept]
 
     def _back_along_z(self, probabilities: Tensor) -> Tensor:
-        """Probabilities (classes, X, Y, reached Z): the grid in the plane, the scan along Z."""
+        """Return (classes, X, Y, reached Z): the grid's voxels in the plane, the scan's along Z."""
         z = self.z.reached
         tall = torch.empty(*probabilities.shape[:3], z.stop - z.start)
         for part in _slabs(probabilities.shape[1]):
             columns = probabilities[:, part][..., self.z.sources]
-            tall[:, part] = _resize(columns, (columns.shape[2], self.z.own))[..., z]
+            tall[:, part] = _resize(columns, (columns.shape[2], self.z.voxels))[..., z]
         return tall
 
 
@@ -184,5 +177,5 @@ def _slabs(length: int) -> Iterator[slice]:
 
 
 def _resize(planes: Tensor, size: tuple[int, int]) -> Tensor:
-    """Planes (n, channels, H, W) in another size, of the same extent."""
+    """Bring planes (n, channels, H, W) to another size; their extent stays."""
     return F.interpolate(planes, size, mode="bilinear", antialias=True)

@@ -1,11 +1,14 @@
-"""What numbers a CT may hold: rounding, and warnings of numbers that are no HU."""
+"""What numbers a CT may hold: rounding, limits, and warnings of numbers that are no HU."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from datamodules.volume_cache import cached_text
 
 AIR = -1024
 """Lowest value kept; what lies below is air or padding."""
@@ -21,11 +24,7 @@ _reported: dict[Path, str] = {}  # a run reads a file several times, but one war
 
 
 def to_int16(values: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int16], int]:
-    """Round numbers of any kind to whole HU within the range of int16.
-
-    Returns:
-        The rounded values, and how many were NaN or infinite and became air.
-    """
+    """Round numbers to whole HU in int16, and count those that were not finite and became air."""
     if np.can_cast(values.dtype, np.int16):
         return values.astype(np.int16, copy=False), 0
     limits = np.iinfo(np.int16)
@@ -38,33 +37,41 @@ def to_int16(values: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int16], int]:
     return rounded.astype(np.int16), values.size - int(np.count_nonzero(finite))
 
 
-def clip(hu: npt.NDArray[np.int16]) -> None:
-    """Bring HU into [AIR, DENSEST], in place."""
-    np.clip(hu, AIR, DENSEST, out=hu)
-
-
-def warn_of_impossible(hu: npt.NDArray[np.int16], path: Path, lost: int = 0) -> None:
-    """Warn, once for each file, of a volume with values that are no HU.
+def limit(hu: npt.NDArray[np.int16], path: Path, lost: int = 0) -> None:
+    """Bring HU into [AIR, DENSEST], in place, and warn once of a file whose values are no HU.
 
     Args:
-        hu: as read from the file, before `clip`.
+        hu: as read from the file.
         path: file or folder it comes from.
         lost: how many of its voxels were NaN or infinite.
     """
-    report(path, " ".join(filter(None, (_outside(hu), _shifted(hu), _lost(lost)))))
+    _report(path, " ".join(filter(None, (_outside(hu), _shifted(hu), _lost(lost)))))
+    np.clip(hu, AIR, DENSEST, out=hu)
 
 
-def report(path: Path, text: str) -> None:
-    """Warn of what was found in a file, if anything and if not done yet; see `reported`."""
+def warn_of(path: Path, folder: Path, key: object, read: Callable[[Path], object]) -> None:
+    """Warn of a file whose values are no HU, also where its volume came from the cache.
+
+    Args:
+        path: file or folder of the volume.
+        folder: the cache, which keeps the warning too.
+        key: of the warning in the cache.
+        read: reads the volume, and so calls `limit`.
+    """
+
+    def oddities() -> str:
+        if path not in _reported:
+            read(path)
+        return _reported[path]
+
+    _report(path, cached_text(folder, key, oddities))
+
+
+def _report(path: Path, text: str) -> None:
     if path not in _reported:
         _reported[path] = text
         if text:
             _log.warning("%s: %s", path, text)
-
-
-def reported(path: Path) -> str | None:
-    """What was found in a file, "" if nothing; None where this process has not read it."""
-    return _reported.get(path)
 
 
 def _outside(hu: npt.NDArray[np.int16]) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from datamodules.ct.nifti import SUFFIXES
-from datamodules.site_folders import site_names
+from datamodules.site_folders import site_names, sub_folders
 from lightning_fl.data.scans import ScanFiles
 from lightning_fl.errors import DataError
 
@@ -30,62 +30,55 @@ def index_patients(
         ConfigError: there is no such folder or hospital.
         DataError: a hospital has no patient, or a patient not exactly one CT and one mask.
     """
-    return {name: _patients(root / name, name, image, mask) for name in site_names(root, sites)}
+    return {name: _patients(root / name, image, mask) for name in site_names(root, sites)}
 
 
 def find_images(folder: Path, image: str) -> list[Path]:
-    """Every CT of that name in one patient's folder: files, or the folder of a series."""
-    named = [folder / f"{image}{suffix}" for suffix in SUFFIXES]
+    """List every CT of that name in one patient's folder: files, or the folder of a series."""
     series = folder / image
-    return [path for path in named if path.is_file()] + ([series] if series.is_dir() else [])
+    return _existing(folder, image, SUFFIXES) + ([series] if series.is_dir() else [])
 
 
-def sub_folders(folder: Path) -> list[Path]:
-    """Folders in a folder that are not hidden, by name."""
-    return sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] not in "._")
+def _existing(folder: Path, stem: str, suffixes: Sequence[str]) -> list[Path]:
+    return [path for suffix in suffixes if (path := folder / f"{stem}{suffix}").is_file()]
 
 
-def _patients(folder: Path, site: str, image: str, mask: str) -> dict[str, ScanFiles]:
-    found = {path.name: _files(path, site, image, mask) for path in sub_folders(folder)}
-    if not found:
+def _patients(folder: Path, image: str, mask: str) -> dict[str, ScanFiles]:
+    patients = {path.name: _files(path, image, mask) for path in sub_folders(folder)}
+    if not patients:
         raise DataError(
-            f"Site {site!r} has no patient: {folder} holds no folder. Expected {folder}/<patient>/ "
-            f"with {image}.nii.gz and {mask}.nii.gz; name the folders that are hospitals in "
-            "`sites` if this is none."
+            f"Site {folder.name!r} has no patient: {folder} holds no folder. Expected "
+            f"{folder}/<patient>/ with {image}.nii.gz and {mask}.nii.gz; name the folders that are "
+            "hospitals in `sites` if this is none."
         )
-    return found
+    return patients
 
 
-def _files(folder: Path, site: str, image: str, mask: str) -> ScanFiles:
-    images = find_images(folder, image)
-    masks = [folder / f"{mask}{suffix}" for suffix in (*SUFFIXES, SEGMENTATION)]
+def _files(folder: Path, image: str, mask: str) -> ScanFiles:
+    masks = _existing(folder, mask, (*SUFFIXES, SEGMENTATION))
     return ScanFiles(
         folder.name,
-        _only(images, folder, site, f"CT ({image}.nii.gz, {image}.nii or a folder {image})"),
-        _only(
-            [path for path in masks if path.is_file()],
-            folder,
-            site,
-            f"mask ({mask}.nii.gz, {mask}.nii or {mask}.dcm)",
-        ),
+        _only(find_images(folder, image), folder, f"CT ({_names(image)} or a folder {image})"),
+        _only(masks, folder, f"mask ({_names(mask)} or {mask}.dcm)"),
     )
 
 
-def _only(found: Sequence[Path], folder: Path, site: str, what: str) -> Path:
-    """The one file that was found.
+def _names(stem: str) -> str:
+    return f"{stem}.nii.gz, {stem}.nii"
 
-    Raises:
-        DataError: there is none, or several.
-    """
-    if not found:
+
+def _only(paths: Sequence[Path], folder: Path, what: str) -> Path:
+    """Return the only path, or raise a DataError if a patient's folder has none or several."""
+    patient = f"Site {folder.parent.name!r}: patient {folder}"
+    if not paths:
         raise DataError(
-            f"Site {site!r}: patient {folder} has no {what}. Add it, remove the folder, or set "
-            "`image` and `mask` to what these are called without suffix."
+            f"{patient} has no {what}. Add it, remove the folder, or set `image` and `mask` to "
+            "what these are called without suffix."
         )
-    if len(found) > 1:
-        names = " and ".join(path.name for path in found)
+    if len(paths) > 1:
+        names = " and ".join(path.name for path in paths)
         raise DataError(
-            f"Site {site!r}: patient {folder} has more than one {what}: {names}. Keep one, or make "
-            "each scan a patient of its own."
+            f"{patient} has more than one {what}: {names}. Keep one, or make each scan a patient "
+            "of its own."
         )
-    return found[0]
+    return paths[0]

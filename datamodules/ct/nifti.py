@@ -26,7 +26,7 @@ _DAMAGE = (ImageFileError, HeaderDataError, HeaderTypeError, OSError, EOFError, 
 
 
 def is_nifti(path: Path) -> bool:
-    """Whether a file's name is that of a NIfTI file."""
+    """Tell whether a file's name is that of a NIfTI file."""
     return path.name.lower().endswith(SUFFIXES)
 
 
@@ -40,8 +40,8 @@ class NiftiFile:
         affine: of its array.
         dtype: of the stored numbers, byte order included.
         offset: of the first voxel, in bytes.
-        slope: what stored numbers are multiplied with.
-        intercept: what is added then.
+        slope: factor of the stored numbers.
+        intercept: is added then.
     """
 
     source: Path
@@ -53,10 +53,7 @@ class NiftiFile:
     intercept: float
 
     def slabs(self) -> Iterator[tuple[slice, npt.NDArray[Any]]]:
-        """The rescaled voxels, some slices of the last axis at a time.
-
-        Yields:
-            Which slices, and their values (X, Y, slices) in the file's own order.
+        """Yield which slices of the last axis, a few at a time, and their rescaled values.
 
         Raises:
             DataError: the file is damaged or cut off.
@@ -71,17 +68,15 @@ class NiftiFile:
                     count = columns * rows * (part.stop - part.start)
                     raw = np.frombuffer(_exactly(file, count * self.dtype.itemsize), self.dtype)
                     yield part, self._rescaled(raw.reshape((columns, rows, -1), order="F"))
-                _read_on(file)
+                while file.read(2**20):  # to the end, where gzip compares its checksum
+                    pass
         except _DAMAGE as error:
             raise _unreadable(self.source, error) from error
 
     def _rescaled(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         if (self.slope, self.intercept) == (1.0, 0.0):
             return values
-        scaled = values.astype(np.float64)
-        scaled *= self.slope
-        scaled += self.intercept
-        return scaled
+        return values.astype(np.float64) * self.slope + self.intercept
 
 
 def open_nifti(path: Path) -> NiftiFile:
@@ -109,7 +104,7 @@ def open_nifti(path: Path) -> NiftiFile:
 
 
 def to_nifti(mask: npt.NDArray[np.uint8], affine: Affine, *, compress: bool) -> bytes:
-    """A mask as the content of a NIfTI file; the same mask gives the same bytes."""
+    """Return the content of a mask's NIfTI file; equal masks give equal bytes."""
     image = nib.Nifti1Image(mask, affine)  # type: ignore[no-untyped-call]
     # 1 stands for the scanner's coordinates.
     image.set_sform(affine, code=1)  # type: ignore[no-untyped-call]
@@ -127,9 +122,8 @@ def _three_dimensions(shape: tuple[int, ...], path: Path) -> tuple[int, int, int
 
 
 def _open(path: Path) -> IO[bytes]:
-    if path.name.lower().endswith(".gz"):
-        return cast(IO[bytes], gzip.open(path))
-    return path.open("rb")
+    packed = path.name.lower().endswith(".gz")
+    return cast(IO[bytes], gzip.open(path)) if packed else path.open("rb")
 
 
 def _exactly(file: IO[bytes], size: int) -> bytes:
@@ -137,12 +131,6 @@ def _exactly(file: IO[bytes], size: int) -> bytes:
     if len(content) < size:
         raise EOFError(f"it ends {size - len(content)} bytes too early, or earlier")
     return content
-
-
-def _read_on(file: IO[bytes]) -> None:
-    """Read to the end, because gzip compares its checksum only there."""
-    while file.read(2**20):
-        pass
 
 
 def _unreadable(path: Path, error: Exception) -> DataError:

@@ -4,24 +4,20 @@ import numpy as np
 import numpy.typing as npt
 
 from datamodules.ct.nifti import NiftiFile
-from datamodules.ct.space import Space, fit_onto, inverse, turn
+from datamodules.ct.space import PlacedArray, fit_onto, inverse, turn
 from lightning_fl.errors import DataError
 
 
 def read_nifti_mask(
-    file: NiftiFile, ct: Space, classes: int, *, may_turn: bool
+    file: NiftiFile, ct: PlacedArray, classes: int, *, may_turn: bool
 ) -> npt.NDArray[np.uint8]:
-    """Read a mask onto the array of its CT.
+    """Read a mask onto the array of its CT: class numbers in the shape and order of the CT's.
 
     Args:
         file: the mask.
         ct: its CT.
-        classes: 1 if the mask holds 0 and one other number, which becomes 1; otherwise it holds
-            0 to classes - 1.
+        classes: see `datamodules.ct.volume.read_mask`.
         may_turn: whether the mask's axes may be swapped or reversed against the CT's.
-
-    Returns:
-        Class numbers in the shape and order of the CT's own array.
 
     Raises:
         DataError: it lies elsewhere than the CT, holds other numbers or is damaged.
@@ -46,8 +42,8 @@ def _check_numbers(drawn: set[float], file: NiftiFile, classes: int) -> None:
         wrong = not drawn <= {float(number) for number in range(1, classes)}
         expected = f"whole numbers from 0 to {classes - 1}"
     if wrong:
-        found = ", ".join(f"{value:g}" for value in sorted(drawn)[:6])
+        numbers = ", ".join(f"{value:g}" for value in sorted(drawn)[:6])
         raise DataError(
-            f"Mask {file.source} holds {found}{' and others' * (len(drawn) > 6)} beside 0, but "
+            f"Mask {file.source} holds {numbers}{' and others' * (len(drawn) > 6)} beside 0, but "
             f"expected {expected}; set `classes` to what it holds or relabel it."
         )

@@ -4,12 +4,13 @@ import functools
 from dataclasses import dataclass
 from pathlib import Path
 
-from datamodules.ct.grid import Grid, Shape, Spacing
-from datamodules.ct.index import find_images, sub_folders
+from datamodules.ct.grid import ScanGrid, Shape, Spacing
+from datamodules.ct.index import find_images
 from datamodules.ct.nifti import SUFFIXES, is_nifti
 from datamodules.ct.scan import CTScan
 from datamodules.ct.slices import Slicing
 from datamodules.ct.volume import CTVolume, read_ct
+from datamodules.site_folders import sub_folders
 from datamodules.volume_cache import FileStamp, stamps
 from lightning_fl.data.scans import Preprocessing
 from lightning_fl.errors import ConfigError, DataError
@@ -20,8 +21,8 @@ class CTPreprocessing(Preprocessing):
     """Settings of the grid, the window and the slices.
 
     Attributes:
-        spacing: see `Grid`.
-        shape: see `Grid`.
+        spacing: see `ScanGrid`.
+        shape: see `ScanGrid`.
         level: see `Slicing`.
         width: see `Slicing`.
         direction: see `Slicing`.
@@ -51,9 +52,9 @@ class CTPreprocessing(Preprocessing):
         _ = self.grid, self.slicing  # which check the others
 
     @property
-    def grid(self) -> Grid:
+    def grid(self) -> ScanGrid:
         """The voxels that nets work on."""
-        return Grid(self.spacing, self.shape)
+        return ScanGrid(self.spacing, self.shape)
 
     @property
     def slicing(self) -> Slicing:
@@ -61,7 +62,7 @@ class CTPreprocessing(Preprocessing):
         return Slicing(self.direction, self.neighbours, self.level, self.width)
 
     def find(self, source: Path) -> tuple[Path, ...]:
-        """The CTs in a file, a patient's folder, a folder of patients, of NIfTI files or of series.
+        """Find the CTs in a file, a patient's folder, or a folder of patients, files or series.
 
         Raises:
             DataError: there is none, or a patient has two.
@@ -70,22 +71,17 @@ class CTPreprocessing(Preprocessing):
             if source.is_file():
                 return (source,)
             raise DataError(f"There is no {source}; expected a CT scan or a folder.")
-        own, folders = self._image(source), sub_folders(source)
-        if own is not None:
-            return (own,)  # a patient's folder: what lies beside the CT is no scan
-        patients = {folder: image for folder in folders if (image := self._image(folder))}
-        files = [path for path in sorted(source.iterdir()) if _is_scan(path)]
+        image, folders = self._image(source), sub_folders(source)
+        if image is not None:
+            return (image,)  # a patient's folder: what lies beside the CT is no scan
+        patients = {folder: ct for folder in folders if (ct := self._image(folder))}
+        files = [path for path in _files(source) if is_nifti(path) and path.name[0] not in "._"]
         if patients or files:
-            left = [folder for folder in folders if folder not in patients and _has_files(folder)]
-            left += files if patients else []
-            if left:
-                raise DataError(
-                    f"{source} holds scans of several kinds, so which are meant is not clear: "
-                    f"{next(iter(patients or files))} beside {left[0]}. Put each kind into a "
-                    "folder of its own."
-                )
+            others = [folder for folder in folders if folder not in patients and _files(folder)]
+            others += files if patients else []
+            _check_one_kind(source, next(iter(patients or files)), others)
             return tuple(patients.values() or files)
-        if any(path.is_file() and path.name[0] != "." for path in source.iterdir()):
+        if any(path.name[0] != "." for path in _files(source)):
             return (source,)  # the files of a series may have any name; reading them will tell
         if folders:
             return tuple(folders)
@@ -104,7 +100,7 @@ class CTPreprocessing(Preprocessing):
         return CTScan(self._name(path), ct, self.grid, self.slicing, self.classes)
 
     def _image(self, folder: Path) -> Path | None:
-        """The CT of a patient's folder, or None if it is another kind of folder."""
+        """Return the CT of a patient's folder, or None if it is another kind of folder."""
         images = find_images(folder, self.image)
         if len(images) > 1:
             names = " and ".join(path.name for path in images)
@@ -112,7 +108,7 @@ class CTPreprocessing(Preprocessing):
         return images[0] if images else None
 
     def _name(self, path: Path) -> str:
-        """The patient's folder if the scan is named as every patient's, or else its own name."""
+        """Name a scan by its file, or by its patient's folder if every CT is called `image`."""
         absolute = path.absolute()
         name = absolute.name
         suffix = next((s for s in reversed(SUFFIXES) if name.lower().endswith(s)), "")
@@ -120,14 +116,18 @@ class CTPreprocessing(Preprocessing):
         return absolute.parent.name if stem == self.image else stem
 
 
-def _has_files(folder: Path) -> bool:
-    return any(path.is_file() for path in folder.iterdir())
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_file())
+
+
+def _check_one_kind(source: Path, scan: Path, others: list[Path]) -> None:
+    if others:
+        raise DataError(
+            f"{source} holds scans of several kinds, so which are meant is not clear: {scan} "
+            f"beside {others[0]}. Put each kind into a folder of its own."
+        )
 
 
 @functools.lru_cache(maxsize=1)  # each direction asks for the same scan
 def _last_read(path: Path, _: tuple[FileStamp, ...]) -> CTVolume:
     return read_ct(path)
-
-
-def _is_scan(path: Path) -> bool:
-    return path.is_file() and is_nifti(path) and path.name[0] not in "._"

@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 from torch.utils.data import Dataset
 
-from datamodules.ct.cache import CachedScan, PreparedScan
+from datamodules.ct.scan_cache import CachedScan, PreparedScan
 from datamodules.ct.slices import Slicing
 from lightning_fl.data.augmentation import augmented
 from lightning_fl.data.module import Sample
 
-Choose = Callable[[PreparedScan], Sequence[int]]
+Choose = Callable[[PreparedScan, Slicing], Sequence[int]]
 """Which slices of a scan are samples."""
 
 
@@ -44,7 +44,7 @@ class CTSlices(Dataset[Sample]):
         return [
             (number, int(index))
             for number, (scan, choose) in enumerate(self.scans)
-            for index in choose(scan.load())
+            for index in choose(scan.load(), self.slicing)
         ]
 
     def __len__(self) -> int:
@@ -63,13 +63,13 @@ class CTSlices(Dataset[Sample]):
 
 
 def slices_of_scan(scan: PreparedScan, slicing: Slicing) -> range:
-    """All slices but those wholly in the padding around the scan."""
+    """Choose all slices but those wholly in the padding around the scan."""
     covered = scan.covered[slicing.axis]
     return range(covered.start, covered.stop)
 
 
 def slices_with_lesion(scan: PreparedScan, slicing: Slicing) -> list[int]:
-    """Slices with foreground and as many without, evenly spread; of a scan without lesion one."""
+    """Choose the slices with foreground and as many others, evenly spread, but at least one."""
     foreground = slicing.foreground(scan.mask)
     others = np.setdiff1d(np.array(slices_of_scan(scan, slicing)), foreground)
     picked = _evenly(others, min(len(others), max(1, len(foreground))))
@@ -78,6 +78,6 @@ def slices_with_lesion(scan: PreparedScan, slicing: Slicing) -> list[int]:
 
 
 def _evenly(values: npt.NDArray[np.intp], count: int) -> npt.NDArray[np.intp]:
-    """That many values, each from the middle of an equal share."""
+    """Pick so many values, each from the middle of an equal share."""
     middles = (np.arange(count) + 0.5) * len(values) / max(count, 1)
     return values.take(middles.astype(np.intp))

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from datamodules.ct.grid import Grid
+from datamodules.ct.grid import ScanGrid
 from datamodules.ct.slices import Slicing
 from datamodules.ct.volume import CTVolume, read_mask, save_mask
 from lightning_fl.data.scans import Mask, Volume
@@ -18,7 +18,7 @@ T = TypeVar("T", bound=np.generic)
 
 
 class CTScan(Volume):
-    """A CT scan on the grid, and the way back to its own voxels.
+    """A CT scan on the grid, and the way back to its voxels.
 
     Args:
         name: of the scan.
@@ -28,16 +28,18 @@ class CTScan(Volume):
         classes: of its masks, see `datamodules.ct.volume.read_mask`.
     """
 
-    def __init__(self, name: str, ct: CTVolume, grid: Grid, slicing: Slicing, classes: int) -> None:
+    def __init__(
+        self, name: str, ct: CTVolume, grid: ScanGrid, slicing: Slicing, classes: int
+    ) -> None:
         self.name = name
-        self.spacing = ct.own_spacing
+        self.spacing = ct.file_spacing
         self.ct = ct
         self.slicing = slicing
         self.classes = classes
         self.placement = grid.place(ct.hu.shape, ct.spacing)
 
     def images(self) -> Dataset[Tensor]:
-        """Every slice of the grid, those in the padding included, float32 (neighbours, H, W)."""
+        """Return every slice of the grid, with those in the padding, float32 (neighbours, H, W)."""
         return GridImages(self.placement.image(self.ct.hu), self.slicing)
 
     def assemble(self, batches: Sequence[Tensor]) -> Tensor:
@@ -45,29 +47,29 @@ class CTScan(Volume):
         return self.slicing.assemble(batches)
 
     def mask(self, grid: Tensor, threshold: float) -> Mask:
-        """The classes of the scan's own voxels, in its own order."""
+        """Decide the classes of the scan's voxels, in the order of its file."""
 
         def decide(probabilities: Tensor) -> Tensor:
             if probabilities.shape[1] == 1:
                 return probabilities[:, 0] > threshold
             return probabilities.argmax(dim=1)
 
-        return self.ct.to_own(self.placement.back(grid.float().cpu(), decide))
+        return self.ct.from_ras(self.placement.back(grid.float().cpu(), decide))
 
     def read_mask(self, path: Path) -> Mask:
         """Read a truth that belongs to this scan."""
         return read_mask(path, self.ct, self.classes)
 
     def axial(self, mask: Mask) -> Mask:
-        """A mask as axial slices (Z, H, W) as they are read: front up, the patient's right left."""
-        return _as_read(self.ct.from_own(mask))
+        """Turn a mask into axial slices (Z, H, W): front up, the patient's right on the left."""
+        return _as_read(self.ct.to_ras(mask))
 
     def picture(self, level: int) -> Tensor:
-        """Axial slice `level` of the scan in the window's shades, float32 (1, H, W)."""
+        """Return axial slice `level` of the scan in the window's shades, float32 (1, H, W)."""
         return self.slicing.windowed(_as_read(self.ct.hu)[level])[None]
 
     def save(self, mask: Mask, path: Path) -> None:
-        """Write a mask as NIfTI in the scan's own space."""
+        """Write a mask as NIfTI in the scan's space."""
         save_mask(mask, self.ct, path)
 
 
@@ -93,7 +95,7 @@ class GridImages(Dataset[Tensor]):
 
 
 def _as_read(voxels: npt.NDArray[T]) -> npt.NDArray[T]:
-    """(X, Y, Z) in RAS+ as axial slices (Z, H, W): from the front down, from the right on; a view.
+    """View (X, Y, Z) in RAS+ as axial slices (Z, H, W), from the front down and from the right on.
 
     X grows towards the patient's right, Y to the front, so both are turned round.
     """

@@ -38,67 +38,33 @@ def read_segmentation(path: Path, series: DicomSeries, classes: int) -> npt.NDAr
     Args:
         path: DICOM file of a segmentation.
         series: the CT it was drawn on.
-        classes: 1 if the file has one segment, whatever its number, which becomes 1; otherwise
-            segments have the numbers 1 to classes - 1 and keep them.
+        classes: see `datamodules.ct.volume.read_mask`; one segment may have any number.
 
     Returns:
-        Class numbers in the order of the series' own array (columns, rows, slices).
+        Class numbers in the order of the series' array (columns, rows, slices).
 
     Raises:
         DataError: it is no binary segmentation, lies elsewhere than the series, has other segments
             or segments that overlap.
     """
     dataset = read_dataset(path, pixels=True)
-    targets = _targets(dataset, path, series, classes)
-    frames = read_pixels(dataset, path).reshape(-1, *series.shape[1::-1])
-    if len(frames) != len(targets):
-        raise DataError(f"{path} describes {len(targets)} frames, but holds {len(frames)}.")
+    _check_kind(dataset, path, series)
+    frames = _frames(dataset, path, classes)
+    numbers = [_slice_of(f, f"Frame {n} of {path}", series) for n, f in enumerate(frames, start=1)]
+    pixels = read_pixels(dataset, path).reshape(-1, *series.shape[1::-1])
+    if len(pixels) != len(frames):
+        raise DataError(f"{path} describes {len(frames)} frames, but holds {len(pixels)}.")
     mask = np.zeros(series.shape, dtype=np.uint8, order="F")
-    for (number, value), frame in zip(targets, frames, strict=True):
+    for number, frame, image in zip(numbers, frames, pixels, strict=True):
         plane = mask[:, :, number]
-        drawn = frame.T != 0
+        drawn = image.T != 0
         if plane[drawn].any():
             raise DataError(
                 f"{path} has segments that overlap, or a frame twice, at slice {number} "
                 f"({series.slices[number].path.name}); every voxel needs one class."
             )
-        plane[drawn] = value
+        plane[drawn] = 1 if classes == 1 else frame.segment
     return mask
-
-
-def check_segmentation(path: Path, series: DicomSeries, classes: int | None = None) -> None:
-    """Check, without reading pixels, that a segmentation belongs to a series.
-
-    Args:
-        path: DICOM file of a segmentation.
-        series: the CT it was drawn on.
-        classes: as in `read_segmentation`, or None to leave the segments' numbers unchecked.
-
-    Raises:
-        DataError: as `read_segmentation`.
-    """
-    _targets(read_dataset(path, pixels=False), path, series, classes)
-
-
-def _targets(
-    dataset: Dataset, path: Path, series: DicomSeries, classes: int | None
-) -> list[tuple[int, int]]:
-    """For every frame the number of its slice and the class it draws."""
-    _check_kind(dataset, path, series)
-    try:
-        segments = sorted({int(s.SegmentNumber) for s in dataset.SegmentSequence})
-        frames = _frames(dataset)
-    except (AttributeError, LookupError, TypeError, ValueError) as error:
-        raise DataError(f"{path} does not say where its frames lie ({error}).") from error
-    _check_segments(segments, path, classes)
-    positions = np.array([placed.position for placed in series.slices])
-    unknown = sorted({frame.segment for frame in frames} - set(segments))
-    if unknown:
-        raise DataError(f"{path} has frames of segments {unknown}, but describes {segments}.")
-    return [
-        (_slice_of(frame, number, positions, path, series), 1 if classes == 1 else frame.segment)
-        for number, frame in enumerate(frames, start=1)
-    ]
 
 
 def _check_kind(dataset: Dataset, path: Path, series: DicomSeries) -> None:
@@ -122,28 +88,25 @@ def _check_kind(dataset: Dataset, path: Path, series: DicomSeries) -> None:
         )
 
 
-def _check_segments(segments: Sequence[int], path: Path, classes: int | None) -> None:
-    if classes == 1 and len(segments) > 1:
-        raise DataError(
-            f"{path} has the segments {list(segments)}, but `classes` is 1; keep one segment, or "
-            f"set `classes` to {max(segments) + 1}."
-        )
-    if classes is not None and classes > 1 and max(segments, default=0) >= classes:
-        raise DataError(
-            f"{path} has the segments {list(segments)}, but `classes` is {classes}, so that "
-            f"numbers end at {classes - 1}."
-        )
+def _frames(dataset: Dataset, path: Path, classes: int) -> list[Frame]:
+    """Read where the frames lie, and check their segments."""
+    try:
+        segments = sorted({int(s.SegmentNumber) for s in dataset.SegmentSequence})
+        [shared] = dataset.get("SharedFunctionalGroupsSequence") or [Dataset()]
+        frames = [_frame(groups, shared) for groups in dataset.PerFrameFunctionalGroupsSequence]
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise DataError(f"{path} does not say where its frames lie ({error}).") from error
+    _check_segments(segments, path, classes)
+    unknown = sorted({frame.segment for frame in frames} - set(segments))
+    if unknown:
+        raise DataError(f"{path} has frames of segments {unknown}, but describes {segments}.")
+    return frames
 
 
-def _frames(dataset: Dataset) -> list[Frame]:
-    [shared] = dataset.get("SharedFunctionalGroupsSequence") or [Dataset()]
-    return [_frame(own, shared) for own in dataset.PerFrameFunctionalGroupsSequence]
-
-
-def _frame(own: Dataset, shared: Dataset) -> Frame:
+def _frame(groups: Dataset, shared: Dataset) -> Frame:
     def group(name: str) -> Any:
-        """What is said of this frame, or else of all."""
-        return (own if name in own else shared)[name].value[0]
+        """Return what is said of this frame, or else of all."""
+        return (groups if name in groups else shared)[name].value[0]
 
     row_spacing, column_spacing = (float(v) for v in group("PixelMeasuresSequence").PixelSpacing)
     orientation = group("PlaneOrientationSequence").ImageOrientationPatient
@@ -156,27 +119,32 @@ def _frame(own: Dataset, shared: Dataset) -> Frame:
     )
 
 
-def _slice_of(
-    frame: Frame,
-    number: int,
-    positions: npt.NDArray[np.float64],
-    path: Path,
-    series: DicomSeries,
-) -> int:
-    """The slice a frame lies on."""
+def _check_segments(segments: Sequence[int], path: Path, classes: int) -> None:
+    if classes == 1 and len(segments) > 1:
+        raise DataError(
+            f"{path} has the segments {list(segments)}, but `classes` is 1; keep one segment, or "
+            f"set `classes` to {max(segments) + 1}."
+        )
+    if classes > 1 and max(segments, default=0) >= classes:
+        raise DataError(
+            f"{path} has the segments {list(segments)}, but `classes` is {classes}, so that "
+            f"numbers end at {classes - 1}."
+        )
+
+
+def _slice_of(frame: Frame, name: str, series: DicomSeries) -> int:
+    """Find the slice that a frame lies on."""
     first = series.slices[0]
-    for name in ("spacing", "orientation"):
-        one, two = getattr(frame, name), getattr(first, name)
-        if not nearly(one, two):
-            raise DataError(
-                f"Frame {number} of {path} differs in {name} from its CT {series.source}: {one} "
-                f"and {two}."
-            )
+    for part in ("spacing", "orientation"):
+        a, b = getattr(frame, part), getattr(first, part)
+        if not nearly(a, b):
+            raise DataError(f"{name} differs in {part} from its CT {series.source}: {a} and {b}.")
+    positions = np.array([placed.position for placed in series.slices])
     distances = np.linalg.norm(positions - frame.position, axis=1)
     nearest = int(distances.argmin())
     if not distances[nearest] <= tolerance(min(first.spacing)):
         raise DataError(
-            f"Frame {number} of {path} lies at {list(frame.position)} (ImagePositionPatient), "
+            f"{name} lies at {list(frame.position)} (ImagePositionPatient), "
             f"{distances[nearest]:.3f} mm from the nearest slice of its CT {series.source}, "
             f"{series.slices[nearest].path.name}."
         )

@@ -16,16 +16,17 @@ T = TypeVar("T", bound=np.generic)
 AXES = {"axial": 2, "coronal": 1, "sagittal": 0}
 """Which axis of (X, Y, Z) the slices of a direction follow each other along."""
 ROWS_AND_COLUMNS = {"axial": (1, 0), "coronal": (2, 0), "sagittal": (2, 1)}
-"""Which axes run down and across an image; both are turned round, see `Slicing`."""
+"""Which axes run down and across an image. Both are turned round, see `Slicing`."""
 
 
 @dataclass(frozen=True)
 class Slicing:
     """How a grid of HU becomes images, and images become a grid again.
 
-    Images lie as they are read: axial from the front down, coronal and sagittal from the head down;
-    across, from the patient's right to the left, sagittal from the front to the back. So the last
-    axis of axial and coronal images is the one that a body is roughly symmetric along.
+    Images lie as they are read. Rows run down from the front in axial images, from the head in
+    coronal and sagittal ones. Columns run from the patient's right to the left, in sagittal images
+    from the front to the back. So a body is roughly symmetric along the last axis of axial and
+    coronal images.
 
     Attributes:
         direction: "axial", "coronal" or "sagittal".
@@ -63,7 +64,7 @@ class Slicing:
         return AXES[self.direction]
 
     def image(self, grid: npt.NDArray[np.int16], index: int) -> Tensor:
-        """One slice and its neighbours, float32 (neighbours, H, W) in [0, 1].
+        """Cut out a slice and its neighbours, float32 (neighbours, H, W) in [0, 1].
 
         Args:
             grid: HU (X, Y, Z).
@@ -75,32 +76,25 @@ class Slicing:
         return self.windowed(planes[chosen])
 
     def mask(self, grid: npt.NDArray[np.uint8], index: int) -> Tensor:
-        """The classes of one slice, int64 (H, W)."""
+        """Cut out the classes of one slice, int64 (H, W)."""
         return torch.from_numpy(self._planes(grid)[index].astype(np.int64))
 
     def foreground(self, grid: npt.NDArray[np.uint8]) -> npt.NDArray[np.intp]:
-        """The numbers of the slices that are not background only."""
+        """Return the numbers of the slices that are not background only."""
         others = tuple(axis for axis in range(3) if axis != self.axis)
         return np.flatnonzero(grid.any(axis=others))
 
     def assemble(self, batches: Sequence[Tensor]) -> Tensor:
-        """Put slices together again.
-
-        Args:
-            batches: (N, classes, H, W) each, all slices of a volume in order.
-
-        Returns:
-            (classes, X, Y, Z), float32.
-        """
+        """Put a volume's slices, (N, classes, H, W) in order, together as (classes, X, Y, Z)."""
         slices = torch.cat(list(batches)).float().flip(-1, -2)
         rows, columns = ROWS_AND_COLUMNS[self.direction]
         return slices.movedim((1, 0, 2, 3), (0, self.axis + 1, rows + 1, columns + 1))
 
     def _planes(self, grid: npt.NDArray[T]) -> npt.NDArray[T]:
-        """A grid (X, Y, Z) as slices (N, H, W); a view."""
+        """View a grid (X, Y, Z) as slices (N, H, W)."""
         return grid.transpose(self.axis, *ROWS_AND_COLUMNS[self.direction])[:, ::-1, ::-1]
 
     def windowed(self, hu: npt.NDArray[np.int16]) -> Tensor:
-        """HU as shades from 0 to 1, float32."""
+        """Turn HU into shades from 0 to 1, float32."""
         shades = torch.from_numpy(hu.astype(np.float32))
         return shades.sub_(self.level - self.width / 2).div_(self.width).clamp_(0, 1)

@@ -32,16 +32,16 @@ SAME_CORNER = 0.1
 """Largest distance of two grids' corners in voxels, to which differences of the edges add up."""
 
 
-class Space(Protocol):
+class PlacedArray(Protocol):
     """What places an array of voxels: its shape, its affine and the file it comes from."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Of the file's own array."""
+        """Of the file's array."""
 
     @property
     def affine(self) -> Affine:
-        """Of the file's own array."""
+        """Of the file's array."""
 
     @property
     def source(self) -> Path:
@@ -49,7 +49,7 @@ class Space(Protocol):
 
 
 def edges(affine: Affine) -> npt.NDArray[np.float64]:
-    """Edges of a voxel in mm along the three axes."""
+    """Return the edges of a voxel in mm along the three axes."""
     return np.asarray(np.linalg.norm(affine[:3, :3], axis=0))
 
 
@@ -69,22 +69,28 @@ def check_affine(affine: Affine, source: Path) -> None:
         )
 
 
-def to_ras(affine: Affine) -> Orientation:
-    """How an array's axes are turned and swapped to come closest to RAS+."""
+def orientation_to_ras(affine: Affine) -> Orientation:
+    """Return how an array's axes are turned and swapped to come closest to RAS+."""
     orientation = io_orientation(affine)  # type: ignore[no-untyped-call]
     return np.asarray(orientation, dtype=np.float64)
 
 
 def inverse(orientation: Orientation) -> Orientation:
-    """Back from where `orientation` leads."""
+    """Return the way back from where `orientation` leads."""
     back = ornt_transform(UNTURNED, orientation)  # type: ignore[no-untyped-call]
     return np.asarray(back, dtype=np.float64)
 
 
 def turn(array: npt.NDArray[T], orientation: Orientation) -> npt.NDArray[T]:
-    """Turn and swap the first three axes of an array; a view."""
+    """View an array with its first three axes turned and swapped."""
     turned: npt.NDArray[T] = apply_orientation(array, orientation)  # type: ignore[no-untyped-call]
     return turned
+
+
+def affine_of_turned(affine: Affine, orientation: Orientation, shape: tuple[int, ...]) -> Affine:
+    """Return the affine of an array of that affine and shape after `turn`."""
+    back = inv_ornt_aff(orientation, shape)  # type: ignore[no-untyped-call]
+    return np.asarray(affine @ back)
 
 
 def reorder(values: tuple[N, N, N], orientation: Orientation) -> tuple[N, N, N]:
@@ -93,28 +99,24 @@ def reorder(values: tuple[N, N, N], orientation: Orientation) -> tuple[N, N, N]:
     return first, second, third
 
 
-def fit_onto(mask: Space, ct: Space, *, may_turn: bool) -> Orientation:
-    """How a mask's array is turned to lie on its CT's.
+def fit_onto(mask: PlacedArray, ct: PlacedArray, *, may_turn: bool) -> Orientation:
+    """Return how a mask's array is turned to lie on its CT's.
 
-    Args:
-        mask: a mask.
-        ct: its CT.
-        may_turn: whether the mask's axes may be swapped or reversed. Then the same place counts,
-            which is what conversion from DICOM to NIfTI keeps.
+    With `may_turn` the mask's axes may be swapped or reversed. Then only the place counts, which
+    conversion from DICOM to NIfTI keeps.
 
     Raises:
         DataError: they do not cover the same grid; names both files.
     """
     relative = np.linalg.inv(ct.affine) @ mask.affine
-    orientation = to_ras(relative) if may_turn else UNTURNED
+    orientation = orientation_to_ras(relative) if may_turn else UNTURNED
     if reorder(mask.shape, orientation) != ct.shape:
         raise DataError(
             f"Mask {mask.source} has shape {mask.shape}, but its CT {ct.source} has {ct.shape}; "
             "a mask needs one number for each voxel of its own scan."
         )
-    turned = inv_ornt_aff(orientation, mask.shape)  # type: ignore[no-untyped-call]
-    affine = mask.affine @ turned
-    if not _same(affine, ct.affine, ct.shape):
+    affine = affine_of_turned(mask.affine, orientation, mask.shape)
+    if not _agree(affine, ct.affine, ct.shape):
         raise DataError(
             f"Mask {mask.source} lies elsewhere than its CT {ct.source}: their affines are "
             f"{_rows(affine)} and {_rows(ct.affine)}. Take the mask drawn on this scan, or "
@@ -123,11 +125,11 @@ def fit_onto(mask: Space, ct: Space, *, may_turn: bool) -> Orientation:
     return orientation
 
 
-def _same(one: Affine, other: Affine, shape: tuple[int, int, int]) -> bool:
-    lengths = edges(other)
-    entries = np.abs(one - other)[:3].max(axis=0) / np.append(lengths, lengths.min())
+def _agree(mask: Affine, ct: Affine, shape: tuple[int, int, int]) -> bool:
+    lengths = edges(ct)
+    entries = np.abs(mask - ct)[:3].max(axis=0) / np.append(lengths, lengths.min())
     corners = np.stack(np.meshgrid(*((0, n) for n in shape), [1], indexing="ij")).reshape(4, 8)
-    moved = np.linalg.norm(((one - other) @ corners)[:3], axis=0) / lengths.min()
+    moved = np.linalg.norm(((mask - ct) @ corners)[:3], axis=0) / lengths.min()
     return bool(entries.max() <= SAME and moved.max() <= SAME_CORNER)
 
 

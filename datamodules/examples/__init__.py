@@ -2,8 +2,7 @@
 
 from datamodules.examples.covid import COVID
 from datamodules.examples.example import Amount as Amount
-from datamodules.examples.example import Example as Example
-from datamodules.examples.example import Make as Make
+from datamodules.examples.example import ExampleData as ExampleData
 from datamodules.examples.example import claim as claim
 from datamodules.examples.images import IMAGES
 from datamodules.examples.rad import RAD

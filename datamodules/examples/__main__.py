@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
-from datamodules.examples import EXAMPLES, Example, Make, claim
+from datamodules.examples import EXAMPLES, claim
 from lightning_fl.errors import ConfigError
 
 AMOUNTS = {
@@ -24,20 +24,17 @@ AMOUNTS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Make the data, and say how to train on them.
-
-    Args:
-        arguments: the command line without the program's name; None takes that of the process.
-
-    Returns:
-        The exit status: 0 for success, 2 for settings that cannot work or a folder in use.
-    """
+    """Make the data and say how to train on them; return 0, or 2 for settings that cannot work."""
     try:
         options = _parser().parse_args(arguments)
         example = EXAMPLES[options.task]
         asked = {k: v for k in AMOUNTS if (v := getattr(options, k)) is not None}
         amount = replace(example.amount, **asked)
-        make = _apart(options.task, example) if options.apart else example.make
+        make = example.make_apart if options.apart else example.make
+        if make is None:
+            raise ConfigError(
+                f"The data of {options.task!r} cannot be made apart; leave out --apart."
+            )
         claim(options.out)
         total = amount.sites * amount.patients
         patients = make(options.out, amount)
@@ -52,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def summary(folder: Path, patients: int, configs: Sequence[str]) -> str:
-    """What was made, and the command that trains on it, or that gives it to a hospital."""
+    """Say what was made, and the command that trains on it or gives it to a hospital."""
     sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
     made = f"Made {patients} patients in {len(sizes)} files ({sum(sizes) / 1e6:.1f} MB) in {folder}"
     if not configs:
@@ -62,12 +59,6 @@ def summary(folder: Path, patients: int, configs: Sequence[str]) -> str:
     named = [part for config in configs for part in ("--config", config)]
     command = ["python", "train.py", *named, "--data.init_args.root", str(folder)]
     return f"{made}.\nTrain on them with\n{shlex.join(command)}\n"
-
-
-def _apart(task: str, example: Example) -> Make:
-    if example.make_apart is None:
-        raise ConfigError(f"The data of {task!r} cannot be made apart; leave out --apart.")
-    return example.make_apart
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,16 +1,18 @@
 """What makers of example data have in common."""
 
+import string
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from lightning_fl.errors import ConfigError
+from lightning_fl.seeds import derive_seed
 
 LEAST = {"sites": 1, "patients": 3, "size": 32, "slices": 12}
-"""Three patients can be split into training, validation and test; lesions vanish in less than 32
+"""Three patients can be split into training, validation and test. Lesions vanish in less than 32
 pixels, and between fewer than 12 slices."""
-MOST_SITES = 26
-"""Sites are named by one letter."""
+LETTERS = string.ascii_uppercase
+"""Names of the sites."""
 
 
 @dataclass(frozen=True)
@@ -39,15 +41,27 @@ class Amount:
             value = getattr(self, name)
             if value < least:
                 raise ConfigError(f"Expected `{name}` to be at least {least}, but got {value}.")
-        if self.sites > MOST_SITES:
-            raise ConfigError(f"Expected `sites` to be at most {MOST_SITES}, but got {self.sites}.")
+        most = len(LETTERS)
+        if self.sites > most:
+            raise ConfigError(f"Expected `sites` to be at most {most}, but got {self.sites}.")
+
+    @property
+    def site_names(self) -> str:
+        """Names of the hospitals, a letter each."""
+        return LETTERS[: self.sites]
+
+    def patients_of(self, site: str) -> Iterator[tuple[str, int]]:
+        """Yield name and seed of each patient of a hospital."""
+        for number in range(1, self.patients + 1):
+            name = f"{site}-{number:03d}"
+            yield name, derive_seed(self.seed, site, name)
 
 
 Make = Callable[[Path, Amount], Iterator[str]]
 
 
 @dataclass(frozen=True)
-class Example:
+class ExampleData:
     """The example data of one task.
 
     Attributes:
@@ -55,8 +69,8 @@ class Example:
         amount: what is made unless more is asked for.
         make: writes them into an empty folder; yields each patient's name once it is written,
             `sites * patients` times.
-        make_apart: the same with a root for each hospital, named as the hospital; None where one
-            file describes all hospitals.
+        make_apart: writes a root for each hospital, named as the hospital; None where one file
+            describes all hospitals.
     """
 
     configs: tuple[str, ...]
@@ -66,11 +80,7 @@ class Example:
 
 
 def claim(folder: Path) -> None:
-    """Make the folder, or take an empty one.
-
-    Raises:
-        ConfigError: there is something in it, or it is a file.
-    """
+    """Make the folder or take an empty one; raise a ConfigError if something is in the way."""
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is a file; name a folder that is new or empty.")
     if folder.is_dir() and any(folder.iterdir()):

@@ -1,7 +1,5 @@
 """Slices and masks as PNG files, in the folders that `datamodules.ImageFolder` reads."""
 
-import csv
-import string
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -9,11 +7,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from datamodules.examples.example import Amount, Example
+from datamodules.examples.example import Amount, ExampleData
 from datamodules.images.folder_index import COLUMNS, MANIFEST
 from datamodules.phantoms.patient import Patient, render
-from datamodules.phantoms.sites import SHIFTS, profile
-from lightning_fl.seeds import derive_seed
+from datamodules.phantoms.profiles import SHIFTS, profile
+from lightning_fl.files import write_csv
 
 WHITE = 255
 """Of infection in a mask, so that a person who opens one sees something."""
@@ -24,15 +22,15 @@ def make(folder: Path, amount: Amount) -> Iterator[str]:
 
     Hospitals differ as those of `ChestPhantoms` do.
     """
-    yield from _hospitals(folder, amount, string.ascii_uppercase[: amount.sites])
+    yield from _hospitals(folder, amount, amount.site_names)
 
 
 def make_apart(folder: Path, amount: Amount) -> Iterator[str]:
-    """Write the same files with a root for each hospital, `folder/<site>/manifest.csv` and so on.
+    """Write a root for each hospital, with `folder/<site>/manifest.csv` and so on.
 
     So a hospital can have what is its own and nothing else.
     """
-    for site in string.ascii_uppercase[: amount.sites]:
+    for site in amount.site_names:
         yield from _hospitals(folder / site, amount, site)
 
 
@@ -42,27 +40,15 @@ def _hospitals(root: Path, amount: Amount, sites: Sequence[str]) -> Iterator[str
     for site in sites:
         for part in ("images", "masks"):
             (root / site / part).mkdir(parents=True)
-        for number in range(amount.patients):
-            name = f"{site}-{number + 1:03d}"
-            seed = derive_seed(amount.seed, site, name)
+        for name, seed in amount.patients_of(site):
             stack = render(Patient(seed, amount.slices, amount.size, profile(site, SHIFTS)))
             rows += [(site, name, file) for file in _write(root / site, name, stack)]
             yield name
-    with (root / MANIFEST).open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows])
+    write_csv(root / MANIFEST, COLUMNS, rows)
 
 
 def _write(folder: Path, patient: str, stack: npt.NDArray[np.uint8]) -> list[str]:
-    """Write a patient's slices.
-
-    Args:
-        folder: of the hospital.
-        patient: the patient's name.
-        stack: images and masks, of shape (2, slices, height, width).
-
-    Returns:
-        The names of the files.
-    """
+    """Write a patient's images and masks, (2, slices, height, width); return the files' names."""
     files = [f"{patient}_{level + 1:02d}.png" for level in range(stack.shape[1])]
     for file, image, mask in zip(files, *stack, strict=True):
         Image.fromarray(image).save(folder / "images" / file)
@@ -71,4 +57,4 @@ def _write(folder: Path, patient: str, stack: npt.NDArray[np.uint8]) -> list[str
 
 
 CONFIGS = ("configs/deploy_demo.yaml",)
-IMAGES = Example(CONFIGS, Amount(sites=3, patients=8, size=64, slices=12), make, make_apart)
+IMAGES = ExampleData(CONFIGS, Amount(sites=3, patients=8, size=64, slices=12), make, make_apart)

@@ -1,16 +1,16 @@
-"""The same volume on other grids: flipped, its axes exchanged, or turned in space."""
+"""A volume on other grids: flipped, its axes exchanged, or turned in space."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from nibabel.orientations import axcodes2ornt, ornt_transform
 from scipy import ndimage
+from scipy.spatial.transform import Rotation
 
+from datamodules.ct.space import affine_of_turned, orientation_to_ras, turn
 from datamodules.examples.phantom_volume import PhantomVolume
 
-ENDS = ("IS", "PA", "LR")
-"""Where the axes of a `PhantomVolume` run to, and where from: feet (inferior) and head (superior),
-back (posterior) and front (anterior), left and right."""
 OUTSIDE = -1000
 """Hounsfield units of what no slice shows: air."""
 
@@ -31,21 +31,14 @@ class Oriented:
 
 
 def oriented(volume: PhantomVolume, codes: str) -> Oriented:
-    """Store a volume along other axes; every voxel stays where it is in the patient.
+    """Store a volume along other axes, e.g. "LPS" for those that run to left, back and head.
 
-    Args:
-        volume: the volume.
-        codes: where the three axes run to, e.g. "LPS" for left, back and head.
+    Every voxel stays where it is in the patient.
     """
-    order = [next(axis for axis, ends in enumerate(ENDS) if code in ends) for code in codes]
-    affine = volume.affine[:, [*order, 3]]
-    hu, mask = volume.hu.transpose(order), volume.mask.transpose(order)
-    for axis, code in enumerate(codes):
-        if code == ENDS[order[axis]][1]:
-            affine[:, 3] += affine[:, axis] * (hu.shape[axis] - 1)
-            affine[:, axis] = 0 - affine[:, axis]  # -x would make zeros negative
-            hu, mask = np.flip(hu, axis), np.flip(mask, axis)
-    return Oriented(hu, mask, affine)
+    goal = axcodes2ornt(codes)  # type: ignore[no-untyped-call]
+    way = ornt_transform(orientation_to_ras(volume.affine), goal)  # type: ignore[no-untyped-call]
+    affine = affine_of_turned(volume.affine, way, volume.hu.shape)
+    return Oriented(turn(volume.hu, way), turn(volume.mask, way), affine)
 
 
 def turned(volume: PhantomVolume, about_x: float, about_z: float) -> PhantomVolume:
@@ -58,7 +51,7 @@ def turned(volume: PhantomVolume, about_x: float, about_z: float) -> PhantomVolu
     """
     middle = volume.affine @ [*((np.array(volume.hu.shape) - 1) / 2), 1]
     turn = np.eye(4)
-    turn[:3, :3] = _rotation(about_x, about_z)
+    turn[:3, :3] = Rotation.from_euler("XZ", [about_x, about_z], degrees=True).as_matrix()
     turn[:3, 3] = middle[:3] - turn[:3, :3] @ middle[:3]
     affine = turn @ volume.affine
     to_old = np.linalg.inv(volume.affine) @ affine
@@ -68,13 +61,3 @@ def turned(volume: PhantomVolume, about_x: float, about_z: float) -> PhantomVolu
         for labels in (volume.mask, volume.lung)
     )
     return PhantomVolume(np.rint(smooth).astype(np.int16), mask, lung > 0, affine)
-
-
-def _rotation(about_x: float, about_z: float) -> npt.NDArray[np.float64]:
-    (cos_x, sin_x), (cos_z, sin_z) = (
-        (np.cos(angle), np.sin(angle)) for angle in np.deg2rad([about_x, about_z])
-    )
-    tilt = np.array([[1, 0, 0], [0, cos_x, -sin_x], [0, sin_x, cos_x]])
-    turn = np.array([[cos_z, -sin_z, 0], [sin_z, cos_z, 0], [0, 0, 1]])
-    rotation: npt.NDArray[np.float64] = turn @ tilt
-    return rotation

@@ -47,7 +47,7 @@ class PhantomVolume:
 
 
 def slice_spacing(slices: int) -> float:
-    """Distance in mm of the slices of a volume."""
+    """Return the distance in mm of the slices of a volume."""
     return HEIGHT / slices
 
 
@@ -74,7 +74,7 @@ def phantom_volume(patient: Patient, visit: int = 0) -> PhantomVolume:
 def _scan(
     patient: Patient, habitus: anatomy.Habitus, levels: FloatArray, noise: np.random.Generator
 ) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
-    """Hounsfield units, mask and lung at some levels."""
+    """Scan some levels: Hounsfield units, mask and lung."""
     scanner = patient.profile.scanner
     true, disease = hounsfield(patient, habitus, sublevels(levels, scanner.thickness), REACH)
     measured = np.clip(np.rint(measure(true, scanner, noise)), LOWEST, HIGHEST)
@@ -93,7 +93,7 @@ def _levels(patient: Patient, visit: int) -> FloatArray:
 
 
 def _affine(levels: FloatArray, size: int) -> npt.NDArray[np.float64]:
-    """The phantom's axes run to the feet, back and left: against those of NIfTI, all three."""
+    """Return the affine. The phantom's axes run to feet, back and left, NIfTI's against them."""
     pixel = FIELD_OF_VIEW / size
     affine = np.zeros((4, 4))
     affine[2, 0] = -slice_spacing(len(levels))

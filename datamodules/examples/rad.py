@@ -1,18 +1,18 @@
 """RAD-ChestCT: one .npz a volume, and a table of all of them."""
 
-import csv
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from datamodules.examples.example import Amount, Example
+from datamodules.examples.example import Amount, ExampleData
 from datamodules.examples.phantom_volume import PhantomVolume, phantom_volume
 from datamodules.examples.rad_metadata import COLUMNS, MACHINES, Machine, Row, metadata
 from datamodules.phantoms.lesions import Disease
 from datamodules.phantoms.patient import Patient
-from datamodules.phantoms.sites import REFERENCE, Profile
+from datamodules.phantoms.profiles import REFERENCE
+from lightning_fl.files import write_csv
 from lightning_fl.seeds import derive_seed
 
 TABLE = "metadata.csv"
@@ -45,7 +45,7 @@ def make(folder: Path, amount: Amount) -> Iterator[str]:
                 write_volume(folder / f"{name}.npz", volume)
                 rows.append(metadata(name, mrn, client, machine, volume))
             yield mrn
-    _write_table(folder / TABLE, rows)
+    write_csv(folder / TABLE, COLUMNS, ([row[column] for column in COLUMNS] for row in rows))
 
 
 def write_volume(path: Path, volume: PhantomVolume) -> None:
@@ -54,23 +54,16 @@ def write_volume(path: Path, volume: PhantomVolume) -> None:
 
 
 def _diseased(amount: Amount, client: int) -> set[int]:
-    """Which patients of a client are diseased."""
+    """Draw which patients of a client are diseased."""
     rng = np.random.default_rng(derive_seed(amount.seed, client, "diseased"))
     return set(rng.permutation(amount.patients)[: amount.patients // 2].tolist())
 
 
 def _patient(amount: Amount, mrn: str, machine: Machine, sick: bool) -> Patient:
     disease = DISEASED if sick else HEALTHY
-    seen_as: Profile = replace(REFERENCE, scanner=machine.scanner, disease=disease)
+    seen_as = replace(REFERENCE, scanner=machine.scanner, disease=disease)
     return Patient(derive_seed(amount.seed, mrn), amount.slices, amount.size, seen_as)
 
 
-def _write_table(path: Path, rows: list[Row]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
 CONFIGS = ("configs/rad_chestct.yaml", "configs/overrides/tiny_rad.yaml")
-RAD = Example(CONFIGS, Amount(sites=3, patients=12, size=64, slices=48), make)
+RAD = ExampleData(CONFIGS, Amount(sites=3, patients=12, size=64, slices=48), make)

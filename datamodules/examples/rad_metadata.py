@@ -83,15 +83,7 @@ MACHINES = (
 
 
 def metadata(name: str, mrn: str, client: int, machine: Machine, volume: PhantomVolume) -> Row:
-    """A volume's row.
-
-    Args:
-        name: of the volume, without suffix.
-        mrn: the patient.
-        client: number of the client, from 1.
-        machine: its scanner.
-        volume: the volume.
-    """
+    """Fill in a volume's row; `name` has no suffix, and clients are numbered from 1."""
     row: Row = dict.fromkeys(COLUMNS, MISSING)
     row |= {"VolumeAcc_DEID": f"{name}.npz", "NoteAcc_DEID": name, "MRN_DEID": mrn}
     row |= {"Set_Assigned": "imgtrain_extra", "Subset_Assigned": "imgtrain"}
@@ -104,7 +96,7 @@ def metadata(name: str, mrn: str, client: int, machine: Machine, volume: Phantom
 
 
 def _person(mrn: str) -> Row:
-    """Age, sex and ethnic group, the same on every visit."""
+    """Draw age, sex and ethnic group, the same on every visit."""
     rng = np.random.default_rng(derive_seed(0, mrn, "person"))
     return {
         "PatientAge": f"{rng.integers(24, 90):03d}Y",
@@ -114,7 +106,7 @@ def _person(mrn: str) -> Row:
 
 
 def _geometry(volume: PhantomVolume, spaced: bool) -> Row:
-    """Sizes and spacings."""
+    """Return sizes and spacings."""
     slices, height, width = volume.hu.shape
     between, row, _ = (round(mm, 4) for mm in volume.spacing)
     geometry: Row = {"shape0": slices, "shape1": height, "shape2": width}
@@ -125,7 +117,7 @@ def _geometry(volume: PhantomVolume, spaced: bool) -> Row:
 
 
 def _labels(volume: PhantomVolume) -> Row:
-    """Share of the lung that is infected, and whether any is."""
+    """Return the share of the lung that is infected, and whether any is."""
     ratio = float((volume.mask > 0).sum() / volume.lung.sum())
     return {
         "infection_to_lung_ratio": f"{ratio:.6f}",

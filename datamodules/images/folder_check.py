@@ -19,34 +19,24 @@ def check_pairs(pairs: Sequence[ImagePair], read: PairReader) -> None:
     numbers: dict[int, Path] = {}
     for pair in pairs:
         sizes.setdefault(tuple(read(pair)["mask"].shape), pair.image)
-        _check_one_size(sizes)
+        if len(sizes) > 1:  # they cannot share a batch
+            (size, path), (other, other_path) = sizes.items()
+            raise DataError(
+                f"{path} has {size[0]} x {size[1]} pixels, but {other_path} {other[0]} x "
+                f"{other[1]}; set `size` to resize all images."
+            )
         if read.classes == 1:
-            _add_foreground(numbers, pair.mask)
-            _check_one_foreground(numbers)
+            _check_foreground(numbers, pair.mask)
 
 
-def _check_one_size(sizes: dict[tuple[int, ...], Path]) -> None:
-    """Images of different sizes cannot share a batch."""
-    if len(sizes) > 1:
-        (one, path), (other, other_path) = sizes.items()
-        raise DataError(
-            f"{path} has {one[0]} x {one[1]} pixels, but {other_path} {other[0]} x {other[1]}; set "
-            "`size` to resize all images."
-        )
-
-
-def _add_foreground(numbers: dict[int, Path], path: Path) -> None:
-    """Note which number a binary mask uses for foreground, if it has any."""
+def _check_foreground(numbers: dict[int, Path], path: Path) -> None:
+    """Raise a DataError for masks that are binary with different numbers: they may be classes."""
     largest = int(read_mask(path).max())
     if largest:
         numbers.setdefault(largest, path)
-
-
-def _check_one_foreground(numbers: dict[int, Path]) -> None:
-    """Masks that are binary one by one, but with different numbers, may well be classes."""
     if len(numbers) > 1:
-        (one, path), (other, other_path) = numbers.items()
+        (number, first_path), (other, other_path) = numbers.items()
         raise DataError(
-            f"Mask {path} marks foreground with {one}, but {other_path} with {other}. Set "
+            f"Mask {first_path} marks foreground with {number}, but {other_path} with {other}. Set "
             "`classes` if these are classes, or save all masks with the same two numbers."
         )

@@ -1,12 +1,11 @@
 """Which image belongs to which mask, hospital and patient, in `root/<site>/{images,masks}/`."""
 
-import csv
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from datamodules.csv_file import open_table
+from datamodules.csv_file import read_rows
 from datamodules.site_folders import site_names
 from lightning_fl.errors import ConfigError, DataError
 
@@ -38,18 +37,17 @@ def index_folder(
         ConfigError: there is no such folder, hospital or rule for patients.
         DataError: an image without mask, a mask without image, or an image without patient.
     """
-    names = site_names(root, sites)
-    pairs = {name: _image_and_mask(root / name, name) for name in names}
-    images = {name: list(found) for name, found in pairs.items()}
+    masks = {name: _mask_of_image(root / name, name) for name in site_names(root, sites)}
+    images = {name: list(pairs) for name, pairs in masks.items()}
     patients = _patients(root, images, patient, every_site=sites is None)
     return {
-        name: tuple(ImagePair(patients[image], image, mask) for image, mask in found.items())
-        for name, found in pairs.items()
+        name: tuple(ImagePair(patients[image], image, mask) for image, mask in pairs.items())
+        for name, pairs in masks.items()
     }
 
 
-def _image_and_mask(folder: Path, site: str) -> dict[Path, Path]:
-    """Each image of a hospital with its mask: the file of the same name, but for the suffix."""
+def _mask_of_image(folder: Path, site: str) -> dict[Path, Path]:
+    """Find the mask of each image: the file of the same name, but for the suffix."""
     images, masks = (_by_stem(folder / part, site) for part in ("images", "masks"))
     for stem, image in images.items():
         if stem not in masks:
@@ -64,7 +62,7 @@ def _image_and_mask(folder: Path, site: str) -> dict[Path, Path]:
 
 
 def _by_stem(folder: Path, site: str) -> dict[str, Path]:
-    """Image files of a folder by their name without suffix."""
+    """List the image files of a folder by their name without suffix."""
     if not folder.is_dir():
         raise DataError(
             f"Site {site!r} has no folder {folder}. Expected <site>/images and <site>/masks; name "
@@ -88,7 +86,7 @@ def _by_stem(folder: Path, site: str) -> dict[str, Path]:
 def _patients(
     root: Path, images: Mapping[str, Sequence[Path]], rule: str, *, every_site: bool
 ) -> dict[Path, str]:
-    """The patient of each image."""
+    """Tell the patient of each image."""
     if rule == "manifest":
         return _patients_by_manifest(root / MANIFEST, images, every_site=every_site)
     files = [path for paths in images.values() for path in paths]
@@ -98,7 +96,7 @@ def _patients(
 
 
 def _patients_by_pattern(rule: str, files: Sequence[Path]) -> dict[Path, str]:
-    """The only group of a regular expression, searched in each file's name."""
+    """Search each file's name for the only group of a regular expression."""
     try:
         pattern = re.compile(rule)
     except re.error as error:
@@ -120,46 +118,34 @@ def _patients_by_pattern(rule: str, files: Sequence[Path]) -> dict[Path, str]:
 def _patients_by_manifest(
     path: Path, images: Mapping[str, Sequence[Path]], *, every_site: bool
 ) -> dict[Path, str]:
-    """What the manifest says, which has to name each image once and nothing else."""
+    """Look patients up in the manifest, which has to name each image once and nothing else."""
     listed = _read_manifest(path)
     if not every_site:  # rows of hospitals that were left out on purpose
         listed = {key: patient for key, patient in listed.items() if key[0] in images}
-    found = {(site, image.name): image for site, paths in images.items() for image in paths}
-    for site, file in listed.keys() - found.keys():
+    files = {(site, image.name): image for site, paths in images.items() for image in paths}
+    for site, file in listed.keys() - files.keys():
         raise DataError(f"{path} names {file!r} of site {site!r}, but there is no such image.")
-    for key in sorted(found.keys() - listed.keys()):
+    for key in sorted(files.keys() - listed.keys()):
         raise DataError(
-            f"{path} has no row for {found[key]}, so its patient is unknown; add a row or remove "
+            f"{path} has no row for {files[key]}, so its patient is unknown; add a row or remove "
             "the image."
         )
-    return {image: listed[key] for key, image in found.items()}
+    return {image: listed[key] for key, image in files.items()}
 
 
 def _read_manifest(path: Path) -> dict[tuple[str, str], str]:
-    """Patients by (site, file name); columns other than site, patient and file are ignored."""
+    """Read patients by (site, file name); other columns are passed over."""
     if not path.is_file():
         raise ConfigError(
             f"`patient` is 'manifest', but there is no {path}. Write one with the columns "
             f"{', '.join(COLUMNS)}, or set `patient` to a regular expression with one group for "
             "the patient in a file name, or to 'file' if each image is another patient."
         )
-    with open_table(path) as reader:
-        header = reader.fieldnames or ()
-        if not set(COLUMNS) <= set(header):
-            raise DataError(f"{path} has the columns {list(header)}, but needs {list(COLUMNS)}.")
-        return _unique_rows(path, reader)
-
-
-def _unique_rows(path: Path, reader: "csv.DictReader[str]") -> dict[tuple[str, str], str]:
     patients: dict[tuple[str, str], str] = {}
-    for row in reader:
-        site, patient, file = ((row[column] or "").strip() for column in COLUMNS)
+    for line, (site, patient, file) in read_rows(path, COLUMNS):
         if not (site and patient and file):
-            raise DataError(f"{path}, line {reader.line_num}: site, patient or file is empty.")
+            raise DataError(f"{line}: site, patient or file is empty.")
         if (site, file) in patients:
-            raise DataError(
-                f"{path}, line {reader.line_num}: {file!r} of site {site!r} is listed twice; "
-                "remove one row."
-            )
+            raise DataError(f"{line}: {file!r} of site {site!r} is listed twice; remove one row.")
         patients[site, file] = patient
     return patients

@@ -22,11 +22,7 @@ MASK_MODES = ("1", "L", "P", *SIXTEEN_BIT)
 
 
 def read_image(path: Path) -> Tensor:
-    """An image as float32 (1 or 3, H, W); the largest value of its 8 or 16 bits becomes 1.
-
-    Raises:
-        DataError: the file cannot be read, has several pages or another kind of pixel.
-    """
+    """Read an image, float32 (1 or 3, H, W); the largest value of its 8 or 16 bits becomes 1."""
     image = _load(path)
     if image.mode in IMAGE_MODES:
         image = image.convert(IMAGE_MODES[image.mode])
@@ -41,11 +37,7 @@ def read_image(path: Path) -> Tensor:
 
 
 def read_channels(path: Path) -> int:
-    """Channels of an image, from the head of its file.
-
-    Raises:
-        DataError: the file is no image.
-    """
+    """Read the number of channels from the head of an image file."""
     try:
         with Image.open(path) as image:
             return 3 if IMAGE_MODES.get(image.mode) == "RGB" else 1
@@ -54,11 +46,7 @@ def read_channels(path: Path) -> int:
 
 
 def read_mask(path: Path) -> Pixels:
-    """A mask's numbers as they are in the file, (H, W).
-
-    Raises:
-        DataError: the file cannot be read, has several pages or is no grey image.
-    """
+    """Read a mask's numbers as they are in the file, (H, W)."""
     mask = _load(path)
     if mask.mode not in MASK_MODES:
         raise DataError(
@@ -69,13 +57,10 @@ def read_mask(path: Path) -> Pixels:
 
 
 def class_numbers(mask: Pixels, classes: int, path: Path) -> Tensor:
-    """A mask file's numbers as class numbers, int64 (H, W).
+    """Turn the numbers of a mask file into class numbers, int64 (H, W).
 
-    Args:
-        mask: the numbers in the file.
-        classes: 1 for a binary mask, in which 0 is background and one other number foreground;
-            otherwise the number of classes, and the file has to hold 0 to classes - 1.
-        path: of the file, for the error.
+    With `classes` 1, 0 is background and one other number foreground. Else the file has to hold 0
+    to classes - 1.
 
     Raises:
         DataError: the mask holds other numbers.
@@ -99,7 +84,7 @@ def class_numbers(mask: Pixels, classes: int, path: Path) -> Tensor:
 
 
 def _load(path: Path) -> Image.Image:
-    """The only picture of a file, with all its pixels."""
+    """Load the only picture of a file, with all its pixels."""
     try:
         with Image.open(path) as image:
             pages = getattr(image, "n_frames", 1)
@@ -117,12 +102,12 @@ def _unreadable(path: Path, error: Exception) -> DataError:
 
 
 def _pixels(image: Image.Image) -> Pixels:
-    """Pixels as unsigned integers of this machine's byte order, in memory of their own."""
+    """Copy pixels as unsigned integers of this machine's byte order."""
     pixels: npt.NDArray[Any] = np.array(image)
     return pixels.astype(np.uint16 if image.mode in SIXTEEN_BIT else np.uint8)
 
 
 def _some(values: npt.NDArray[Any]) -> str:
-    """The first few values, for an error."""
+    """Name the first few values, for an error."""
     shown = ", ".join(str(value) for value in values[:8].tolist())
     return f"the values [{shown}{', ...' if len(values) > 8 else ''}]"

@@ -5,6 +5,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -12,12 +13,7 @@ from datamodules.images.folder_check import check_pairs
 from datamodules.images.folder_index import ImagePair, index_folder
 from datamodules.images.image_files import read_channels
 from datamodules.images.image_pairs import ImagePairs, PairReader
-from datamodules.images.normalisation import (
-    Standardise,
-    pooled_statistics,
-    standardise_image,
-    unchanged,
-)
+from datamodules.images.normalisation import Standardise, pooled_statistics, standardise_image
 from lightning_fl.data.module import FederatedDataModule, Sample
 from lightning_fl.errors import ConfigError
 
@@ -75,19 +71,17 @@ class ImageFolder(FederatedDataModule):
         self._statistics: dict[tuple[int, str], Standardise] = {}  # shared by copies for a site
 
     def site_names(self) -> tuple[str, ...]:
-        """The sub folders, or `sites`."""
+        """Return the sub folders, or `sites`."""
         return tuple(self._index)
 
     def patients(self, site: str) -> tuple[str, ...]:
-        """A hospital's patients, sorted."""
+        """Return a hospital's patients, sorted."""
         return tuple(sorted({pair.patient for pair in self._index[site]}))
 
     def dataset(self, site: str, patients: Sequence[str], *, augment: bool) -> Dataset[Sample]:
-        """The images of some patients, by file name."""
-        transform = self.augment if augment else None
-        return ImagePairs(
-            self._pairs(site, patients), self._read, transform, self._normalisation(site)
-        )
+        """Return the images of some patients, by file name."""
+        pairs, transform = self._pairs(site, patients), self.augment if augment else None
+        return ImagePairs(pairs, self._read, transform, self._normalisation(site))
 
     def check(self) -> None:
         """Read every file of this hospital once (of all, if bound to none).
@@ -102,7 +96,7 @@ class ImageFolder(FederatedDataModule):
     def _reader(
         self, channels: int | None, size: int | tuple[int, int] | None, classes: int
     ) -> PairReader:
-        """How this folder's files become samples."""
+        """Return how this folder's files become samples."""
         height_width = (size, size) if isinstance(size, int) else size
         if height_width is not None and min(height_width) < 1:
             raise ConfigError(f"Expected `size` to be at least 1 pixel, but got {size}.")
@@ -117,7 +111,7 @@ class ImageFolder(FederatedDataModule):
 
     def _normalisation(self, site: str) -> Callable[[Tensor], Tensor]:
         if self.normalise == "none":
-            return unchanged
+            return torch.nn.Identity()
         train = () if self.normalise == "image" else self.split(site).train
         if not train:
             return standardise_image

@@ -34,11 +34,7 @@ class PairReader:
     classes: int
 
     def __call__(self, pair: ImagePair) -> Sample:
-        """Read one pair.
-
-        Raises:
-            DataError: a file cannot be used, or the two do not fit together.
-        """
+        """Read one pair; raise a DataError for a file that cannot be used or does not fit."""
         image = read_image(pair.image)
         mask = class_numbers(read_mask(pair.mask), self.classes, pair.mask)
         if image.shape[1:] != mask.shape:
@@ -53,7 +49,7 @@ class PairReader:
         return self._prepared(read_image(pair.image), pair.image)
 
     def _prepared(self, image: Tensor, path: Path) -> Tensor:
-        """The image with the channels and the size that are asked for."""
+        """Give an image the channels and the size that are asked for."""
         if len(image) != self.channels:
             if self.reference is not None:
                 raise DataError(
@@ -66,7 +62,7 @@ class PairReader:
         return F.interpolate(image[None], self.size, mode="bilinear", antialias=True)[0]
 
     def _resized(self, mask: Tensor) -> Tensor:
-        """The mask in the size that is asked for, each pixel being one of the mask's pixels."""
+        """Give a mask the size that is asked for; each pixel is one of the mask's pixels."""
         if self.size is None:
             return mask
         resized = F.interpolate(mask[None, None].double(), self.size, mode="nearest-exact")
@@ -108,5 +104,5 @@ class ImagePairs(Dataset[Sample]):
 
 
 def _size(image: Tensor) -> str:
-    """Height and width, e.g. "64 x 48"."""
+    """Return height and width, e.g. "64 x 48"."""
     return " x ".join(str(n) for n in image.shape[-2:])

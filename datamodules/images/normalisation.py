@@ -22,24 +22,16 @@ class Standardise:
         return (image - self.mean) / self.sd.clamp(min=SMALLEST_SD)
 
 
-def unchanged(image: Tensor) -> Tensor:
-    """The image as it is."""
-    return image
-
-
 def standardise_image(image: Tensor) -> Tensor:
-    """An image (channels, H, W) with zero mean and unit standard deviation in each channel."""
+    """Give each channel of an image (channels, H, W) zero mean and unit standard deviation."""
     sd, mean = torch.std_mean(image, dim=(1, 2), correction=0, keepdim=True)
     return Standardise(mean, sd)(image)
 
 
 def pooled_statistics(images: Iterable[Tensor]) -> Standardise:
-    """Mean and standard deviation of each channel over all pixels of some images.
+    """Compute mean and standard deviation of each channel over all pixels of some images.
 
     Images are seen once, one at a time; the sums are in double precision.
-
-    Raises:
-        ValueError: there are no images.
     """
     count, total, squares = 0, torch.zeros(1, dtype=torch.float64), torch.zeros(1)
     for image in images:

@@ -4,6 +4,7 @@ z = 0 is the level of the carina; the stack of images reaches from the aortic ar
 the diaphragm. Sizes follow adults; `Habitus` varies them between patients.
 """
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,7 +64,7 @@ def draw_habitus(rng: np.random.Generator) -> Habitus:
 
 
 def cavity(at: Space) -> FloatArray:
-    """Inner surface of the rib cage: egg-shaped, broad at the back, narrow towards the neck."""
+    """Measure from the rib cage's inner surface: an egg, broad at the back, narrow at the neck."""
     taper = np.interp(at.z, [-90, -50, 0, 60], [0.66, 0.85, 0.97, 1.0]).astype(np.float32)
     y = (at.y + 5) / 90
     x = at.x / (126 * taper * (1 + 0.10 * y - 0.06 * y * y))
@@ -74,7 +75,7 @@ def cavity(at: Space) -> FloatArray:
 
 
 def body(at: Space, fat: float) -> FloatArray:
-    """The skin: follows the rib cage, broader at the shoulders, with a groove along the spine."""
+    """Measure from the skin, which is broader at the shoulders and has a groove along the spine."""
     shoulders = np.interp(at.z, [-80, -30, 30], [20, 9, 0]).astype(np.float32)
     x = at.x / (150 + 0.9 * fat + shoulders)
     y = (at.y - 3) / (110 + 0.9 * fat)
@@ -86,7 +87,7 @@ def body(at: Space, fat: float) -> FloatArray:
 
 
 def muscle(at: Space, cavity_distance: FloatArray, scale: float) -> FloatArray:
-    """Muscles around the rib cage: pectorals in front, serratus and latissimus, back muscles."""
+    """Measure from the muscles: pectorals in front, serratus and latissimus, back muscles."""
     angle = np.arctan2(np.abs(at.x), at.y)  # 0 at the spine, pi at the sternum
     shoulders = np.interp(at.z, [-70, 40], [1.5, 0.8]).astype(np.float32)
     thickness = (
@@ -99,7 +100,7 @@ def muscle(at: Space, cavity_distance: FloatArray, scale: float) -> FloatArray:
 
 
 def heart(habitus: Habitus) -> tuple[Ellipsoid, ...]:
-    """Ventricles, turned to the left, and the right atrium."""
+    """Shape the ventricles, turned to the left, and the right atrium."""
     s, top = habitus.heart, habitus.heart_top
     return (
         Ellipsoid((27, -34, top + 54 * s), (66 * s, 41 * s, 58 * s), degrees=30),
@@ -109,7 +110,7 @@ def heart(habitus: Habitus) -> tuple[Ellipsoid, ...]:
 
 
 def great_vessels(habitus: Habitus) -> tuple[Tube, ...]:
-    """Aorta, vena cava, pulmonary arteries and veins, oesophagus."""
+    """Lay out aorta, vena cava, pulmonary arteries and veins, oesophagus."""
     t = habitus.heart_top
     return (
         Tube((-14, -28, -34), (-6, -22, t + 20), (15, 16)),  # ascending aorta
@@ -129,7 +130,7 @@ def great_vessels(habitus: Habitus) -> tuple[Tube, ...]:
 
 
 def airways() -> tuple[Tube, ...]:
-    """The air in trachea and main bronchi."""
+    """Lay out the air in trachea and main bronchi."""
     return (
         Tube((-2, 8, -120), (0, 10, -2), (8.5, 8.5)),
         Tube((-1, 10, -4), (-40, 12, 18), (7, 5.5)),
@@ -140,7 +141,7 @@ def airways() -> tuple[Tube, ...]:
 
 
 def domes(habitus: Habitus) -> tuple[Ellipsoid, ...]:
-    """The organs under the right and the left diaphragm."""
+    """Shape the organs under the right and the left diaphragm."""
     return (
         Ellipsoid((-62, -4, habitus.dome + 82), (64, 72, 82)),
         Ellipsoid((70, -14, habitus.dome + 92), (54, 62, 78)),
@@ -148,7 +149,7 @@ def domes(habitus: Habitus) -> tuple[Ellipsoid, ...]:
 
 
 def mediastinum(at: Space, habitus: Habitus) -> FloatArray:
-    """Everything between the lungs, with the spine, the hila and the domes of the diaphragm."""
+    """Unite all between the lungs, with the spine, the hila and the domes of the diaphragm."""
     parts: list[Ellipsoid | Tube] = [
         Ellipsoid((0, 62, 0), (25, 42, COLUMN)),
         Ellipsoid((-1, -8, 0), (31, 54, COLUMN)),
@@ -157,12 +158,9 @@ def mediastinum(at: Space, habitus: Habitus) -> FloatArray:
         *heart(habitus),
         *great_vessels(habitus)[:11],
     ]
-    total = parts[0].distance(at)
-    for part in parts[1:]:
-        total = union(total, part.distance(at))
-    return total
+    return functools.reduce(union, (part.distance(at) for part in parts))
 
 
 def lungs(at: Space, habitus: Habitus) -> FloatArray:
-    """Both lungs: the rib cage without the mediastinum."""
+    """Measure from the surface of both lungs: the rib cage without the mediastinum."""
     return np.minimum(cavity(at), -mediastinum(at, habitus) - 1)

@@ -9,16 +9,15 @@ VERTEBRA_HEIGHT = 26.0
 
 
 def ribs(at: Space, cavity_distance: FloatArray, phase: float) -> FloatArray:
-    """Signed distance of all ribs at once.
+    """Measure the signed distance of all ribs at once.
 
     Ribs run down and forward, so an axial image cuts several of them, each as an oval. Unrolled
     along the chest wall they are parallel bands: a periodic function of height minus slope.
     """
     angle = np.arctan2(np.abs(at.x), at.y)  # 0 at the spine, pi at the sternum
     descent = 150 * smoothstep(angle, 0.15, 3.1)
-    side = np.where(
-        at.x > 0, np.float32(2), np.float32(0)
-    )  # left and right ribs are never quite level
+    # left and right ribs are never quite level
+    side = np.where(at.x > 0, np.float32(2), np.float32(0))
     turns = (at.z - descent + side) / RIB_SPACING + phase
     height = np.abs(turns - np.round(turns)) * RIB_SPACING
     depth = np.abs(cavity_distance + 6.5)
@@ -29,7 +28,7 @@ def ribs(at: Space, cavity_distance: FloatArray, phase: float) -> FloatArray:
 
 
 def spine(at: Space) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Signed distances of vertebrae, discs and spinal canal."""
+    """Measure the signed distances of vertebrae, discs and spinal canal."""
     turns = at.z / VERTEBRA_HEIGHT
     from_disc = np.abs(turns - np.round(turns)) * VERTEBRA_HEIGHT
     column = Ellipsoid((0, 50, 0), (17, 14.5, np.inf)).distance(at)
@@ -45,7 +44,7 @@ def spine(at: Space) -> tuple[FloatArray, FloatArray, FloatArray]:
 
 
 def sternum(at: Space) -> FloatArray:
-    """Signed distance of the breast bone, a flat plate that is wider at its top."""
+    """Measure the signed distance of the breast bone, a flat plate that is wider at its top."""
     half = np.interp(at.z, [-60, -30, 60], [24, 16, 17]).astype(np.float32)
     plate: FloatArray = np.minimum(half - np.abs(at.x), 5 - np.abs(at.y + 101))
     distance: FloatArray = np.minimum(plate, 80 - at.z)
@@ -53,7 +52,7 @@ def sternum(at: Space) -> FloatArray:
 
 
 def scapulae(at: Space) -> FloatArray:
-    """Signed distance of the shoulder blades: thin plates behind the upper ribs."""
+    """Measure the signed distance of the shoulder blades: thin plates behind the upper ribs."""
     flat = Space(np.abs(at.x), at.y, np.zeros_like(at.z))
     blade = np.maximum(
         Tube((70, 99, 0), (106, 93, 0), (3.4, 2.0)).distance(flat),
@@ -63,6 +62,6 @@ def scapulae(at: Space) -> FloatArray:
 
 
 def bone_value(distance: FloatArray, cortex: float, marrow: float) -> FloatArray:
-    """Hounsfield units inside a bone: a cortex of about 2 mm around marrow."""
+    """Return Hounsfield units inside a bone: a cortex of about 2 mm around marrow."""
     inside = coverage(distance - 2.2, 2.0)
     return cortex + inside * (marrow - cortex)

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from datamodules.phantoms.cache import load
 from datamodules.phantoms.patient import Patient
-from datamodules.phantoms.sites import SHIFTS, profile
+from datamodules.phantoms.profiles import SHIFTS, profile
+from datamodules.phantoms.slice_cache import load
 from lightning_fl.data.augmentation import augmented
 from lightning_fl.data.module import POOLED, FederatedDataModule, Sample
 from lightning_fl.errors import ConfigError
@@ -25,8 +25,8 @@ class ChestPhantoms(FederatedDataModule):
 
     A patient is one anatomy in three dimensions, seen as several axial slices that share its
     lesions. The mask is 1 on infection. Patients depend on the seed, their hospital and their
-    number only, so more hospitals or patients leave the others as they are, and another `shift`
-    shows the same patients through other scanners or readers.
+    number only. So more hospitals or patients leave the others as they are. Another `shift` shows
+    the same patients through other scanners or readers.
 
     Patients are made when first used and kept in `cache_dir`; about 0.2 s and 0.3 MB each.
 
@@ -74,16 +74,16 @@ class ChestPhantoms(FederatedDataModule):
         self.cache_dir = Path(cache_dir or "~/.cache/lightning_fl/phantoms").expanduser()
 
     def site_names(self) -> tuple[str, ...]:
-        """Names of all hospitals."""
+        """Return the names of all hospitals."""
         return self.names
 
     def patients(self, site: str) -> tuple[str, ...]:
-        """Identifiers such as A-003."""
+        """Return identifiers such as A-003."""
         count = self.counts[self.names.index(site)]
         return tuple(f"{site}-{number:03d}" for number in range(count))
 
     def dataset(self, site: str, patients: Sequence[str], *, augment: bool) -> Dataset[Sample]:
-        """All slices of some patients, from top to bottom, patient by patient."""
+        """Return all slices of some patients, from top to bottom, patient by patient."""
         seed = self.seed if self.data_seed is None else self.data_seed
         seen_as = profile(site, self.shift)
         stacks = [
@@ -128,11 +128,7 @@ class PhantomSlices(Dataset[Sample]):
 
 
 def parse_shift(shift: str | Sequence[str]) -> tuple[str, ...]:
-    """The named shifts, each once and in a fixed order.
-
-    Raises:
-        ConfigError: a name is unknown.
-    """
+    """Return the named shifts, each once and in a fixed order."""
     if isinstance(shift, str):
         shift = {"none": (), "full": SHIFTS}.get(shift, (shift,))
     unknown = [name for name in shift if name not in SHIFTS]
@@ -159,7 +155,7 @@ def _site_names(sites: int | Sequence[str]) -> tuple[str, ...]:
 
 
 def _letters(number: int) -> str:
-    """A to Z for 0 to 25, then AA, AB and so on, as a spreadsheet names its columns."""
+    """Return A to Z for 0 to 25, then AA, AB and so on, as a spreadsheet names its columns."""
     head, tail = divmod(number, 26)
     return (_letters(head - 1) if head else "") + chr(ord("A") + tail)
 

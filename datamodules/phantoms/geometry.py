@@ -28,14 +28,13 @@ class Space(NamedTuple):
 
 
 def image_space(levels: FloatArray, size: int) -> Space:
-    """Pixel centres of square images at some z levels; they broadcast to (levels, size, size)."""
-    axis = ((np.arange(size) + 0.5) / size - 0.5) * FIELD_OF_VIEW
-    line = axis.astype(np.float32)
+    """Return pixel centres of square images at z levels; broadcast to (levels, size, size)."""
+    line = (((np.arange(size) + 0.5) / size - 0.5) * FIELD_OF_VIEW).astype(np.float32)
     return Space(line[None, None, :], line[None, :, None], levels[:, None, None])
 
 
 def coverage(distance: FloatArray, pixel: float) -> FloatArray:
-    """Share of a pixel that lies inside a shape: the partial-volume effect at its edge."""
+    """Return the share of a pixel that lies inside a shape: the partial-volume effect."""
     share: FloatArray = np.clip(distance / pixel + 0.5, 0, 1)
     return share
 
@@ -46,14 +45,14 @@ def blend(hu: FloatArray, value: float | FloatArray, share: FloatArray) -> None:
 
 
 def union(a: FloatArray, b: FloatArray, rounding: float = 8.0) -> FloatArray:
-    """Union of two shapes whose inner corner is filled with a radius of some mm."""
+    """Unite two shapes and fill their inner corner with a radius of some mm."""
     overlap = np.maximum(rounding - np.abs(a - b), 0)
     distance: FloatArray = np.maximum(a, b) + overlap * overlap * (0.25 / rounding)
     return distance
 
 
 def smoothstep(value: FloatArray, low: float, high: float) -> FloatArray:
-    """0 below `low`, 1 above `high`, smooth between them."""
+    """Rise smoothly from 0 below `low` to 1 above `high`."""
     t: FloatArray = np.clip((value - low) / (high - low), 0, 1)
     return t * t * (3 - 2 * t)
 
@@ -67,7 +66,7 @@ class Ellipsoid:
     degrees: float = 0.0
 
     def radial(self, at: Space) -> FloatArray:
-        """Distance from the centre in units of the radius: 1 on the surface."""
+        """Measure from the centre in units of the radius: 1 on the surface."""
         angle = math.radians(self.degrees)
         cos, sin = math.cos(angle), math.sin(angle)
         x, y = at.x - self.centre[0], at.y - self.centre[1]
@@ -77,7 +76,7 @@ class Ellipsoid:
         return np.sqrt(u * u + v * v + w * w)
 
     def distance(self, at: Space) -> FloatArray:
-        """Signed distance in mm, exact for spheres and close to it near other surfaces."""
+        """Measure the signed distance in mm, exact for spheres and close to it for others."""
         return (1 - self.radial(at)) * min(self.radius[:2])
 
 
@@ -90,7 +89,7 @@ class Tube:
     radius: tuple[float, float]
 
     def distance(self, at: Space) -> FloatArray:
-        """Signed distance in mm."""
+        """Measure the signed distance in mm."""
         offset = [p - s for p, s in zip(at, self.start, strict=True)]
         axis = [(e - s) for e, s in zip(self.end, self.start, strict=True)]
         length2 = sum(a * a for a in axis)
@@ -102,7 +101,7 @@ class Tube:
 
 
 class SmoothNoise:
-    """Random field of unit variance and one wavelength, defined everywhere in the chest.
+    """A random field of unit variance and one wavelength, defined everywhere in the chest.
 
     Cubic B-splines on a lattice of random numbers, summed axis by axis over their four neighbours.
     No matrix products: on a busy machine the threads of BLAS make small ones ten times slower.
@@ -120,7 +119,7 @@ class SmoothNoise:
         self.lattice = rng.standard_normal((nodes, nodes, nodes), dtype=np.float32)
 
     def __call__(self, at: Space) -> FloatArray:
-        """Values on an `image_space`, of shape (levels, size, size)."""
+        """Return values on an `image_space`, of shape (levels, size, size)."""
         # A cubic B-spline's sum has variance 0.479 along each axis.
         field: FloatArray = self.lattice / 0.479**1.5
         for axis, positions in enumerate((at.z, at.y, at.x)):

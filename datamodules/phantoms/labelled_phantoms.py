@@ -34,7 +34,7 @@ class LabelledPhantoms(ChestPhantoms):
     def dataset(  # type: ignore[override]  # another kind of sample, for another kind of task
         self, site: str, patients: Sequence[str], *, augment: bool
     ) -> Dataset[LabelledSample]:
-        """All slices of some patients, from top to bottom, patient by patient."""
+        """Return all slices of some patients, from top to bottom, patient by patient."""
         return _Labelled(super().dataset(site, patients, augment=False))
 
 

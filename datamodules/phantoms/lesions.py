@@ -77,7 +77,7 @@ class Opacity:
 
     Attributes:
         severity: 0 in healthy lung, 1 inside a lesion.
-        core: the same for consolidation.
+        core: 0 outside of a consolidation, 1 inside.
         ground_glass: Hounsfield units that ground glass has there.
     """
 
@@ -86,7 +86,7 @@ class Opacity:
     ground_glass: FloatArray
 
     def on(self, images: slice) -> "Opacity":
-        """The lesions on some of the images."""
+        """Return the lesions on some of the images."""
         return Opacity(self.severity[images], self.core[images], self.ground_glass[images])
 
 
@@ -95,7 +95,7 @@ def draw_lesions(
 ) -> tuple[Lesion, ...]:
     """Draw a patient's lesions; the first one lies well within the imaged levels `reach`.
 
-    Every lesion takes the same random numbers whatever the disease, so that hospitals with other
+    Every lesion takes equally many random numbers whatever the disease. So hospitals with other
     settings see the same patient with larger, denser or more lesions.
     """
     healthy, count = rng.random(2)
@@ -117,11 +117,11 @@ def opacity(
     lung: FloatArray,
     rng: np.random.Generator,
 ) -> Opacity:
-    """Severity and density of the lesions, with irregular, fuzzy edges.
+    """Draw severity and density of the lesions, with irregular, fuzzy edges.
 
     Args:
         image: positions of the voxels, for the roughness.
-        at: the same in the standard chest, for the shapes.
+        at: their positions in the standard chest, for the shapes.
         lesions: the patient's lesions.
         lung: share of each voxel that is lung; lesions stop at the pleura.
         rng: roughens the lesions.
@@ -145,7 +145,7 @@ def opacity(
 
 
 def outline(opacity: Opacity, reader: Reader) -> npt.NDArray[np.uint8]:
-    """The mask that a reader draws on each image: 1 is infection, 0 is not."""
+    """Draw a reader's mask of each image: 1 is infection, 0 is not."""
     marked = {
         "consolidation": opacity.core > CONSOLIDATION,
         "ground_glass": opacity.severity > GROUND_GLASS,
@@ -160,7 +160,7 @@ def outline(opacity: Opacity, reader: Reader) -> npt.NDArray[np.uint8]:
 
 
 def _specks(image: npt.NDArray[np.bool_], pixel: float) -> npt.NDArray[np.bool_]:
-    """Islands too small for a reader to outline."""
+    """Find islands too small for a reader to outline."""
     islands, _ = ndimage.label(image)
     area = np.bincount(islands.ravel()) * pixel * pixel
     small: npt.NDArray[np.bool_] = (area < SPECK)[islands]
@@ -186,7 +186,7 @@ def _draw_lesion(
 
 
 def _place(rng: np.random.Generator, habitus: Habitus, z: float) -> tuple[float, float, float]:
-    """A centre near the pleura, more often at the back, and inside the lung."""
+    """Draw a centre near the pleura, more often at the back, and inside the lung."""
     while True:
         side = 1 if rng.random() < 0.5 else -1
         angle = 0.35 + 2.3 * rng.beta(1.3, 2.6)  # 0 at the spine, pi at the sternum

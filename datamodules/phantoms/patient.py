@@ -17,8 +17,8 @@ from datamodules.phantoms.geometry import (
     image_space,
 )
 from datamodules.phantoms.lesions import Opacity, draw_lesions, opacity, outline
+from datamodules.phantoms.profiles import Profile
 from datamodules.phantoms.scanner import SUBLEVELS, scan, sublevels
-from datamodules.phantoms.sites import Profile
 from lightning_fl.seeds import derive_seed
 
 AIR, FAT, MUSCLE, BLOOD, LIVER, SKIN = -1000.0, -105.0, 48.0, 42.0, 62.0, 20.0
@@ -48,18 +48,18 @@ class Patient:
     profile: Profile
 
     def rng(self, purpose: str) -> np.random.Generator:
-        """Random numbers for one purpose, so that no part's draws move another's."""
+        """Return random numbers for one purpose, so that no part's draws move another's."""
         return np.random.default_rng(derive_seed(self.seed, purpose))
 
 
 def levels(slices: int, centre: float) -> FloatArray:
-    """Levels of the slices in mm: 14 mm apart, or closer where there are many."""
+    """Place the slices: levels in mm, 14 mm apart, or closer where there are many."""
     spacing = min(SPACING, STACK / slices)
     return (centre + spacing * (np.arange(slices) - (slices - 1) / 2)).astype(np.float32)
 
 
 def render(patient: Patient) -> npt.NDArray[np.uint8]:
-    """Images and masks of a patient as an 8-bit array of shape (2, slices, size, size)."""
+    """Draw images and masks of a patient, an 8-bit array of shape (2, slices, size, size)."""
     scanner = patient.profile.scanner
     rng = patient.rng("habitus")
     habitus, centre = anatomy.draw_habitus(rng), float(rng.uniform(14, 26))
@@ -71,14 +71,14 @@ def render(patient: Patient) -> npt.NDArray[np.uint8]:
 
 
 @dataclass(frozen=True)
-class View:
+class ChestView:
     """A patient at some levels.
 
     Attributes:
         patient: the patient.
         habitus: the patient's build.
         image: positions of the voxels.
-        at: the same positions in the standard chest, where all shapes are defined.
+        at: their positions in the standard chest, where all shapes are defined.
         wall: distance from the inner surface of the rib cage, positive inside.
     """
 
@@ -89,20 +89,20 @@ class View:
     wall: FloatArray
 
     def cover(self, distance: FloatArray) -> FloatArray:
-        """Share of each voxel inside a shape."""
+        """Return the share of each voxel inside a shape."""
         return coverage(distance, FIELD_OF_VIEW / self.patient.size)
 
     def lung(self) -> FloatArray:
-        """Share of each voxel that is lung, healthy or not."""
+        """Return the share of each voxel that is lung, healthy or not."""
         mediastinum = anatomy.mediastinum(self.at, self.habitus)
         return self.cover(np.minimum(self.wall, -mediastinum - 1))
 
 
-def look(patient: Patient, habitus: Habitus, at_levels: FloatArray) -> View:
-    """The patient at some levels."""
+def look(patient: Patient, habitus: Habitus, at_levels: FloatArray) -> ChestView:
+    """Look at a patient at some levels."""
     image = image_space(at_levels, patient.size)
     at = _standard_space(image, habitus, patient.rng("asymmetry"))
-    return View(patient, habitus, image, at, anatomy.cavity(at))
+    return ChestView(patient, habitus, image, at, anatomy.cavity(at))
 
 
 def hounsfield(
@@ -111,7 +111,7 @@ def hounsfield(
     thin: FloatArray,
     reach: tuple[float, float] | None = None,
 ) -> tuple[FloatArray, Opacity]:
-    """True Hounsfield units of the patient at some levels, and the lesions in them.
+    """Compute the patient's true Hounsfield units at some levels, and the lesions in them.
 
     Args:
         patient: the patient.
@@ -121,28 +121,28 @@ def hounsfield(
             depend on the levels shown; None takes the part that is shown.
     """
     view = look(patient, habitus, thin)
-    at = view.at
     hu = _chest_wall(view)
     _fill_mediastinum(hu, view)
     lung = view.lung()
-    disease = _disease(view, lung, reach or _reach(view))
+    shown = thin[MIDDLE]
+    reach = reach or (float(shown[0]), float(shown[-1]))
+    lesions = draw_lesions(patient.rng("lesions"), patient.profile.disease, habitus, reach)
+    disease = opacity(view.image, view.at, lesions, lung, patient.rng("edges"))
     blend(hu, _parenchyma(view, disease), lung)
     _draw_bones(hu, view)
     for airway in anatomy.airways():
-        blend(hu, AIR, view.cover(airway.distance(at)))
+        blend(hu, AIR, view.cover(airway.distance(view.at)))
     return hu, disease
 
 
 def _standard_space(image: Space, habitus: Habitus, rng: np.random.Generator) -> Space:
-    """Where in the standard chest each voxel of this patient lies: scaled and a little bent."""
+    """Place each voxel of this patient in the standard chest: scaled and a little bent."""
     bend_x, bend_y = (SmoothNoise(rng, 95)(image) * 3.5 for _ in range(2))
-    x = image.x / habitus.width + bend_x
-    y = image.y / habitus.depth + bend_y
-    return Space(x, y, image.z)
+    return Space(image.x / habitus.width + bend_x, image.y / habitus.depth + bend_y, image.z)
 
 
-def _chest_wall(view: View) -> FloatArray:
-    """Skin, fat and muscle in air."""
+def _chest_wall(view: ChestView) -> FloatArray:
+    """Draw skin, fat and muscle in air."""
     rng = view.patient.rng("wall")
     strands, planes = SmoothNoise(rng, 14)(view.image), SmoothNoise(rng, 9)(view.image)
     skin = anatomy.body(view.at, view.habitus.fat)
@@ -157,8 +157,8 @@ def _chest_wall(view: View) -> FloatArray:
     return hu
 
 
-def _fill_mediastinum(hu: FloatArray, view: View) -> None:
-    """Fat inside the rib cage, and in it heart, vessels and liver."""
+def _fill_mediastinum(hu: FloatArray, view: ChestView) -> None:
+    """Draw fat inside the rib cage, and in it heart, vessels and liver."""
     at, wall, habitus = view.at, view.wall, view.habitus
     blend(hu, FAT + 15, view.cover(wall - 1))
     for chamber in anatomy.heart(habitus):
@@ -171,21 +171,8 @@ def _fill_mediastinum(hu: FloatArray, view: View) -> None:
         blend(hu, MUSCLE, view.cover(airway.distance(at) + 1.5))
 
 
-def _reach(view: View) -> tuple[float, float]:
-    """Levels of the first and the last slice."""
-    nominal = view.image.z.ravel()[MIDDLE]
-    return float(nominal[0]), float(nominal[-1])
-
-
-def _disease(view: View, lung: FloatArray, reach: tuple[float, float]) -> Opacity:
-    """The patient's lesions."""
-    rng = view.patient.rng("lesions")
-    lesions = draw_lesions(rng, view.patient.profile.disease, view.habitus, reach)
-    return opacity(view.image, view.at, lesions, lung, view.patient.rng("edges"))
-
-
-def _parenchyma(view: View, disease: Opacity) -> FloatArray:
-    """Hounsfield units of lung: air spaces, lesions, vessels and bronchi."""
+def _parenchyma(view: ChestView, disease: Opacity) -> FloatArray:
+    """Return Hounsfield units of lung: air spaces, lesions, vessels and bronchi."""
     rng, habitus, size = view.patient.rng("lung"), view.habitus, view.patient.size
     fine, coarse = SmoothNoise(rng, 7)(view.image), SmoothNoise(rng, 24)(view.image)
     back = np.clip((view.at.y + 70) / 150, 0, 1)
@@ -205,8 +192,8 @@ def _parenchyma(view: View, disease: Opacity) -> FloatArray:
     return hu
 
 
-def _draw_bones(hu: FloatArray, view: View) -> None:
-    """Ribs, shoulder blades, breast bone and spine."""
+def _draw_bones(hu: FloatArray, view: ChestView) -> None:
+    """Draw ribs, shoulder blades, breast bone and spine."""
     vertebrae, disc, canal = bones.spine(view.at)
     blend(hu, MUSCLE + 35, view.cover(disc))
     blend(hu, FAT + 110, view.cover(canal))
@@ -216,5 +203,4 @@ def _draw_bones(hu: FloatArray, view: View) -> None:
         (bones.sternum(view.at), 130.0),
         (vertebrae, 170.0),
     ):
-        value = bones.bone_value(distance, view.habitus.bone, marrow)
-        blend(hu, value, view.cover(distance))
+        blend(hu, bones.bone_value(distance, view.habitus.bone, marrow), view.cover(distance))

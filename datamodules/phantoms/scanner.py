@@ -38,7 +38,7 @@ class Scanner:
 
 
 def sublevels(levels: FloatArray, thickness: float) -> FloatArray:
-    """Levels of the thin images behind each slice, of shape (levels * SUBLEVELS,)."""
+    """Place the thin images behind each slice: levels of shape (levels * SUBLEVELS,)."""
     steps = (np.arange(SUBLEVELS) - SUBLEVELS // 2) * (thickness / SUBLEVELS)
     return (levels[:, None] + steps).astype(np.float32).ravel()
 
@@ -49,15 +49,9 @@ def scan(thin: FloatArray, scanner: Scanner, rng: np.random.Generator) -> npt.ND
 
 
 def measure(thin: FloatArray, scanner: Scanner, rng: np.random.Generator) -> FloatArray:
-    """Hounsfield units as the scanner reports them, errors of its calibration included.
+    """Return Hounsfield units (slices, size, size) as the scanner reports them.
 
-    Args:
-        thin: true Hounsfield units at `sublevels`, of shape (slices * SUBLEVELS, size, size).
-        scanner: the scanner.
-        rng: gives the dose noise.
-
-    Returns:
-        Array of shape (slices, size, size).
+    `thin` has the true ones at `sublevels`, of shape (slices * SUBLEVELS, size, size).
     """
     slabs = thin.reshape(-1, SUBLEVELS, *thin.shape[1:]).mean(axis=1)
     hu = reconstruct(slabs, scanner) + dose_noise(slabs.shape, scanner, rng)
@@ -78,7 +72,7 @@ def reconstruct(hu: FloatArray, scanner: Scanner) -> FloatArray:
 
 
 def dose_noise(shape: tuple[int, ...], scanner: Scanner, rng: np.random.Generator) -> FloatArray:
-    """Noise in Hounsfield units, correlated as the kernel leaves it, strongest in the middle."""
+    """Draw noise in Hounsfield units, correlated by the kernel and strongest in the middle."""
     size = shape[-1]
     pixel = FIELD_OF_VIEW / size
     white = rng.standard_normal(shape, dtype=np.float32)

@@ -56,7 +56,7 @@ def stretch(branches: Branches, width: float, depth: float) -> Branches:
 
 
 def bronchi(branches: Branches) -> Branches:
-    """The airways that run beside the first generations of the arteries."""
+    """Place the airways that run beside the first generations of the arteries."""
     main = branches.generation < BRONCHI
     points, radius = branches.points[main].copy(), branches.radius[main]
     points[:, 0] -= np.sign(points[:, 0]) * 1.6 * radius
@@ -68,8 +68,8 @@ def grow_tree(
 ) -> Branches:
     """Grow a tree from the hilum that supplies every target.
 
-    Each branch grows part of the way to the centroid of its targets and hands one half of them to
-    each of its two children (Tawhai et al. 2000); radii follow Murray's law.
+    Each branch grows part of the way to the centroid of its targets. Each of its two children gets
+    one half of them (Tawhai et al. 2000). Radii follow Murray's law.
 
     Args:
         rng: bends the branches and varies their order.
@@ -91,7 +91,7 @@ def grow_tree(
 
 
 def splat(branches: Branches, levels: FloatArray, size: int, radius: float = 1.0) -> FloatArray:
-    """Share of each voxel filled by the branches: their volume over the voxel's volume.
+    """Return the share of each voxel that branches fill, (levels, size, size) within [0, 1].
 
     Thin vessels are far below a pixel, so they are drawn by their volume, not by their outline.
 
@@ -100,9 +100,6 @@ def splat(branches: Branches, levels: FloatArray, size: int, radius: float = 1.0
         levels: z of each image.
         size: image width in pixels.
         radius: factor on the branches' radii.
-
-    Returns:
-        Array of shape (levels, size, size) within [0, 1].
     """
     pixel = FIELD_OF_VIEW / size
     r = branches.radius * radius
@@ -147,7 +144,7 @@ def _halve(rng: np.random.Generator, groups: FloatArray) -> FloatArray:
 def _sample(
     rng: np.random.Generator, start: FloatArray, end: FloatArray, radius: float, generation: int
 ) -> Branches:
-    """Points along slightly bent branches, dense enough for one in every slab."""
+    """Place points along slightly bent branches, dense enough for one in every slab."""
     length = np.linalg.norm(end - start, axis=1)
     bend = rng.standard_normal(start.shape, dtype=np.float32) * 0.12 * length[:, None]
     count = int(np.clip(length.max() / 1.2, 4, 40))

@@ -7,9 +7,9 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from datamodules.rad_chest.preprocessing import RadPreprocessing
-from datamodules.rad_chest.samples import VolumeSamples, cached_cube, warn_of
+from datamodules.rad_chest.samples import VolumeSamples, cached_cube, warn_of_volume
 from datamodules.rad_chest.site_rule import SiteRule
-from datamodules.rad_chest.table import TableRule, read_table
+from datamodules.rad_chest.volume_table import TableRule, read_table
 from lightning_fl.data.module import FederatedDataModule, LabelledSample
 from lightning_fl.errors import ConfigError
 
@@ -73,11 +73,11 @@ class RadChestCT(FederatedDataModule):
         place = Path(root).expanduser()
         rule = TableRule(label, classes, patient, SiteRule(sites_by, tuple(bins or ())))
         self._index = read_table(place / metadata, place / volumes, rule, sites)
-        thick = thickness or {}
+        slices = dict.fromkeys(self._index, 1) | (thickness or {})
         self._prepare = {
-            site: RadPreprocessing(size, level, width, thick.get(site, 1)) for site in self._index
+            site: RadPreprocessing(size, level, width, slices[site]) for site in self._index
         }
-        unknown = sorted(set(thick) - set(self._index))
+        unknown = sorted(set(slices) - set(self._index))
         if unknown:
             raise ConfigError(
                 f"`thickness` names {unknown}, but the hospitals are {list(self._index)}."
@@ -85,24 +85,24 @@ class RadChestCT(FederatedDataModule):
         self.cache_dir = Path(cache_dir or "~/.cache/lightning_fl/rad_chest").expanduser()
 
     def site_names(self) -> tuple[str, ...]:
-        """What `sites_by` or `bins` give, or `sites`."""
+        """Return what `sites_by` or `bins` give, or `sites`."""
         return tuple(self._index)
 
     def patients(self, site: str) -> tuple[str, ...]:
-        """A hospital's patients, sorted."""
+        """Return a hospital's patients, sorted."""
         return tuple(sorted({volume.patient for volume in self._index[site]}))
 
     def dataset(  # type: ignore[override]  # its samples have a label where others have a mask
         self, site: str, patients: Sequence[str], *, augment: bool
     ) -> Dataset[LabelledSample]:
-        """The volumes of some patients, by name."""
+        """Return the volumes of some patients, by name."""
         wanted = set(patients)
         volumes = [volume for volume in self._index[site] if volume.patient in wanted]
         transform = self.augment if augment else None
         return VolumeSamples(volumes, self._prepare[site], self.cache_dir, transform)
 
     def preprocessing(self, site: str) -> RadPreprocessing:
-        """Size, window and slice thickness of a hospital."""
+        """Return size, window and slice thickness of a hospital."""
         return self._prepare[site]
 
     def check(self) -> None:
@@ -115,4 +115,4 @@ class RadChestCT(FederatedDataModule):
             self.split(site)
             for volume in self._index[site]:
                 cached_cube(volume.path, self._prepare[site], self.cache_dir)
-                warn_of(volume.path, self.cache_dir)
+                warn_of_volume(volume.path, self.cache_dir)

@@ -21,9 +21,9 @@ SMALLEST = 8
 class RadPreprocessing(Preprocessing):
     """Scales a volume to a cube, simulates thick slices and applies a window.
 
-    The order is: `rescale`; the mean of neighbouring slices, in HU, as a scanner with thicker
-    slices measures it; the window, to [0, 1]; zeros above and below, back to the cube. So what is
-    added looks like the lower end of the window, which is air if that end is at about -1000 HU.
+    First comes `rescale`, then the mean of neighbouring slices in HU, as a scanner with thicker
+    slices measures it. The window brings that to [0, 1]. Zeros above and below give the cube back.
+    They look like the lower end of the window, which is air if that end is at about -1000 HU.
 
     Attributes:
         size: side of the cube, in voxels.
@@ -52,24 +52,24 @@ class RadPreprocessing(Preprocessing):
             )
 
     def find(self, source: Path) -> tuple[Path, ...]:
-        """A .npz file, or all of them in a folder, by name."""
+        """Find a .npz file, or all of them in a folder, by name."""
         if source.is_file() and source.suffix == ".npz":
             return (source,)
-        found = tuple(sorted(source.glob("*.npz"))) if source.is_dir() else ()
-        if not found:
+        files = tuple(sorted(source.glob("*.npz"))) if source.is_dir() else ()
+        if not files:
             raise DataError(f"{source} is no .npz file, nor a folder that holds one.")
-        return found
+        return files
 
     def read(self, path: Path) -> "RadScan":
         """Read one volume, as a sample of training is read."""
         return RadScan(path.stem, self.image(self.cube(path)))
 
     def cube(self, path: Path) -> Volume:
-        """HU of a file's volume, scaled to (size, size, size); the slow part."""
+        """Scale HU of a file's volume to (size, size, size); the slow part."""
         return rescale(read_volume(path), self.size)
 
     def image(self, cube: Volume) -> Tensor:
-        """What a net sees of a cube, float32 (1, size, size, size) in [0, 1]."""
+        """Return what a net sees of a cube, float32 (1, size, size, size) in [0, 1]."""
         slices = thicker(torch.from_numpy(cube.astype(np.float32)), self.thickness)
         lower = self.level - self.width / 2
         windowed = ((slices - lower) / self.width).clamp(0, 1)
@@ -89,5 +89,5 @@ class RadScan(Scan):
         self.image = image
 
     def images(self) -> Dataset[Tensor]:
-        """The volume alone."""
+        """Return the volume alone."""
         return [self.image]  # type: ignore[return-value]  # a list is a dataset to torch

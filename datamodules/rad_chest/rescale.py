@@ -12,38 +12,22 @@ SLAB = 16
 
 
 def rescale(volume: Volume, size: int) -> Volume:
-    """Scale every axis to `size` voxels, each axis by itself, linearly and antialiased.
+    """Scale HU (slices, height, width) to (size, size, size), rounded.
 
-    Args:
-        volume: HU of shape (slices, height, width).
-        size: S.
-
-    Returns:
-        HU of shape (S, S, S), rounded.
+    Each axis is scaled by itself, linearly and antialiased.
     """
-    planes = torch.cat(
-        [
-            _scale(torch.from_numpy(volume[start : start + SLAB].astype(np.float32)), (size, size))
-            for start in range(0, len(volume), SLAB)
-        ]
-    )
-    columns = planes.reshape(1, len(planes), size * size)
+    slabs = (volume[start : start + SLAB] for start in range(0, len(volume), SLAB))
+    planes = [_scale(torch.from_numpy(s.astype(np.float32)), (size, size)) for s in slabs]
+    columns = torch.cat(planes).reshape(1, len(volume), size * size)
     cube = _scale(columns, (size, size * size)).reshape(size, size, size)
     rounded: Volume = cube.round().to(torch.int16).numpy()
     return rounded
 
 
 def thicker(cube: Tensor, thickness: int) -> Tensor:
-    """Slices `thickness` times as thick: the means of so many neighbours.
+    """Make (S // k, H, W) of (S, H, W): slices k times as thick, the means of k neighbours.
 
     Slices that are left over at the two ends belong to none.
-
-    Args:
-        cube: (S, H, W).
-        thickness: k, at most S.
-
-    Returns:
-        (S // k, H, W).
     """
     count = len(cube) // thickness
     start = (len(cube) - count * thickness) // 2

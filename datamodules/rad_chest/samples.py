@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from datamodules.ct.hounsfield import report, reported
+from datamodules.ct.hounsfield import warn_of
 from datamodules.rad_chest.preprocessing import RadPreprocessing
-from datamodules.rad_chest.table import LabelledVolume
 from datamodules.rad_chest.volume_file import Volume, read_volume
-from datamodules.volume_cache import cached, cached_text, stamps
+from datamodules.rad_chest.volume_table import LabelledVolume
+from datamodules.volume_cache import cached, stamps
 from lightning_fl.data.module import LabelledSample
 from lightning_fl.errors import ConfigError
 
@@ -22,28 +22,17 @@ VERSION = 1
 
 
 def cached_cube(path: Path, prepare: RadPreprocessing, folder: Path) -> Volume:
-    """HU of a volume as a cube, mapped from disk; scaled first if it is not there.
+    """Map a volume's cube of HU from disk; scale it first if it is not there.
 
-    It depends on the file and on the cube's size alone, so another window or thickness finds it.
-
-    Args:
-        path: of the .npz file.
-        prepare: scales it.
-        folder: the cache.
+    It depends on the file and on the cube's size alone, so another window or thickness reuses it.
     """
     key = ("rad_chest", VERSION, stamps(path), prepare.size)
     return cached(folder, key, lambda: prepare.cube(path), (prepare.size,) * 3, np.int16)
 
 
-def warn_of(path: Path, folder: Path) -> None:
+def warn_of_volume(path: Path, folder: Path) -> None:
     """Warn of numbers that are no HU, also where the volume came from the cache."""
-
-    def oddities() -> str:
-        if reported(path) is None:
-            read_volume(path)
-        return reported(path) or ""
-
-    report(path, cached_text(folder, ("rad_chest", VERSION, stamps(path), "oddities"), oddities))
+    warn_of(path, folder, ("rad_chest", VERSION, stamps(path), "oddities"), read_volume)
 
 
 class VolumeSamples(Dataset[LabelledSample]):
@@ -82,10 +71,10 @@ class VolumeSamples(Dataset[LabelledSample]):
 def _augmented(image: Tensor, transform: Callable[[Any], Any]) -> Tensor:
     result = transform(image)
     if not isinstance(result, Tensor) or result.shape != image.shape:
-        found = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
+        kind = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
         raise ConfigError(
             f"Expected `augment` to return a volume of shape {tuple(image.shape)}, but {transform} "
-            f"returned {found}. It is called with a volume alone, its last two axes being an "
+            f"returned {kind}. It is called with a volume alone, its last two axes being an "
             "axial slice; RandomHorizontalFlip of torchvision.transforms.v2 is one that fits."
         )
     return result.as_subclass(Tensor).to(torch.float32)

@@ -3,7 +3,6 @@
 import math
 import re
 from bisect import bisect_right
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -14,8 +13,8 @@ from lightning_fl.errors import ConfigError, DataError
 class SiteRule:
     """Names hospitals by a column, by its texts or by intervals of its numbers.
 
-    Names become names of files, so everything but letters, digits, "_", "-" and "." turns into "-";
-    hospitals whose names then are the same become one.
+    Names become names of files, so everything but letters, digits, "_", "-" and "." turns into "-".
+    Hospitals whose names are then equal become one.
 
     Attributes:
         column: of the table.
@@ -29,24 +28,15 @@ class SiteRule:
     bins: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        if not all(math.isfinite(limit) for limit in self.bins) or any(
-            low >= high for low, high in pairwise(self.bins)
-        ):
+        finite = all(math.isfinite(limit) for limit in self.bins)
+        if not finite or any(low >= high for low, high in pairwise(self.bins)):
             raise ConfigError(
                 f"Expected `bins` to be ascending numbers, e.g. [1.0, 3.0], but got "
                 f"{list(self.bins)}."
             )
 
     def name(self, text: str, where: str) -> str:
-        """The hospital that a cell stands for.
-
-        Args:
-            text: the cell.
-            where: it is, for the message.
-
-        Raises:
-            DataError: no name comes of it, or it is no number though there are `bins`.
-        """
+        """Name the hospital that a cell stands for; `where` it is goes into the DataError."""
         if self.bins:
             return self._interval(text, where)
         whole = re.sub(r"^(\d+)\.0+$", r"\1", text)  # tables with gaps write 1 as 1.0
@@ -69,13 +59,9 @@ class SiteRule:
                 f"{where}: {self.column} is {text!r}, which is no number to put into `bins`. "
                 "Correct it, or remove the row."
             )
-        return interval_name(self.bins, bisect_right(self.bins, value))
-
-
-def interval_name(bins: Sequence[float], number: int) -> str:
-    """Name of an interval; number 0 lies below the first limit."""
-    if number == 0:
-        return f"below-{bins[0]:g}"
-    if number == len(bins):
-        return f"{bins[-1]:g}-and-above"
-    return f"{bins[number - 1]:g}-to-{bins[number]:g}"
+        number = bisect_right(self.bins, value)
+        if number == 0:
+            return f"below-{self.bins[0]:g}"
+        if number == len(self.bins):
+            return f"{self.bins[-1]:g}-and-above"
+        return f"{self.bins[number - 1]:g}-to-{self.bins[number]:g}"

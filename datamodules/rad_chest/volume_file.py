@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.ct.hounsfield import clip, warn_of_impossible
+from datamodules.ct.hounsfield import limit
 from lightning_fl.errors import DataError
 
 KEY = "ct"
@@ -16,10 +16,7 @@ Volume = npt.NDArray[np.int16]
 
 
 def read_volume(path: Path) -> Volume:
-    """Read a volume; values that no tissue has are clipped, with a warning.
-
-    Returns:
-        HU of shape (slices, height, width).
+    """Read HU (slices, height, width); values that no tissue has are clipped, with a warning.
 
     Raises:
         DataError: the file cannot be used.
@@ -36,8 +33,7 @@ def read_volume(path: Path) -> Volume:
             f"{path}: `{KEY}` has the shape {array.shape}, but expected (slices, height, width)."
         )
     volume = array.astype(np.int16, copy=False)
-    warn_of_impossible(volume, path)
-    clip(volume)
+    limit(volume, path)
     return volume
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from examples.deploy_demo.demo import Demo
+from examples.deploy_demo.outcome import summary
 from examples.deploy_demo.places import Places
 from examples.deploy_demo.processes import Processes
-from examples.deploy_demo.summary import summary
 from lightning_fl.errors import ConfigError
 
 LIMIT = 20.0
@@ -19,16 +19,10 @@ LIMIT = 20.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the demo and say what came of it.
-
-    Args:
-        arguments: the command line without the program's name; None takes that of the process.
-
-    Returns:
-        The exit status: that of train.py, 2 for a step that failed, 130 for Ctrl-C.
-    """
+    """Run the demo; return the status of train.py, 2 for a failed step, 130 for Ctrl-C."""
     options, settings = _parser().parse_known_args(arguments)
-    places = Places(options.output or _new_folder())
+    folder = Path("runs", "deploy_demo", time.strftime("%Y-%m-%d_%H-%M-%S"))
+    places = Places(options.output or folder)
     start = time.monotonic()
     try:
         with Processes() as processes:
@@ -62,10 +56,6 @@ def _parser() -> argparse.ArgumentParser:
         "--limit", type=float, default=LIMIT, help=f"minutes of the training ({LIMIT:g})"
     )
     return parser
-
-
-def _new_folder() -> Path:
-    return Path("runs") / "deploy_demo" / time.strftime("%Y-%m-%d_%H-%M-%S")
 
 
 def _say(step: str) -> None:

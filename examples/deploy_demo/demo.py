@@ -9,10 +9,10 @@ from pathlib import Path
 
 from datamodules.examples import claim
 from datamodules.examples.images import IMAGES, make_apart
-from examples.deploy_demo import hospital
+from examples.deploy_demo import kits
 from examples.deploy_demo.places import CONFIG, PROJECT, TRAIN, Places, environment
 from examples.deploy_demo.processes import Party, Processes
-from examples.deploy_demo.project import Project, free_ports, hand_out, provision, script
+from examples.deploy_demo.project import Project, free_ports, hand_out, provision
 from lightning_fl.errors import ConfigError
 from lightning_fl.hospital.prepare_kit import prepare
 
@@ -40,14 +40,11 @@ class Demo:
     )
 
     def run(self, settings: Sequence[str], limit: float) -> int:
-        """Make everything, start everybody, train, and stop everybody.
+        """Make everything, start everybody, train, and return the exit status of train.py.
 
         Args:
             settings: further arguments of train.py.
             limit: seconds that the training may take.
-
-        Returns:
-            The exit status of train.py.
 
         Raises:
             ConfigError: a step failed.
@@ -59,53 +56,46 @@ class Demo:
         self.make_data()
         self.hand_out_kits()
         self.start()
-        return self.train(settings, limit)
+        self.say("train.py --config configs/deploy_demo.yaml, with the coordinator's kit")
+        return self.processes.run(self.party("train.py"), self.command(settings), limit)
 
     def make_data(self) -> None:
-        """Example images; each hospital gets its own and nothing else."""
+        """Make example images; each hospital gets its own and nothing else."""
         sites = self.project.sites
         self.say(f"Images of {len(sites)} synthetic hospitals")
         made = self.places.folder / "made"
         for _ in make_apart(made, replace(IMAGES.amount, sites=len(sites))):
             pass
         for site in sites:
-            hospital.receive_data(made / site, self.places.data(site))
+            hand_out(made / site, self.places.data(site))
         made.rmdir()
 
     def hand_out_kits(self) -> None:
         """Provision, give every party its kit, and let each prepare its own."""
         self.say("Certificates and startup kits, by nvflare provision")
-        kits = provision(self.project, self.party("nvflare provision"), self.processes)
-        prepare(hand_out(kits[self.server_name], self.places.coordinator / SERVER))
-        hand_out(kits[self.project.user], self.user_kit)
+        made = provision(self.project, self.party("nvflare provision"), self.processes)
+        prepare(hand_out(made[self.project.server["name"]], self.places.coordinator / SERVER))
+        hand_out(made[self.project.user], self.user_kit)
         pins = {}
         for site in self.project.sites:
-            hand_out(kits[site], self.places.kit(site))
-            folder, data = self.places.hospital(site), self.places.data(site)
-            pins[site] = hospital.settle(folder, site, data)
+            hand_out(made[site], self.places.kit(site))
+            pins[site] = kits.settle(self.places.hospital(site), site, self.places.data(site))
         for site in self.project.sites:
-            hospital.pin(self.places.hospital(site), pins)
+            kits.pin(self.places.hospital(site), pins)
 
     def start(self) -> None:
         """Start the server and the hospitals."""
         port = self.project.server["fed_learn_port"]
         names = ", ".join(self.project.sites)
         self.say(f"A server on port {port} of localhost, and the hospitals {names}")
-        self.processes.start(self.party(SERVER), script(self.places.coordinator / SERVER))
-        for site in self.project.sites:
-            self.processes.start(self.party(site), script(self.places.kit(site)))
-
-    def train(self, settings: Sequence[str], limit: float) -> int:
-        """Run the federation from the coordinator's folder, which has no data."""
-        self.say("train.py --config configs/deploy_demo.yaml, with the coordinator's kit")
-        return self.processes.run(self.party("train.py"), self.command(settings), limit)
+        folders = {site: self.places.kit(site) for site in self.project.sites}
+        for name, kit in {SERVER: self.places.coordinator / SERVER, **folders}.items():
+            # --once: the script does not start the kit again when it has ended
+            script = ["bash", str(kit / "startup" / "sub_start.sh"), "--once"]
+            self.processes.start(self.party(name), script)
 
     def command(self, settings: Sequence[str]) -> list[str]:
-        """The command line of the coordinator.
-
-        Args:
-            settings: further arguments of train.py.
-        """
+        """Return the command line of the coordinator, with further arguments of train.py."""
         engine = {
             "kit": str(self.user_kit),
             "sites": str(self.project.sites),
@@ -116,10 +106,10 @@ class Demo:
         return [sys.executable, str(TRAIN), "--config", str(CONFIG), *chosen, *run, *settings]
 
     def party(self, name: str) -> Party:
-        """How a party starts its processes: where, with what environment, and into which log."""
+        """Return how a party starts its processes: where, in what environment, with what log."""
         if name in self.project.sites:
             folder = self.places.hospital(name)
-        elif name == SERVER or name == "train.py":
+        elif name in (SERVER, "train.py"):
             folder = self.places.coordinator
         else:
             folder = self.places.provisioner
@@ -128,22 +118,13 @@ class Demo:
         return Party(name, folder, environment(folder, threads), log)
 
     @property
-    def server_name(self) -> str:
-        """The server's host name."""
-        return str(self.project.server["name"])
-
-    @property
     def user_kit(self) -> Path:
         """Folder of the kit of the user who starts runs; NVFlare wants it named as the user."""
         return self.places.coordinator / self.project.user
 
 
 def check_installed() -> None:
-    """Refuse to begin where something is missing.
-
-    Raises:
-        ConfigError: names it.
-    """
+    """Raise a ConfigError that names what is missing."""
     if importlib.util.find_spec("nvflare") is None:
         raise ConfigError("The demo needs NVFlare: pip install 'lightning-fl[nvflare]'")
     for file in (TRAIN, CONFIG, PROJECT):

@@ -28,12 +28,12 @@ class Places:
 
     @property
     def provisioner(self) -> Path:
-        """Of whoever makes the certificates and keeps the key of the root."""
+        """The folder of whoever makes the certificates and keeps the key of the root."""
         return self.folder / "provisioner"
 
     @property
     def coordinator(self) -> Path:
-        """Of the server and of the user who starts runs."""
+        """The folder of the server and of the user who starts runs."""
         return self.folder / "coordinator"
 
     @property
@@ -42,25 +42,20 @@ class Places:
         return self.coordinator / "run"
 
     def hospital(self, site: str) -> Path:
-        """Of a hospital: its kit, its data and its identity."""
+        """Return the folder of a hospital, with its kit, its data and its identity."""
         return self.folder / "hospitals" / site
 
     def data(self, site: str) -> Path:
-        """A hospital's data, the `root` of its data module."""
+        """Return the folder of a hospital's data, the `root` of its data module."""
         return self.hospital(site) / "data"
 
     def kit(self, site: str) -> Path:
-        """A hospital's startup kit."""
+        """Return the folder of a hospital's startup kit."""
         return self.hospital(site) / "kit"
 
 
 def environment(home: Path, threads: int) -> dict[str, str]:
-    """The environment of a party's processes: nothing of the user's own.
-
-    Args:
-        home: takes the place of the user's home.
-        threads: of torch.
-    """
+    """Return the environment of a party's processes: nothing of the user's own."""
     kept = {name: os.environ[name] for name in KEPT if name in os.environ}
     python = str(Path(sys.executable).parent)  # the kits' scripts start python3
     return kept | {

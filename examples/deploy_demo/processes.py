@@ -23,7 +23,7 @@ SAVE = 30.0
 TICK = 0.5
 """Seconds between two looks at whether processes still run."""
 TAIL = 12
-"""Lines of a log that are told when its process has ended."""
+"""Lines of a log that are shown when its process has ended."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ class Party:
 class Processes:
     """Starts processes, each in a session of its own, and ends them and all that they started.
 
-    They are found by a mark in their environment and ended by their number, so those whose parent
-    has ended before are found too, and nothing of anybody else is touched.
+    A mark in their environment finds them, also those whose parent has ended before. They are ended
+    by their number, so nothing of anybody else is touched.
     """
 
     def __init__(self) -> None:
@@ -65,15 +65,9 @@ class Processes:
         self._started.append((party, self._process(party, command)))
 
     def run(self, party: Party, command: Sequence[str | Path], limit: float) -> int:
-        """Start a process and wait for its end, as long as those of the others run.
+        """Run a process to its end, as long as those of the others run, and return its exit status.
 
-        Args:
-            party: whose.
-            command: what to start.
-            limit: seconds it may take; it is then interrupted, as by Ctrl-C.
-
-        Returns:
-            Its exit status.
+        After `limit` seconds it is interrupted, as by Ctrl-C.
 
         Raises:
             ConfigError: it took too long, or the process of another has ended.
@@ -96,13 +90,13 @@ class Processes:
         return process.wait()
 
     def family(self) -> list[psutil.Process]:
-        """The processes that were started here and are still there, with all that they started."""
-        found = []
+        """List the processes that were started here and still run, with all that they started."""
+        family = []
         for process in psutil.process_iter():
             with suppress(psutil.Error, OSError):  # another user's, or it has just ended
                 if process.environ().get(MARK) == self.mark:
-                    found.append(process)
-        return found
+                    family.append(process)
+        return family
 
     def stop(self) -> None:
         """End them; those that have not ended in time are killed."""
@@ -142,8 +136,8 @@ class Processes:
                 )
 
 
-def last_lines(log: Path | None, lines: int = TAIL) -> str:
-    """The end of a log."""
+def last_lines(log: Path | None) -> str:
+    """Return the end of a log."""
     if log is None or not log.is_file():
         return ""
-    return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+    return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-TAIL:])

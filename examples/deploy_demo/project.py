@@ -3,7 +3,6 @@
 import shutil
 import socket
 import sys
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,65 +33,57 @@ class Project:
         """Read a project file."""
         return cls(yaml.safe_load(file.read_text(encoding="utf-8")))
 
-    def of_type(self, kind: str) -> list[dict[str, Any]]:
-        """The participants of a type: server, client or admin."""
-        return [one for one in self.values["participants"] if one["type"] == kind]
-
     @property
     def sites(self) -> list[str]:
         """Names of the hospitals."""
-        return [one["name"] for one in self.of_type("client")]
+        return [client["name"] for client in self._of_type("client")]
 
     @property
     def server(self) -> dict[str, Any]:
         """The server."""
-        return self.of_type("server")[0]
+        return self._of_type("server")[0]
 
     @property
     def user(self) -> str:
         """Name of the first user."""
-        return str(self.of_type("admin")[0]["name"])
+        return str(self._of_type("admin")[0]["name"])
 
     def with_ports(self, sites: int, admin: int) -> "Project":
-        """The same project with other ports of the server."""
+        """Return the project with other ports of the server."""
         ports = {"fed_learn_port": sites, "admin_port": admin}
         parties = [
-            one | ports if one["type"] == "server" else one for one in self.values["participants"]
+            party | (ports if party["type"] == "server" else {})
+            for party in self.values["participants"]
         ]
         return Project(self.values | {"participants": parties})
 
+    def _of_type(self, kind: str) -> list[dict[str, Any]]:
+        return [party for party in self.values["participants"] if party["type"] == kind]
+
 
 def free_ports(count: int) -> list[int]:
-    """Ports of the loopback that nothing listens on; all are held until the last is found."""
+    """Find ports of the loopback that nothing listens on; all are held until the last is found."""
     with ExitStack() as held:
         sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("localhost", 0))
-        return [int(one.getsockname()[1]) for one in sockets]
+        for listener in sockets:
+            listener.bind(("localhost", 0))
+        return [int(listener.getsockname()[1]) for listener in sockets]
 
 
 def provision(project: Project, party: Party, processes: Processes) -> dict[str, Path]:
-    """Make certificates and startup kits.
+    """Make certificates and startup kits; return the folder of each kit by the name of its holder.
 
-    Args:
-        project: who takes part.
-        party: who provisions, in an empty folder that keeps the root's key.
-        processes: keeps the command.
-
-    Returns:
-        The folder of each kit, by the name of its holder.
+    The party's folder is empty. It keeps the root's key.
 
     Raises:
         ConfigError: NVFlare's command failed.
     """
     file, workspace = party.folder / "project.yml", party.folder / "workspace"
     write_text(file, yaml.safe_dump(project.values, sort_keys=False))
-    nvflare = [sys.executable, "-m", "nvflare.cli"]
-    status = processes.run(
-        party, [*nvflare, "provision", "-p", file.name, "-w", workspace.name], LIMIT
-    )
+    command = [sys.executable, "-m", "nvflare.cli", "provision"]
+    status = processes.run(party, [*command, "-p", file.name, "-w", workspace.name], LIMIT)
     made = workspace / str(project.values["name"]) / "prod_00"
-    names = [str(one["name"]) for one in project.values["participants"]]
+    names = [str(participant["name"]) for participant in project.values["participants"]]
     kits = {name: made / name for name in names if (made / name / "startup").is_dir()}
     if status != 0 or len(kits) < len(names):
         raise ConfigError(
@@ -103,11 +94,6 @@ def provision(project: Project, party: Party, processes: Processes) -> dict[str,
 
 
 def hand_out(kit: Path, to: Path) -> Path:
-    """Move a kit to its holder, since its private key belongs there and nowhere else."""
+    """Move a kit or data to their holder, since they belong there and nowhere else."""
     to.parent.mkdir(parents=True, exist_ok=True)
     return Path(shutil.move(kit, to))
-
-
-def script(kit: Path) -> Sequence[str]:
-    """The command that starts a kit, and not again when it has ended."""
-    return ["bash", str(kit / "startup" / "sub_start.sh"), "--once"]

@@ -1,4 +1,4 @@
-"""What an aggregator is: the coordinator's half that asks, and the site's half that answers."""
+"""Define an aggregator: the coordinator's half that asks, and the site's half that answers."""
 
 import copy
 from abc import ABC, abstractmethod
@@ -16,13 +16,13 @@ from lightning_fl.wire.messages import COORDINATOR, Message
 
 
 class Answer(NamedTuple):
-    """What a site's operation gives back; the site puts the frame around it.
+    """Hold what a site's operation gives back; the site puts the frame around it.
 
     Attributes:
-        info: small facts. Under "seconds" an operation may say what parts of it took, by name;
-            they become rows of costs.csv.
+        info: small facts. Under "seconds" an operation may name what its parts took; they become
+            rows of costs.csv, and the operation's own row holds the rest, so sums stay right.
         tensors: by name.
-        recipient: whom the answer is for.
+        recipient: the party that the answer is for.
         context: fingerprint of a ring's encryption context.
     """
 
@@ -36,35 +36,27 @@ SiteOperation = Callable[[Message], Answer]
 
 
 class HoldsUpdate(Protocol):
-    """The part of a site that an aggregator's site half may use."""
+    """List what an aggregator's site half may use of a site."""
 
     name: str
     layout: Layout
 
     def update(self, round_: int, start: int, stop: int) -> Tensor:
-        """Values `start` to `stop` of the site's update of a round, shape (stop - start,)."""
-        ...
+        """Return values `start` to `stop` of the update of a round, shape (stop - start,)."""
 
     def samples(self) -> int:
-        """The site's training samples."""
-        ...
+        """Return the number of training samples."""
 
     def carry(self, round_: int) -> Tensor | None:
-        """What earlier rounds left out of their updates, shape (length,); None for nothing."""
-        ...
+        """Return what rounds up to this one left out of their updates, shape (length,)."""
 
     def save_carry(self, round_: int, carry: Tensor) -> None:
         """Keep what the update of this round leaves out."""
-        ...
-
-
-def _nobody_counts(sites: Sequence[str], least: int) -> None:
-    """A run without site-level privacy does not count its sums."""
 
 
 @dataclass(frozen=True)
 class Updates:
-    """The updates of a round, as far as the coordinator knows them.
+    """Describe the updates of a round, as far as the coordinator knows them.
 
     Attributes:
         round: the round.
@@ -73,7 +65,7 @@ class Updates:
         min_sites: with fewer sites than this no mean may be made.
         memory: what the aggregator handed over in the round before, as JSON.
         before_sum: to be called before each sum that may be given out, with the sites that are
-            asked for their part and how many of them it will have at least.
+            asked for their part and the least number of them that it will have.
     """
 
     round: int
@@ -81,17 +73,18 @@ class Updates:
     layout: Layout
     min_sites: int = 1
     memory: Mapping[str, Any] = field(default_factory=dict)
-    before_sum: Callable[[Sequence[str], int], None] = _nobody_counts
+    before_sum: Callable[[Sequence[str], int], None] = lambda sites, least: None
 
 
 @dataclass(frozen=True)
 class Aggregate:
-    """The outcome of one aggregation.
+    """Hold the outcome of one aggregation.
 
     Attributes:
-        mean: weighted mean of the survivors' updates, shape (length,).
+        mean: weighted mean of the updates, shape (length,).
         lost: the sites whose update is not in it, with the reason.
-        memory: what the next round's aggregation needs, as JSON; part of the checkpoint.
+        memory: what the next round's aggregation needs, as JSON. It is a part of the checkpoint,
+            so aggregators hold no state and a resumed run gives the same numbers.
         facts: what results.json says about this round's aggregation.
     """
 
@@ -102,30 +95,30 @@ class Aggregate:
 
 
 class Aggregator(ABC):
-    """Turns the sites' updates into their weighted mean.
+    """Turn the sites' updates into their weighted mean.
 
     Args:
         weights: "samples" weighs a site by its number of training samples, which the coordinator
-            then knows; "equal" gives all sites the same weight. Subclasses may know others.
+            then knows; "equal" gives all sites the same weight. Subclasses may take others.
 
     Attributes:
         noise: how sites clip their updates and what noise they add; None for neither.
     """
 
-    known_weights: tuple[str, ...] = ("samples", "equal")
+    weight_choices: tuple[str, ...] = ("samples", "equal")
     hides_samples = False
     """Whether sites must not tell the coordinator how many samples they have."""
 
     def __init__(self, *, weights: str = "samples") -> None:
-        if weights not in self.known_weights:
+        if weights not in self.weight_choices:
             raise ConfigError(
-                f"Expected `weights` to be one of {list(self.known_weights)}, but got {weights!r}."
+                f"Expected `weights` to be one of {list(self.weight_choices)}, but got {weights!r}."
             )
         self.weights = weights
         self.noise: SiteNoise | None = None
 
     def weight(self, samples: int) -> int:
-        """A site's weight in the mean, before the weights are divided by their sum."""
+        """Return a site's weight in the mean, before weights are divided by their sum."""
         return samples if self.weights == "samples" else 1
 
     def check(  # noqa: B027  not all have conditions
@@ -143,11 +136,7 @@ class Aggregator(ABC):
         """
 
     def protected(self, noise: SiteNoise | None, layout: Layout) -> Self:
-        """Return a copy whose sites clip their updates and add noise.
-
-        Args:
-            noise: of the run; None for neither.
-            layout: of an update.
+        """Return a copy whose sites clip their updates and add noise; None means neither.
 
         Raises:
             ConfigError: these settings of the aggregator give away what the noise should hide.
@@ -157,7 +146,7 @@ class Aggregator(ABC):
         return protected
 
     def check_site(self, site: HoldsUpdate) -> None:  # noqa: B027
-        """The same at a site, about what only the site knows.
+        """Refuse at the site, before it trains, what only the site can check.
 
         Raises:
             ConfigError: names the reason and the remedy.
@@ -165,7 +154,7 @@ class Aggregator(ABC):
 
     @abstractmethod
     def mean(self, channel: Channel, updates: Updates) -> Aggregate:
-        """The coordinator's half: ask the sites, through the channel, and average.
+        """Ask the sites for their parts through the channel and average: the coordinator's half.
 
         Raises:
             TooFewSitesError: fewer sites than `updates.min_sites` are left.
@@ -173,18 +162,18 @@ class Aggregator(ABC):
 
     @abstractmethod
     def site_operations(self, site: HoldsUpdate) -> Mapping[str, SiteOperation]:
-        """The site's half: the operations, by name, that a site answers for this aggregator."""
+        """Return the operations that a site answers for this aggregator, by name."""
 
     def describe(self) -> dict[str, Any]:
-        """What results.json says about the aggregator."""
+        """Return what results.json says about the aggregator."""
         return {"name": type(self).__name__, "weights": self.weights}
 
 
-def require(left: int, minimum: int, round_: int, lost: Mapping[str, SiteError]) -> None:
+def require_sites(left: int, minimum: int, round_: int, lost: Mapping[str, SiteError]) -> None:
     """Stop where too few sites are left for a mean.
 
     Raises:
-        TooFewSitesError: says who was lost and why.
+        TooFewSitesError: says which sites were lost and why.
     """
     if left < minimum:
         reasons = "; ".join(f"{site}: {error.detail}" for site, error in lost.items())

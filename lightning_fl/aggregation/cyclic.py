@@ -1,4 +1,4 @@
-"""CyclicCKKS: the weighted mean by a ring of sites, under encryption and masks."""
+"""Average by a ring of sites, under encryption and masks."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,16 +12,15 @@ from lightning_fl.aggregation.base import (
     HoldsUpdate,
     SiteOperation,
     Updates,
-    require,
+    require_sites,
 )
 from lightning_fl.aggregation.ring.fixed_point import MARGIN, USUAL, exponents_for
 from lightning_fl.aggregation.ring.identity import SUFFIX, fingerprint
 from lightning_fl.aggregation.ring.member import RingMember
-from lightning_fl.aggregation.ring.parameters import MAX_VALUES, choose
-from lightning_fl.aggregation.ring.plan import RingPlan, ring_order
-from lightning_fl.aggregation.ring.privacy_checks import check_private_ring
-from lightning_fl.aggregation.ring.relay import Ring, RingBroken, Sums, survivors
-from lightning_fl.aggregation.ring.settings import FIRST_BITS, Masking, RingSettings
+from lightning_fl.aggregation.ring.packing_parameters import MAX_VALUES, choose
+from lightning_fl.aggregation.ring.ring import Ring, RingBroken, Sums
+from lightning_fl.aggregation.ring.ring_plan import RingPlan, ring_order
+from lightning_fl.aggregation.ring.ring_settings import FIRST_BITS, Masking, RingSettings
 from lightning_fl.errors import ConfigError, SiteError, TooFewSitesError
 from lightning_fl.privacy.noise import SiteNoise
 from lightning_fl.training.layout import Layout
@@ -54,7 +53,7 @@ class CyclicCKKS(Aggregator):
         identities: folder in which a site finds its own identity, <site>.identity.pem.
     """
 
-    known_weights = ("samples", "equal", "hidden")
+    weight_choices = ("samples", "equal", "hidden")
 
     def __init__(
         self,
@@ -80,11 +79,7 @@ class CyclicCKKS(Aggregator):
         self.hides_samples = self.settings.hides_samples
 
     def check(self, per_round: int, names: Sequence[str], layout: Layout) -> None:
-        """Refuse too few sites, bits that do not fit, missing pins and updates that are too long.
-
-        Raises:
-            ConfigError: names the reason and the remedy.
-        """
+        """Refuse too few sites, bits that do not fit, missing pins and too long updates."""
         self.settings.check_sites(per_round)
         if self.settings.compact:
             choose(FIRST_BITS, per_round)
@@ -103,26 +98,19 @@ class CyclicCKKS(Aggregator):
             )
 
     def protected(self, noise: SiteNoise | None, layout: Layout) -> Self:
-        """Refuse hidden counts, the compact grid, and a clip that does not fit the grid.
-
-        Raises:
-            ConfigError: names the setting and the remedy.
-        """
+        """Refuse hidden counts, the compact grid, and a clip that does not fit the grid."""
         if noise is not None:
-            check_private_ring(noise, layout, bits=self.settings.bits, hidden=self.hides_samples)
+            self.settings.check_private(noise, layout)
         return super().protected(noise, layout)
 
     def mean(self, channel: Channel, updates: Updates) -> Aggregate:
-        """Rings until one closes: a ring that loses sites is dropped and goes on without them.
-
-        Raises:
-            TooFewSitesError: too few sites are left for a ring.
-        """
+        """Ask for rings until one closes: each ring goes on without the sites that are lost."""
+        least = max(updates.min_sites, 2 if self.settings.allow_two_sites else 3)
         lost: dict[str, SiteError] = {}
         attempt = 0
         while True:
-            sites = survivors(list(updates.samples), lost)
-            require(len(sites), self._least(updates), updates.round, lost)
+            sites = sorted(set(updates.samples) - set(lost))
+            require_sites(len(sites), least, updates.round, lost)
             try:
                 return self._ring(channel, updates, sites, attempt, lost)
             except RingBroken as broken:
@@ -134,9 +122,6 @@ class CyclicCKKS(Aggregator):
                     ) from broken
                 lost |= broken.lost
                 attempt += 1
-
-    def _least(self, updates: Updates) -> int:
-        return max(updates.min_sites, 2 if self.settings.allow_two_sites else 3)
 
     def _ring(
         self,
@@ -166,11 +151,10 @@ class CyclicCKKS(Aggregator):
     def _exponents(self, memory: Mapping[str, Any], sites: int) -> list[int] | None:
         if not self.settings.compact or "ranges" not in memory:
             return None
-        limit = choose(self.settings.bits, sites).limit
-        return list(exponents_for(memory["ranges"], limit))
+        return list(exponents_for(memory["ranges"], choose(self.settings.bits, sites).limit))
 
     def _ranges(self, sums: Sums, plan: RingPlan, updates: Updates) -> list[float]:
-        """The range of each tensor in the next round, from what is public after this one.
+        """Return each tensor's range in the next round, from what is public after this one.
 
         The mean of a small tensor can happen to be 0: a range falls by half in a round at most,
         and is never below what is usual in the whole update.
@@ -178,17 +162,12 @@ class CyclicCKKS(Aggregator):
         sizes = sums.values.abs() / plan.parameters.sites
         usual = USUAL * float(sizes.median())
         tensors = torch.split(sizes, list(plan.grid.sizes))
-        found = [max(MARGIN * float(tensor.max()), usual) for tensor in tensors]
-        before = updates.memory.get("ranges", [0.0] * len(found))
-        return [max(now, then / 2) for now, then in zip(found, before, strict=True)]
+        ranges = [max(MARGIN * float(tensor.max()), usual) for tensor in tensors]
+        before = updates.memory.get("ranges", [0.0] * len(ranges))
+        return [max(now, then / 2) for now, then in zip(ranges, before, strict=True)]
 
     def check_site(self, site: HoldsUpdate) -> None:
-        """Refuse, at the site and before training, what would fail in its first ring.
-
-        Raises:
-            ConfigError: an identity that cannot be read or is not the pinned one, or too many
-                samples for hidden counts.
-        """
+        """Refuse an identity that is not the pinned one, and more samples than can be hidden."""
         identity = self.settings.identity(site.name)
         pin = self.settings.pins.get(site.name)
         if pin is not None and (identity is None or fingerprint(identity.public) != pin):
@@ -204,11 +183,11 @@ class CyclicCKKS(Aggregator):
             )
 
     def site_operations(self, site: HoldsUpdate) -> Mapping[str, SiteOperation]:
-        """The ring's operations."""
+        """Return the ring's operations."""
         return RingMember(self.settings, site, self.noise).operations()
 
     def describe(self) -> dict[str, Any]:
-        """Name and settings; no key ever."""
+        """Return name and settings, and never a key."""
         return {
             **super().describe(),
             "bits": self.settings.bits,

@@ -1,4 +1,4 @@
-"""What a federated method is: both of its halves, the site's and the coordinator's."""
+"""Define a federated method: both of its halves, the site's and the coordinator's."""
 
 import copy
 import logging
@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LocalFit:
-    """What an algorithm may use during one `Trainer.fit`.
+    """Hold what an algorithm may use during one `Trainer.fit`.
 
     Attributes:
         module: the module that is trained.
@@ -37,25 +37,23 @@ class LocalFit:
         loss: `training_step`'s loss of a batch at the present weights, as an extra pass: it logs
             nothing and leaves every buffer (BatchNorm statistics) as it was. The second argument
             says whether the pass runs under the Trainer's autocast.
-        spare: memory that an algorithm may use again in the next step of this fit.
-        memory: what an algorithm remembers until the end of this fit; empty when it begins.
         loss_scale: what AMP multiplies losses by at present; 1 where it does not.
+        memory: what an algorithm remembers until the end of this fit; empty when it begins.
     """
 
     module: pl.LightningModule
     parameters: Sequence[nn.Parameter]
     loss: Callable[[Any, bool], Tensor]
     loss_scale: Callable[[], float] = lambda: 1.0
-    spare: list[Tensor] = field(default_factory=list)
     memory: dict[str, Any] = field(default_factory=dict)
 
 
 class Algorithm:
-    """A federated method; the base class is plain local training with averaging.
+    """Train locally and average; a federated method overrides the few hooks it needs.
 
-    Subclasses override the few hooks they need. An object may keep what it likes between
-    `before_batch` and `before_optimizer_step` of one step, and nothing longer; `LocalFit.memory`
-    lasts for a whole fit, and the copy that `begin_round` makes from there to `end_round`.
+    An object may keep what it likes between `before_batch` and `before_optimizer_step` of one step,
+    and nothing longer. `LocalFit.memory` lasts for a whole fit, and the copy that `begin_round`
+    makes lasts until `end_round`.
 
     Args:
         batch_norm: "average" shares BatchNorm layers and averages them with everything else,
@@ -88,6 +86,8 @@ class Algorithm:
         second: how a site trains a second model, of its own, in each round, for as long as the
             first; null for none. It begins as the first one and never leaves the site, and
             personalisation starts from it.
+        one_optimizer: the method refuses several optimisers, and LBFGS, which evaluates the loss
+            repeatedly: under these a step of the method is not one step.
         trains_alone: nothing is shared; each site keeps its own model.
         pools_data: one model is trained on everybody's data in one place (a bound for
             comparison, forbidden in practice).
@@ -95,6 +95,7 @@ class Algorithm:
 
     batches_per_step: int = 1
     gradients_per_step: int = 1
+    one_optimizer: bool = False
     trains_alone: bool = False
     pools_data: bool = False
     second: "Algorithm | None" = None
@@ -134,7 +135,7 @@ class Algorithm:
         self.kept: Mapping[str, Tensor] = {}
 
     def local_entries(self, module: nn.Module) -> set[str]:
-        """Names of the entries of `module.state_dict()` that stay at the site (in the end).
+        """Name the entries of `module.state_dict()` that stay at the site (in the end).
 
         Raises:
             ConfigError: `personal` names no layer, every layer, or one of two that share a weight.
@@ -158,41 +159,41 @@ class Algorithm:
             )
         local, extra = self.local_entries(module), self.extra_entries(module)
         if self.shared_rounds:
+            # one layout for all rounds, so neither the ring nor a resume knows of the switch
             return make_layout(module, late=local, extra=extra)
         return make_layout(module, local, extra=extra)
 
     def extra_entries(self, module: nn.Module) -> dict[str, tuple[int, ...]]:
-        """Entries, name to shape, that travel with the module's and are none of them; first 0.
+        """Name what travels beside the module's entries, with its shape; it is 0 at first.
 
-        The global values come with the weights; a site's update of them is what `end_round` says.
+        The global values come with the weights; `end_round` gives a site's update of them.
         """
         return {}
 
     def begin_round(
         self, round_: int, received: Mapping[str, Tensor], kept: Mapping[str, Tensor]
     ) -> Self:
-        """A copy that trains a round at one site.
-
-        Args:
-            round_: of the run.
-            received: the global entries, by name.
-            kept: what stayed at this site after the last round it trained, by name.
-        """
+        """Return the copy that trains one round at one site; `end_round` is its last call."""
         trained = copy.copy(self)
         trained.round, trained.received, trained.kept = round_, received, kept
         return trained
 
     def end_round(self) -> tuple[State, State]:
-        """Updates of the extra entries, and what the site keeps for its next round; by name."""
+        """Return updates of the extra entries and what the site keeps for its next round."""
         return {}, {}
 
     def layers_stay(self, round_: int) -> bool:
-        """Whether personal layers and local BatchNorm stay at the site in a round."""
+        """Tell whether personal layers and local BatchNorm stay at the site in a round."""
         return round_ > self.shared_rounds
 
-    def shared_parameters(self, module: nn.Module) -> dict[str, nn.Parameter]:
-        """The trainable parameters, by name, that all sites have in common in this round."""
-        stay = self.round is None or self.layers_stay(self.round)
+    def shared_parameters(
+        self, module: nn.Module, *, always: bool = False
+    ) -> dict[str, nn.Parameter]:
+        """Return the trainable parameters, by name, that all sites share in this round.
+
+        With `always` they are those that no site ever keeps for itself.
+        """
+        stay = always or self.round is None or self.layers_stay(self.round)
         local = self.local_entries(module) if stay else set()
         named = module.named_parameters()
         return {name: p for name, p in named if p.requires_grad and name not in local}
@@ -224,20 +225,32 @@ class Algorithm:
         Raises:
             ConfigError: names the setting and the remedy.
         """
+        if not self.one_optimizer:
+            return
+        method, optimizers = type(self).__name__, trainer.optimizers
+        if len(optimizers) > 1:
+            raise ConfigError(
+                f"{method} needs one optimiser for all weights, but the task has "
+                f"{len(optimizers)}. Use one with several parameter groups, or FedAvg."
+            )
+        if any(isinstance(optimizer, torch.optim.LBFGS) for optimizer in optimizers):
+            raise ConfigError(
+                f"{method} cannot use LBFGS, which evaluates the loss repeatedly. Use SGD or Adam."
+            )
 
     def before_batch(self, fit: LocalFit, batches: Sequence[Any]) -> None:
-        """Called before Lightning's step, which will see `batches[0]` and nothing of the others."""
+        """Act before Lightning's step, which will see `batches[0]` and nothing of the others."""
 
     def before_optimizer_step(self, fit: LocalFit) -> None:
-        """Called with the step's gradients in `.grad`, after AMP unscaling and before clipping."""
+        """Change the step's gradients in `.grad`, after AMP unscaling and before clipping."""
 
     def end_step(self, fit: LocalFit) -> None:
-        """Called when a step is over, also one that was skipped or has failed."""
+        """Clean up when a step is over, also one that was skipped or has failed."""
 
     def apply_mean(
-        self, weights: Tensor, mean_update: Tensor, known: GlobalRound
+        self, weights: Tensor, mean_update: Tensor, global_round: GlobalRound
     ) -> tuple[Tensor, State]:
-        """The coordinator's half: new global weights from the sites' mean update, shape (length,).
+        """Make new global weights of the mean update, shape (length,): the coordinator's half.
 
         w <- w + sum_k (n_k / N) (w_k - w), McMahan et al. 2017 (arXiv 1602.05629), algorithm 1;
         with `server` it takes its step where weights are trained.
@@ -247,29 +260,8 @@ class Algorithm:
         """
         if self.server is None:
             return weights + mean_update, {}
-        step, memory = self.server.step(mean_update, known.memory)
-        layout = known.layout
-        own = layout.late if self.layers_stay(known.round) else ()
-        trained = layout.mask({*layout.trained}.difference(own))
+        step, memory = self.server.step(mean_update, global_round.memory)
+        layout = global_round.layout
+        local = layout.late if self.layers_stay(global_round.round) else ()
+        trained = layout.mask({*layout.trained}.difference(local))
         return weights + torch.where(trained, step, mean_update), memory
-
-
-def check_one_optimizer(method: str, trainer: pl.Trainer) -> None:
-    """Refuse optimisers under which a step of the method would not be one step.
-
-    Args:
-        method: name of the algorithm, for the message.
-        trainer: at the start of a fit.
-
-    Raises:
-        ConfigError: there are several optimisers, or one that evaluates the loss repeatedly.
-    """
-    if len(trainer.optimizers) > 1:
-        raise ConfigError(
-            f"{method} needs one optimiser for all weights, but the task has "
-            f"{len(trainer.optimizers)}. Use one with several parameter groups, or FedAvg."
-        )
-    if any(isinstance(optimizer, torch.optim.LBFGS) for optimizer in trainer.optimizers):
-        raise ConfigError(
-            f"{method} cannot use LBFGS, which evaluates the loss repeatedly. Use SGD or Adam."
-        )

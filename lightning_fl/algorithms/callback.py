@@ -1,4 +1,4 @@
-"""FederatedCallback: turns Lightning's hooks into the steps of a federated algorithm."""
+"""Turn Lightning's hooks into the steps of a federated algorithm."""
 
 import copy
 import inspect
@@ -18,22 +18,11 @@ from lightning_fl.training.step_loss import step_loss
 
 
 class FederatedCallback(pl.Callback):
-    """Trains any LightningModule by a federated algorithm's local steps.
+    """Train any LightningModule by a federated algorithm's local steps.
 
-    Give it to a `Trainer` of your own, or let `python train.py` do so: the module needs a
-    `training_step` and automatic optimisation and is not changed. With an algorithm that uses
-    several batches a step (Per-FedAvg), each batch of your loader is cut into that many disjoint
-    ones, so give the loader two or three times the batch size; `training_step` sees the first.
-
-    Works on one device, with any precision Lightning offers, and with gradient clipping, which
-    acts on the gradient that the algorithm made.
-
-    Example:
-        >>> from lightning_fl.algorithms import PerFedAvg
-        >>> trainer = pl.Trainer(
-        ...     callbacks=[FederatedCallback(PerFedAvg(inner_lr=0.01))], logger=False,
-        ...     enable_checkpointing=False,
-        ... )
+    The module `callbacks.federated` shows how to use it. It works on one device, with any precision
+    Lightning offers, and with gradient clipping, which acts on the gradient that the algorithm
+    made.
 
     Args:
         algorithm: the method; see `lightning_fl.algorithms`.
@@ -63,10 +52,14 @@ class FederatedCallback(pl.Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Cut the batch, let the algorithm act, and leave the first part for `training_step`."""
-        count = self.algorithm.batches_per_step
-        batches = cut(batch, count) if count > 1 else [batch]
-        if count > 1:
+        """Cut the batch, let the algorithm act, and leave the first part for `training_step`.
+
+        The parts are disjoint with any loader, and `training_step` sees the first one in the very
+        batch object that it would have seen anyway.
+        """
+        batches = [batch]
+        if self.algorithm.batches_per_step > 1:
+            batches = cut(batch, self.algorithm.batches_per_step)
             self._give_back = contents(batch)
             replace(batch, batches[0])
         self.algorithm.before_batch(self._current(), batches)
@@ -78,26 +71,21 @@ class FederatedCallback(pl.Callback):
         with torch.enable_grad():  # `optimizer.step` switches gradients off around this hook
             self.algorithm.before_optimizer_step(self._current())
 
-    def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
+    def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
         """Give the loader its whole batch back, in case it hands it out again."""
         self._end_step()
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """The same where a hook of the module has skipped the step."""
+    def on_train_epoch_end(self, *args: Any, **kwargs: Any) -> None:
+        """End the step here where a hook of the module has skipped it."""
         self._end_step()
 
-    def on_exception(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
-    ) -> None:
+    def on_exception(self, *args: Any, **kwargs: Any) -> None:
         """Leave the module with the weights it had before the step that failed."""
         self._end_step()
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Let go of the module."""
+        self._fit = None
 
     def _end_step(self) -> None:
         if self._give_back is not None:
@@ -106,10 +94,6 @@ class FederatedCallback(pl.Callback):
         if self._fit is not None:
             self.algorithm.end_step(self._fit)
 
-    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Let go of the module."""
-        self._fit = None
-
     def _current(self) -> LocalFit:
         if self._fit is None:
             raise RuntimeError("FederatedCallback works inside `Trainer.fit` only.")
@@ -117,7 +101,7 @@ class FederatedCallback(pl.Callback):
 
 
 class _ExtraPass:
-    """The training loss of a batch in a pass that leaves no trace but its gradient."""
+    """Compute a batch's training loss in a pass that leaves no trace but its gradient."""
 
     def __init__(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self.trainer = trainer
@@ -126,7 +110,7 @@ class _ExtraPass:
         self._takes_index = len(inspect.signature(module.training_step).parameters) > 1
 
     def loss_scale(self) -> float:
-        """What the GradScaler multiplies losses by at present; 1 without one."""
+        """Return what the GradScaler multiplies losses by at present; 1 without one."""
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         return 1.0 if scaler is None else float(scaler.get_scale())
 
@@ -172,5 +156,5 @@ def _buffers_kept(module: nn.Module) -> Iterator[None]:
 
 
 def _kept(metric: Metric) -> set[str]:
-    """Names of what a metric's update changes."""
+    """Name what a metric's update changes."""
     return {*metric._defaults, "_update_count", "_computed", "_forward_cache"}

@@ -1,4 +1,4 @@
-"""Centralised: one model on the pooled data, a bound that no real federation may compute."""
+"""Train one model on the pooled data, a bound that no real federation may compute."""
 
 from torch import nn
 
@@ -24,5 +24,5 @@ class Centralised(Algorithm):
         super().__init__(batch_norm=batch_norm)
 
     def local_entries(self, module: nn.Module) -> set[str]:
-        """Nothing: what stayed with the pooled data would be missing at the sites."""
+        """Keep nothing back: what stayed with the pooled data would be missing at the sites."""
         return set()

@@ -1,10 +1,8 @@
-"""Ditto: beside the shared model each site trains one of its own, held near the shared one."""
+"""Train beside the shared model one of each site's own, held near the shared one: Ditto."""
 
 from typing import Any
 
-import pytorch_lightning as pl
-
-from lightning_fl.algorithms.base import Algorithm, check_one_optimizer
+from lightning_fl.algorithms.base import Algorithm
 from lightning_fl.algorithms.fedprox import FedProx
 
 
@@ -31,6 +29,7 @@ class Ditto(Algorithm):
     """
 
     gradients_per_step = 2
+    one_optimizer = True
 
     def __init__(self, mu: float = 0.1, **common: Any) -> None:
         super().__init__(**common)
@@ -41,7 +40,3 @@ class Ditto(Algorithm):
             personal=self.personal,
             shared_rounds=self.shared_rounds,
         )
-
-    def check_trainer(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Refuse optimisers for which the second model's term would be added more than once."""
-        check_one_optimizer("Ditto", trainer)

@@ -1,4 +1,4 @@
-"""FedAvg: local training, then the mean of the updates."""
+"""Train locally, then take the mean of the updates: FedAvg."""
 
 from lightning_fl.algorithms.base import Algorithm
 

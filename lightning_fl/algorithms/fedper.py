@@ -1,4 +1,4 @@
-"""FedPer: the last layers of the net belong to each site."""
+"""Keep the last layers of the net at each site: FedPer."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,14 +1,13 @@
-"""FedProx: local training that is held near the global weights."""
+"""Train locally, held near the global weights: FedProx."""
 
 import math
 from collections.abc import Sequence
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from lightning_fl.algorithms.base import Algorithm, LocalFit, check_one_optimizer
+from lightning_fl.algorithms.base import Algorithm, LocalFit
 from lightning_fl.errors import ConfigError
 
 
@@ -30,15 +29,13 @@ class FedProx(Algorithm):
         ConfigError: `mu` is negative or not a number.
     """
 
+    one_optimizer = True
+
     def __init__(self, mu: float = 0.01, **common: Any) -> None:
         super().__init__(**common)
         if not 0 <= mu < math.inf:
             raise ConfigError(f"Expected `mu` to be non-negative and finite, but got {mu}.")
         self.mu = mu
-
-    def check_trainer(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Refuse optimisers for which the term would be added more than once."""
-        check_one_optimizer("FedProx", trainer)
 
     def before_batch(self, fit: LocalFit, batches: Sequence[Any]) -> None:
         """Remember the weights that the round began with."""
@@ -56,12 +53,9 @@ class FedProx(Algorithm):
 
 @torch.no_grad()
 def add_proximal_gradient(anchor: Sequence[tuple[nn.Parameter, Tensor]], mu: float) -> None:
-    """Add the gradient of mu / 2 |w - w^t|^2 to `.grad`, in place.
+    """Add the gradient of mu / 2 |w - w^t|^2 to `.grad`, for pairs of w and w^t.
 
-    Args:
-        anchor: pairs of w and w^t. A weight without a gradient is left alone, as its optimiser
-            leaves it.
-        mu: weight of the term.
+    A weight without a gradient is left alone, as its optimiser leaves it.
     """
     for weight, origin in anchor:
         if weight.grad is not None:

@@ -1,4 +1,4 @@
-"""FedRep: first the site's own head, then the representation that all share."""
+"""Train first the site's own head, then the representation that all share: FedRep."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pytorch_lightning as pl
 from torch import nn
 
-from lightning_fl.algorithms.base import Algorithm, LocalFit, check_one_optimizer
+from lightning_fl.algorithms.base import Algorithm, LocalFit
 from lightning_fl.errors import ConfigError
 
 
@@ -35,6 +35,8 @@ class FedRep(Algorithm):
     Raises:
         ConfigError: `head_steps` is less than 1, or `personal` is empty.
     """
+
+    one_optimizer = True
 
     def __init__(
         self,
@@ -66,7 +68,7 @@ class FedRep(Algorithm):
 
     def check_trainer(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Refuse optimisers whose steps cannot be counted, and fits with none for phi."""
-        check_one_optimizer("FedRep", trainer)
+        super().check_trainer(trainer, module)
         steps = trainer.max_steps - trainer.global_step
         is_rehearsal = self.round is None and steps == 1
         if trainer.max_steps != -1 and not is_rehearsal:
@@ -83,6 +85,7 @@ class FedRep(Algorithm):
         fit.memory["done"] += 1
 
     def _parts(self, fit: LocalFit) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-        head = self.local_entries(fit.module)
-        named = [(name, p) for name, p in fit.module.named_parameters() if p.requires_grad]
-        return [p for n, p in named if n in head], [p for n, p in named if n not in head]
+        shared = self.shared_parameters(fit.module, always=True)
+        named = fit.module.named_parameters()
+        head = [p for name, p in named if p.requires_grad and name not in shared]
+        return head, list(shared.values())

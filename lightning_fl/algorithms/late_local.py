@@ -1,4 +1,4 @@
-"""LateLocal: all layers are averaged in the first rounds, the last ones stay at the site later."""
+"""Average all layers in the first rounds, and keep the last ones at the sites later."""
 
 import copy
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Local: every site alone, the bound that a federation must beat to be worth joining."""
+"""Train every site alone, the bound that a federation must beat to be worth joining."""
 
 from torch import nn
 
@@ -23,5 +23,5 @@ class Local(Algorithm):
         super().__init__(batch_norm=batch_norm)
 
     def local_entries(self, module: nn.Module) -> set[str]:
-        """Everything stays at the site."""
+        """Keep everything at the site."""
         return set(module.state_dict())

@@ -1,4 +1,4 @@
-"""Per-FedAvg: learn global weights that adapt to each site in a few gradient steps."""
+"""Learn global weights that adapt to each site in a few gradient steps: Per-FedAvg."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -9,11 +9,11 @@ from torch import Tensor
 
 from lightning_fl.algorithms.base import Algorithm, LocalFit
 from lightning_fl.algorithms.meta_gradient import (
-    Float64,
     at_finite_scale,
     gradient,
     hessian_product,
     hessian_product_by_differences,
+    in_float64,
     move,
     put_back,
 )
@@ -49,6 +49,8 @@ class PerFedAvg(Algorithm):
         ConfigError: `inner_lr` is not positive, or `order` is unknown.
     """
 
+    one_optimizer = True
+
     def __init__(self, inner_lr: float = 0.01, order: Order = "first", **common: Any) -> None:
         super().__init__(**common)
         if not inner_lr > 0:
@@ -83,8 +85,7 @@ class PerFedAvg(Algorithm):
                 f"PerFedAvg runs a site on one device, but the Trainer has {trainer.world_size}. "
                 "Set `devices: 1`."
             )
-        if any(isinstance(opt, torch.optim.LBFGS) for opt in trainer.optimizers):
-            raise ConfigError("PerFedAvg cannot use LBFGS, which evaluates the loss repeatedly.")
+        super().check_trainer(trainer, module)
 
     def before_batch(self, fit: LocalFit, batches: Sequence[Any]) -> None:
         """Move from w to w~ with a gradient on D; Lightning then takes the gradient on D'."""
@@ -95,17 +96,17 @@ class PerFedAvg(Algorithm):
             return gradient(fit.loss(support, True) * scale, fit.parameters)
 
         inner = at_finite_scale(scaled, fit.loss_scale())
-        self._outer_weights = move(fit.parameters, inner, -self.inner_lr, fit.spare)
+        spare = fit.memory.setdefault("spare", [])
+        self._outer_weights = move(fit.parameters, inner, -self.inner_lr, spare)
 
     def before_optimizer_step(self, fit: LocalFit) -> None:
-        """Go back to w, where the optimiser applies the meta-gradient."""
+        """Go back to w, where the task's optimiser then applies the meta-gradient."""
         if self._outer_weights is None:
             raise RuntimeError("PerFedAvg's outer step was reached without an inner step.")
         put_back(fit.parameters, self._outer_weights)
         self._outer_weights = None
         if self.order != "first":
             self._subtract_hessian_term(fit)
-        self._hessian_batch = None
 
     def end_step(self, fit: LocalFit) -> None:
         """Go back to w if the step never came to its optimiser."""
@@ -141,7 +142,7 @@ class PerFedAvg(Algorithm):
                     f"`order: exact` needs second derivatives, but torch has none for a layer of "
                     f"this net ({error}). Use `order: first` or `hessian_free`, or another net."
                 ) from error
-        with Float64(fit.module):
+        with in_float64(fit.module):
             double = to_float64(batch)
             return hessian_product_by_differences(
                 lambda: fit.loss(double, False), parameters, [v.double() for v in vector]

@@ -1,13 +1,12 @@
-"""SCAFFOLD: control variates take each site's own drift out of its steps."""
+"""Take each site's own drift out of its steps by control variates: SCAFFOLD."""
 
 from collections.abc import Mapping
 from typing import Self
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from lightning_fl.algorithms.base import Algorithm, LocalFit, check_one_optimizer
+from lightning_fl.algorithms.base import Algorithm, LocalFit
 from lightning_fl.algorithms.server import GlobalRound
 from lightning_fl.training.layout import State
 
@@ -42,29 +41,28 @@ class Scaffold(Algorithm):
     `server` acts on the weights; null is the paper's global rate 1.
     """
 
+    one_optimizer = True
     _sums: State
     _steps: int
 
     def extra_entries(self, module: nn.Module) -> dict[str, tuple[int, ...]]:
-        """A control variate for each weight that is shared to the end."""
-        return {CONTROL + name: tuple(p.shape) for name, p in self._controlled(module).items()}
+        """Name a control variate for each weight that is always shared."""
+        # entries of the vector, so that aggregator, checkpoint and resume have no case for SCAFFOLD
+        shared = self.shared_parameters(module, always=True)
+        return {CONTROL + name: tuple(weight.shape) for name, weight in shared.items()}
 
     def begin_round(
         self, round_: int, received: Mapping[str, Tensor], kept: Mapping[str, Tensor]
     ) -> Self:
-        """With no gradient summed yet."""
+        """Return the copy that trains the round, with no gradient summed yet."""
         trained = super().begin_round(round_, received, kept)
         trained._sums, trained._steps = {}, 0
         return trained
 
-    def check_trainer(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Refuse optimisers for which a gradient would be corrected more than once."""
-        check_one_optimizer("Scaffold", trainer)
-
     def before_optimizer_step(self, fit: LocalFit) -> None:
         """Sum the step's own gradients, then correct them."""
         if "controlled" not in fit.memory:
-            fit.memory["controlled"] = self._controlled(fit.module)
+            fit.memory["controlled"] = self.shared_parameters(fit.module, always=True)
             fit.memory["shifts"] = self._shifts(fit.memory["controlled"])
         named = fit.memory["controlled"].items()
         gradients = {name: p.grad for name, p in named if p.grad is not None}
@@ -75,7 +73,7 @@ class Scaffold(Algorithm):
                 gradients[name].add_(shift.to(gradients[name].dtype))
 
     def end_round(self) -> tuple[State, State]:
-        """The changes of the site's control variates, and these themselves."""
+        """Return the changes of the site's control variates, and these themselves."""
         old = {name: value for name, value in self.kept.items() if name.startswith(CONTROL)}
         if not self._steps:
             return {}, old
@@ -84,17 +82,12 @@ class Scaffold(Algorithm):
         return {name: value - old.get(name, 0.0) for name, value in new.items()}, new
 
     def apply_mean(
-        self, weights: Tensor, mean_update: Tensor, known: GlobalRound
+        self, weights: Tensor, mean_update: Tensor, global_round: GlobalRound
     ) -> tuple[Tensor, State]:
-        """Weights as in FedAvg; c moves by the sites' share of their mean change."""
-        controls = known.layout.mask(known.layout.extra)
-        mean_update = torch.where(controls, known.share * mean_update, mean_update)
-        return super().apply_mean(weights, mean_update, known)
-
-    def _controlled(self, module: nn.Module) -> dict[str, nn.Parameter]:
-        local = self.local_entries(module)
-        named = module.named_parameters()
-        return {name: p for name, p in named if p.requires_grad and name not in local}
+        """Move the weights as in FedAvg, and c by the sites' share of their mean change."""
+        controls = global_round.layout.mask(global_round.layout.extra)
+        mean_update = torch.where(controls, global_round.share * mean_update, mean_update)
+        return super().apply_mean(weights, mean_update, global_round)
 
     def _sum(self, gradients: Mapping[str, Tensor]) -> None:
         finite = [torch.isfinite(gradient).all() for gradient in gradients.values()]
@@ -108,11 +101,11 @@ class Scaffold(Algorithm):
                 self._sums[name] = gradient.detach().float().clone()
 
     def _shifts(self, controlled: Mapping[str, nn.Parameter]) -> State:
-        """C - c_i of each weight that has any, where the weight is."""
+        """Return c - c_i of each weight that has any, on the weight's device."""
         shifts = {}
         for name, weight in controlled.items():
-            if CONTROL + name in self.received or CONTROL + name in self.kept:
-                zero = torch.zeros_like(weight)
-                c = self.received.get(CONTROL + name, zero).to(zero)
-                shifts[name] = c - self.kept.get(CONTROL + name, zero).to(zero)
+            key, zero = CONTROL + name, torch.zeros_like(weight)
+            if key in self.received or key in self.kept:
+                c = self.received.get(key, zero).to(zero)
+                shifts[name] = c - self.kept.get(key, zero).to(zero)
         return shifts

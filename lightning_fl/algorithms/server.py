@@ -1,4 +1,4 @@
-"""Server optimisers: how the coordinator steps along the sites' mean update."""
+"""Step along the sites' mean update at the coordinator, by a server optimiser."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -13,10 +13,10 @@ from lightning_fl.training.layout import Layout, State
 
 @dataclass(frozen=True)
 class GlobalRound:
-    """What the coordinator knows when it applies a mean update.
+    """Hold what the coordinator knows when it applies a mean update.
 
     Attributes:
-        round: whose updates were averaged.
+        round: the round of the updates.
         layout: of the weights.
         share: weight of the sites in the mean divided by that of all sites that train; |S| / N
             where all weigh the same.
@@ -30,7 +30,7 @@ class GlobalRound:
 
 
 class ServerOptimizer(ABC):
-    """Takes minus the mean update for a gradient of the global weights (Reddi et al. 2021).
+    """Take minus the mean update for a gradient of the global weights (Reddi et al. 2021).
 
     It acts on trainable weights alone: BatchNorm's running statistics, and layers that sites have
     values of their own of, get the plain mean (Adam could make a variance negative).
@@ -38,11 +38,9 @@ class ServerOptimizer(ABC):
 
     @abstractmethod
     def step(self, mean_update: Tensor, memory: Mapping[str, Tensor]) -> tuple[Tensor, State]:
-        """What to add to the weights, and what to remember until the next round.
+        """Return what to add to the weights, shape (length,), and what to remember for a round.
 
-        Args:
-            mean_update: shape (length,).
-            memory: what was remembered in the round before; empty in the first.
+        `memory` is what was remembered in the round before; it is empty in the first.
         """
 
 
@@ -68,7 +66,7 @@ class ServerMomentum(ServerOptimizer):
         self.momentum = momentum
 
     def step(self, mean_update: Tensor, memory: Mapping[str, Tensor]) -> tuple[Tensor, State]:
-        """See the class."""
+        """Step as the class describes."""
         velocity = mean_update
         if "velocity" in memory:
             velocity = self.momentum * memory["velocity"] + mean_update
@@ -106,7 +104,7 @@ class ServerAdam(ServerOptimizer):
         self.tau = tau
 
     def step(self, mean_update: Tensor, memory: Mapping[str, Tensor]) -> tuple[Tensor, State]:
-        """See the class."""
+        """Step as the class describes."""
         first, second = self.betas
         m = memory.get("m", torch.zeros_like(mean_update))
         v = memory.get("v", torch.full_like(mean_update, self.tau**2))

@@ -1,4 +1,4 @@
-"""Attacks on what the parties of a federation see, and what they bring to light."""
+"""Attacks on what the parties of a federation see."""
 
 from lightning_fl.audit.attacks.dlg import dlg as dlg
 from lightning_fl.audit.attacks.gradients import TaskGradient as TaskGradient
@@ -12,4 +12,4 @@ from lightning_fl.audit.attacks.matching import Reconstruction as Reconstruction
 from lightning_fl.audit.attacks.targets import HiddenLabel as HiddenLabel
 from lightning_fl.audit.attacks.targets import HiddenMask as HiddenMask
 from lightning_fl.audit.attacks.targets import Known as Known
-from lightning_fl.audit.audit import Audit as Audit
+from lightning_fl.audit.audit_settings import Audit as Audit

@@ -1,18 +1,24 @@
 """An audit that has passed its checks: it attacks, and writes down what came of it."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
+import pytorch_lightning as pl
 import safetensors.torch
 
-from lightning_fl.audit.audit_record import outcome_records, view_records
+from lightning_fl.audit.audit_settings import Audit
 from lightning_fl.audit.membership.model_attacks import ModelAttacks
 from lightning_fl.audit.protection import Protection
-from lightning_fl.audit.trial_series import Pictures, TrialSeries
-from lightning_fl.audit.trials import TrialRow
-from lightning_fl.audit.views.distinguish import OBSERVERS, Game, Outcome
+from lightning_fl.audit.requirements import check_readable, sgd_rate
+from lightning_fl.audit.trial_images import draw_images
+from lightning_fl.audit.trial_series import TrialSeries
+from lightning_fl.audit.trials import Pictures, TrialAttack, TrialRow
+from lightning_fl.audit.verdicts import by_view
+from lightning_fl.audit.views.distinguish import Game
+from lightning_fl.audit.views.guesses import MEANS
+from lightning_fl.audit.views.ring_observers import OBSERVERS
+from lightning_fl.data.module import FederatedDataModule
 from lightning_fl.errors import (
     ConfigError,
     DataError,
@@ -35,15 +41,18 @@ FAILURES = (ConfigError, DataError, NonFiniteError, OutOfRangeError, SiteError, 
 class PreparedAudit:
     """An audit that is ready to run.
 
+    It plays rounds of its own beside the run, not inside it: what it needs to look into must never
+    be there in an ordinary run.
+
     Attributes:
-        settings: of the audit, by name.
+        settings: of the audit.
         protection: of the run's updates.
         series: trials with single images; None for none.
         models: membership inference; None for none.
         seed: of the run.
     """
 
-    settings: Mapping[str, Any]
+    settings: Audit
     protection: Protection
     series: TrialSeries | None
     models: ModelAttacks | None
@@ -52,10 +61,7 @@ class PreparedAudit:
     def run(self, run: FinishedRun, monitor: Monitor, round_: int) -> None:
         """Attack, and write audit.json, audit.csv and the pictures into the run's folder.
 
-        Args:
-            run: with its models; its settings give the task anew.
-            monitor: hears of each trial.
-            round_: the run's last, for the monitor.
+        The run's settings give the task anew. The monitor hears of each trial.
 
         Raises:
             DataError: an attack cannot be made, e.g. of weights that are not finite.
@@ -73,49 +79,63 @@ class PreparedAudit:
         write_text(run.folder / AUDIT_JSON, json.dumps(record, indent=2) + "\n")
 
     def _record(self, run: FinishedRun, monitor: Monitor, round_: int) -> dict[str, Any]:
-        """What audit.json holds.
-
-        Raises:
-            DataError: and others of `FAILURES`.
-        """
-        views = self._views(run, monitor, round_)
-        outcomes = outcome_records(self._distinguish())
-        members = self.models.attack(run) if self.models else []
+        """Attack, and return the content of audit.json."""
         return {
             "run": self.protection.record(),
-            **views,
-            "distinguishing": outcomes,
-            "membership": [found.record() for found in members],
+            **self._views(run, monitor, round_),
+            "distinguishing": self._distinguish(),
+            "membership": [r.record() for r in self.models.attack(run)] if self.models else [],
         }
 
     def _views(self, run: FinishedRun, monitor: Monitor, round_: int) -> dict[str, Any]:
-        """Play the trials; gives their part of audit.json."""
-        if self.series is None:
-            return {"settings": dict(self.settings), "views": [], "seconds": 0.0}
-        monitor.on_operation(round_=round_, operation="audit", sites=len(self.series))
+        """Play the trials, and return their part of audit.json."""
+        settings, series = asdict(self.settings), self.series
+        if series is None:
+            return {"settings": settings, "views": [], "seconds": 0.0}
+        monitor.on_operation(round_=round_, operation="audit", sites=len(series))
         rows: list[TrialRow] = []
         shown: list[Pictures] = []
-        for found, pictures in self.series.play(run):
-            rows += found
+        for trial_rows, pictures in series.play(run):
+            rows += trial_rows
             shown.append(pictures)
-            name, seconds = f"trial {len(shown)}", sum(row.seconds for row in found)
+            name, seconds = f"trial {len(shown)}", sum(row.seconds for row in trial_rows)
             monitor.on_site_done(site=name, operation="audit", seconds=seconds)
         write_csv(run.folder / AUDIT_CSV, TrialRow._fields, rows)
-        self._keep_pictures(run, self.series, shown)
-        facts = self.series.facts()
+        if tensors := series.pictures(shown):
+            write_bytes(run.folder / AUDIT_PICTURES, safetensors.torch.save(tensors))
+        images = series.attack.images
+        facts = {"common_label": images.common_label, "lr": series.attack.lr}
         return {
-            "settings": {**self.settings, **facts},
-            "views": view_records(rows, facts["common_label"]),
+            "settings": {**settings, "candidates": len(images), **facts},
+            "views": [view.record() for view in by_view(rows, images.common_label)],
             "seconds": sum(row.seconds for row in rows),
         }
 
-    def _keep_pictures(
-        self, run: FinishedRun, series: TrialSeries, shown: Sequence[Pictures]
-    ) -> None:
-        if tensors := series.pictures(shown, self.settings["pictures"]):
-            write_bytes(run.folder / AUDIT_PICTURES, safetensors.torch.save(tensors))
-
-    def _distinguish(self) -> list[Outcome]:
-        trials, ring = self.settings["distinguishing"], self.protection
+    def _distinguish(self) -> list[dict[str, Any]]:
+        trials, ring = self.settings.distinguishing, self.protection
         game = Game(derive_seed(self.seed, "distinguish"), ring.bits, ring.ring_sites)
-        return [game.play(view, trials) for view in OBSERVERS] if trials else []
+        return [game.play(view, trials).record() for view in OBSERVERS] if trials else []
+
+
+def prepare_audit(
+    settings: Audit,
+    template: pl.LightningModule,
+    data: FederatedDataModule,
+    protection: Protection,
+    seed: int,
+) -> PreparedAudit:
+    """Check everything that can be checked, before anything is trained.
+
+    The template has the run's first weights. Trials take over the `bits` of the run's ring.
+
+    Raises:
+        ConfigError: the task or its data are not what the audit can attack.
+    """
+    series = None
+    if settings.trials:
+        lr = sgd_rate(template)
+        images = draw_images(data, settings.candidates, max(settings.sites, *MEANS), seed)
+        check_readable(template, images)
+        series = TrialSeries(TrialAttack(template, seed, lr, settings, images, protection.bits))
+    models = ModelAttacks(data, settings.shadows, seed) if settings.membership else None
+    return PreparedAudit(settings, protection, series, models, seed)

@@ -1,4 +1,4 @@
-"""What hides updates in the run that is audited, and from whom it does not."""
+"""What hides updates in the run that is audited, and who reads them all the same."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 from lightning_fl.audit.views.guesses import MEANS
 
 USUAL_BITS, LEAST_RING = 24, 3
-"""Of the ring that is looked into where the run has none."""
+"""Bits and sites of the ring that is looked into where the run has none."""
 
 
 @dataclass(frozen=True)
@@ -28,17 +28,17 @@ class Protection:
 
     @property
     def masking(self) -> str | None:
-        """Of the ring; None where there is no ring."""
+        """The masks of the ring; None where there is no ring."""
         return self.aggregator.get("masking") if self.shares == "updates" else None
 
     @property
     def bits(self) -> int:
-        """Of the ring that is looked into."""
+        """The bits of the ring that is looked into."""
         return int(self.aggregator["bits"]) if self.masking else USUAL_BITS
 
     @property
     def ring_sites(self) -> int:
-        """Of the ring of the distinguishing test; with two sites masks hide nothing."""
+        """The sites of the distinguishing test's ring; with two, masks hide nothing."""
         return max(self.sites, LEAST_RING) if self.masking else LEAST_RING
 
     @property
@@ -52,7 +52,7 @@ class Protection:
         return self.masking == "pairwise" and self.sites > 2
 
     def views(self) -> tuple[str, ...]:
-        """The views that somebody has in this run."""
+        """Return the views that somebody has in this run."""
         mean = (f"mean_{self.sites}",) if self.sites in MEANS else ()
         if self.in_the_clear:
             return ("plain", "plain_steps", *mean)
@@ -65,7 +65,7 @@ class Protection:
         return (*ring, "colluders", *mean)
 
     def words(self) -> str:
-        """Who reads updates in this run, for a reader."""
+        """Tell a reader who reads updates in this run."""
         if not self.privacy:
             return self._who()
         return (
@@ -93,7 +93,7 @@ class Protection:
         )
 
     def record(self) -> dict[str, Any]:
-        """What audit.json says of the run."""
+        """Return what audit.json says of the run."""
         return {
             "aggregator": dict(self.aggregator),
             "privacy": self.privacy or None,

@@ -8,18 +8,13 @@ from lightning_fl.errors import ConfigError
 from lightning_fl.wire.transport import Answering, Transport
 
 T = TypeVar("T")
+MakeSite = Callable[[str], Answering]
+"""Builds the site of a name."""
 
 
 @runtime_checkable
 class PortableSites(Protocol):
-    """A `make_site` that is text alone, so that it can build sites anywhere.
-
-    Attributes:
-        settings: the text of config.yaml.
-        folder: of the run; a site's own lies inside.
-        run: identifier of the run.
-        threads: of torch in the coordinator's process.
-    """
+    """A `MakeSite` that is text alone, so that it can build sites anywhere; a run has one."""
 
     settings: str
     folder: str
@@ -54,10 +49,7 @@ class Engine(ABC):
 
     @abstractmethod
     def run(
-        self,
-        coordinate: Callable[[Transport], T],
-        make_site: Callable[[str], Answering],
-        names: Sequence[str],
+        self, coordinate: Callable[[Transport], T], make_site: MakeSite, names: Sequence[str]
     ) -> T:
         """Start the sites, let the coordinator do its work, and stop the sites.
 

@@ -1,7 +1,6 @@
-"""What a coordinator says to a process that shall host a site, before the site is there."""
+"""What a coordinator sends to a process that shall host a site, before the site is there."""
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -10,9 +9,9 @@ from lightning_fl.errors import ConfigError
 from lightning_fl.wire.versions import package_versions
 
 HOST = "host"
-"""The operation; its payload is an `Invitation`, its answer says the process, as JSON."""
+"""The operation; its payload is an `Invitation`, its answer holds the process's number as JSON."""
 SAME = ("lightning-fl", "torch", "tenseal", "segmentation-models-pytorch", "monai")
-"""Packages that have to be of one version everywhere, or networks and rings could differ."""
+"""Packages that must have one version everywhere, or networks and rings could differ."""
 
 
 @dataclass(frozen=True)
@@ -20,9 +19,7 @@ class Invitation:
     """Asks a process to host a site.
 
     Attributes:
-        site: name of the hospital.
         settings: the text of config.yaml.
-        run: identifier of the run.
         sites: all hospitals.
         folder: of the run, where the process is on the coordinator's machine; "" elsewhere.
         threads: of torch, where the process is on the coordinator's machine; else None.
@@ -38,12 +35,12 @@ class Invitation:
     versions: Mapping[str, str] = field(default_factory=lambda: package_versions(SAME))
 
     def encode(self) -> bytes:
-        """As JSON."""
+        """Encode as JSON."""
         return json.dumps(asdict(self)).encode()
 
     @classmethod
     def decode(cls, payload: bytes) -> "Invitation":
-        """Back from `encode`.
+        """Decode what `encode` made.
 
         Raises:
             ConfigError: these bytes are no invitation.
@@ -54,24 +51,16 @@ class Invitation:
         except (ValueError, TypeError, KeyError) as error:
             raise ConfigError(f"An invitation cannot be read: {error!r}.") from error
 
-    def check_versions(self, own: Mapping[str, str]) -> None:
-        """Refuse to work with other versions than the coordinator's.
-
-        Args:
-            own: versions of this process's packages.
+    def check_versions(self, installed: Mapping[str, str]) -> None:
+        """Refuse other installed versions than the coordinator's.
 
         Raises:
             ConfigError: names both versions of the first package that differs.
         """
         for package in SAME:
-            here, there = own.get(package), self.versions.get(package)
-            if _public(here) != _public(there):
+            here, there = installed.get(package, ""), self.versions.get(package, "")
+            if here.partition("+")[0] != there.partition("+")[0]:  # 2.15.0+cpu is 2.15.0
                 raise ConfigError(
                     f"Site {self.site!r} has {package} {here or 'not at all'}, but the coordinator "
                     f"has {there or 'none'}. Install the same version on both."
                 )
-
-
-def _public(version: str | None) -> str | None:
-    """A version without its build, e.g. 2.15.0 of 2.15.0+cpu."""
-    return None if version is None else re.split(r"\+", version)[0]

@@ -1,7 +1,7 @@
-"""A hospital's own file: where its data are, what its machine is, and what it lets a run name."""
+"""Read a hospital's own file: where its data are, what its machine is, what a run may name."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,11 +9,13 @@ from typing import Any
 import yaml
 
 from lightning_fl.errors import ConfigError
-from lightning_fl.run.experiment import Experiment
+from lightning_fl.hospital.sent_settings import check_form, differing, merged, without
+from lightning_fl.run.import_paths import import_paths
+from lightning_fl.run.moved_paths import refuse_moved
 from lightning_fl.run.site_maker import NOT_OF_SITES
 
 NAME = "lightning_fl.yaml"
-"""Of the file."""
+"""Name of the file."""
 TEMPLATE = """\
 # What this hospital says for itself. No coordinator can change it.
 
@@ -21,7 +23,7 @@ TEMPLATE = """\
 # to this file.
 folder: ../runs
 
-# Laid over the settings of a run. The data's place and batch size and the device are said here
+# Laid over the settings of a run. The data's place, the batch size and the device are set here
 # alone; what a coordinator says of them is dropped.
 settings:
   data:
@@ -51,22 +53,16 @@ allow:
   - torchvision.transforms.v2.*
 """
 KEYS = {"folder", "settings", "allow"}
-OWN = (
-    ("data", "init_args", "root"),
-    ("data", "init_args", "batch_size"),
-    ("data", "init_args", "num_workers"),
-    ("data", "init_args", "cache_dir"),
-    ("data", "init_args", "metadata"),
-    ("data", "init_args", "volumes"),
-    ("data", "init_args", "fold_file"),
-    ("trainer", "accelerator"),
-    ("trainer", "device"),
-    ("aggregator", "init_args", "pins"),
-    ("aggregator", "init_args", "identities"),
-)
-"""Settings that a hospital says for itself; what the coordinator says of them is dropped."""
+DATA = ("root", "batch_size", "num_workers", "cache_dir", "metadata", "volumes", "fold_file")
+OWN = {
+    *(f"data.init_args.{name}" for name in DATA),
+    "trainer.accelerator",
+    "trainer.device",
+    "aggregator.init_args.pins",
+    "aggregator.init_args.identities",
+}
+"""Settings that a hospital decides alone; what the coordinator says of them is dropped."""
 _ALLOWED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+(\.\*)?|[A-Za-z_]\w*\.\*")
-_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 
 
 @dataclass(frozen=True)
@@ -91,35 +87,23 @@ class HospitalFile:
         """Read the file; relative paths in it count from its folder.
 
         Raises:
-            ConfigError: it is not there, or not what it should be.
+            ConfigError: it is not there, not what it should be, or names a path that has moved.
         """
-        if not file.is_file():
-            raise ConfigError(
-                f"There is no {file}. A hospital says in it where its data are and what a run may "
-                "name; docs/deploy.md has an example."
-            )
-        try:
-            values = yaml.safe_load(file.read_text(encoding="utf-8"))
-        except yaml.YAMLError as error:
-            raise ConfigError(f"{file} is no YAML: {error}") from error
-        if not isinstance(values, dict) or set(values) != KEYS:
-            found = sorted(values) if isinstance(values, dict) else values
-            raise ConfigError(f"Expected the keys {sorted(KEYS)} in {file}, but got {found}.")
-        if not isinstance(values["allow"], list) or not isinstance(values["settings"], dict):
+        values = _read_keys(file)
+        allow, settings = values["allow"], values["settings"]
+        if not isinstance(allow, list) or not isinstance(settings, dict):
             raise ConfigError(f"Expected `allow` to be a list and `settings` a mapping in {file}.")
-        wrong = [path for path in values["allow"] if not _ALLOWED.fullmatch(str(path))]
+        wrong = [path for path in allow if not _ALLOWED.fullmatch(str(path))]
         if wrong:
             raise ConfigError(
                 f"Expected `allow` in {file} to list paths such as a.b.C or a.b.*, but got {wrong}."
             )
+        refuse_moved([*allow, *import_paths(settings)], str(file))
         folder = file.parent / Path(str(values["folder"])).expanduser()
-        return cls(file, folder, values["settings"], tuple(str(p) for p in values["allow"]))
+        return cls(file, folder, settings, tuple(allow))
 
     def lay_over(self, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """A run's settings as they count here.
-
-        Args:
-            settings: as the coordinator sent them.
+        """Lay this hospital's settings over those that the coordinator sent.
 
         Raises:
             ConfigError: they name something that is not allowed here.
@@ -135,15 +119,12 @@ class HospitalFile:
         return merged(without(settings, OWN), self.settings)
 
     def allows(self, path: str) -> bool:
-        """Whether a run may name this import path."""
+        """Say whether a run may name this import path."""
         packages = (entry.removesuffix("*") for entry in self.allow if entry.endswith(".*"))
         return path in self.allow or path.startswith(tuple(packages))
 
     def check_word(self, resolved: Mapping[str, Any]) -> None:
-        """Make sure of what `lay_over` is for: that this hospital's settings are those that count.
-
-        Args:
-            resolved: the settings as the parser has understood them.
+        """Make sure that this hospital's settings count, after the parser has read them.
 
         Raises:
             ConfigError: one has another value.
@@ -158,11 +139,8 @@ class HospitalFile:
     def check_data(self, settings: Mapping[str, Any]) -> None:
         """Refuse data that are not here, before anything tries to read them.
 
-        Args:
-            settings: as they count here.
-
         Raises:
-            ConfigError: the folder is not there or not named.
+            ConfigError: the folder is not there.
         """
         data = settings.get("data") or {}
         root = (data.get("init_args") or {}).get("root")
@@ -173,97 +151,18 @@ class HospitalFile:
             )
 
 
-def check_form(settings: Mapping[str, Any]) -> None:
-    """Refuse whatever could mean something else to the parser than it looks like here.
-
-    Raises:
-        ConfigError: names the key or the text.
-    """
-    unknown = sorted(str(key) for key in settings if key not in Experiment.__dataclass_fields__)
-    if unknown:
-        raise ConfigError(f"The run has settings that are none: {', '.join(unknown)}.")
-    for value in nested(settings):
-        if isinstance(value, Mapping):
-            _check_keys(value)
-        elif isinstance(value, str) and _is_structure(value):
-            raise ConfigError(
-                f"The run has the text {value[:80]!r}, in which settings are hidden. Write them "
-                "out."
-            )
-
-
-def _check_keys(values: Mapping[Any, Any]) -> None:
-    for key in values:
-        if not isinstance(key, str) or "." in key or key.endswith("+") or key == "dict_kwargs":
-            raise ConfigError(
-                f"The run has the key {key!r}, by which settings could be changed past this "
-                "hospital's own. Write settings as nested mappings, without dict_kwargs."
-            )
-
-
-def nested(values: Any) -> Iterator[Any]:
-    """Settings themselves and all values in them, however deep."""
-    yield values
-    if isinstance(values, Mapping):
-        values = list(values.values())
-    if isinstance(values, list | tuple):
-        for value in values:
-            yield from nested(value)
-
-
-def _is_structure(text: str) -> bool:
-    """Whether a text is YAML for a mapping or a list, which the parser would look into."""
+def _read_keys(file: Path) -> dict[str, Any]:
+    """Read the file as a mapping with the keys that it must have."""
+    if not file.is_file():
+        raise ConfigError(
+            f"There is no {file}. A hospital says in it where its data are and what a run may "
+            "name; docs/deploy.md has an example."
+        )
     try:
-        return isinstance(yaml.safe_load(text), dict | list)
-    except yaml.YAMLError:
-        return False
-
-
-def differing(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[str]:
-    """Keys, written a.b.c, whose value is another one in other settings."""
-    for key, value in wanted.items():
-        other = found.get(key)
-        if isinstance(value, Mapping) and isinstance(other, Mapping):
-            yield from (f"{key}.{inner}" for inner in differing(value, other))
-        elif str(value) != str(other):
-            yield key
-
-
-def import_paths(values: Any) -> Iterator[str]:
-    """Whatever in settings could make Python import and call something.
-
-    That is every `class_path`, and every text that looks like an import path, since a setting may
-    want a function.
-    """
-    for value in nested(values):
-        if isinstance(value, Mapping) and "class_path" in value:
-            yield str(value["class_path"])
-        elif isinstance(value, str) and _PATH.fullmatch(value.strip()):
-            yield value.strip()
-
-
-def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with others laid over them.
-
-    Mappings are merged, unless they name different classes; anything else is replaced.
-    """
-    if "class_path" in above and above["class_path"] != below.get("class_path"):
-        return dict(above)
-    result = dict(below)
-    for key, value in above.items():
-        old = result.get(key)
-        both = isinstance(old, Mapping) and isinstance(value, Mapping)
-        result[key] = merged(old, value) if both else value  # type: ignore[arg-type]
-    return result
-
-
-def without(values: Mapping[str, Any], paths: tuple[tuple[str, ...], ...]) -> dict[str, Any]:
-    """Settings without those at some paths."""
-    result: dict[str, Any] = {}
-    for key, value in values.items():
-        inner = tuple(path[1:] for path in paths if path[0] == key)
-        if () in inner:
-            continue
-        deeper = isinstance(value, Mapping) and inner
-        result[key] = without(value, inner) if deeper else value
-    return result
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{file} is no YAML: {error}") from error
+    if not isinstance(values, dict) or set(values) != KEYS:
+        keys = sorted(values) if isinstance(values, dict) else values
+        raise ConfigError(f"Expected the keys {sorted(KEYS)} in {file}, but got {keys}.")
+    return values

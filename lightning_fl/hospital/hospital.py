@@ -1,4 +1,4 @@
-"""What hosts a site in a process of its own, and on whose terms."""
+"""Host a site in a process of its own, on the terms of its hospital."""
 
 import csv
 import hashlib
@@ -15,10 +15,11 @@ import yaml
 from lightning_fl.engines.hosting import HOST, SAME, Invitation
 from lightning_fl.errors import ConfigError
 from lightning_fl.files import write_text
-from lightning_fl.hospital.file import NAME, HospitalFile, import_paths
+from lightning_fl.hospital.file import NAME, HospitalFile
 from lightning_fl.hospital.import_policy import enforce
 from lightning_fl.predict.kept_models import keep_models_of, keep_preprocessing
 from lightning_fl.run.config import changed_settings, resolve
+from lightning_fl.run.import_paths import import_paths
 from lightning_fl.run.site_maker import NOT_OF_SITES, SiteMaker, blueprint_of
 from lightning_fl.run_files import CONFIG
 from lightning_fl.site.site import Site
@@ -39,20 +40,15 @@ class Hospital:
     coordinator, and lives in the folder of the run.
 
     Args:
-        file: of the hospital; None for a simulated site.
+        folder: of the hospital's file; None for a simulated site.
         name: of the hospital, by its certificate; a site of another name is refused. "" for any.
     """
 
-    def __init__(self, file: Path | None = None, name: str = "") -> None:
-        self.file = file
+    def __init__(self, folder: Path | None = None, name: str = "") -> None:
+        self.file = None if folder is None else folder / NAME
         self.name = name
         self.site: Site | None = None
         self.folder = Path()
-
-    @classmethod
-    def of(cls, folder: Path | None, name: str = "") -> "Hospital":
-        """The hospital of a name, whose file is in a folder; a simulated site for None."""
-        return cls(None) if folder is None else cls(folder / NAME, name)
 
     def handle(self, op: str, payload: bytes) -> bytes:
         """Answer one operation.
@@ -82,7 +78,7 @@ class Hospital:
             )
         if self.name not in ("", invitation.site):
             raise ConfigError(f"This is {self.name!r}, and cannot host site {invitation.site!r}.")
-        maker = self._simulated(invitation) if self.file is None else self._own(invitation)
+        maker = _simulated(invitation) if self.file is None else _on_terms(self.file, invitation)
         self.site = maker(invitation.site)
         self.folder = Path(maker.folder)
         if self.file is not None:
@@ -91,33 +87,8 @@ class Hospital:
             self._write_down(HOST, "in", payload)
         return json.dumps({"process": os.getpid()}).encode()
 
-    def _simulated(self, asked: Invitation) -> SiteMaker:
-        return SiteMaker(asked.settings, asked.folder, asked.run, asked.sites, asked.threads)
-
-    def _own(self, asked: Invitation) -> SiteMaker:
-        """The site on the terms of the hospital's file.
-
-        Raises:
-            ConfigError: the run names what is not allowed here, or the data are not here.
-        """
-        mine = HospitalFile.read(self.file or Path())
-        values: Any = yaml.safe_load(asked.settings)
-        if not isinstance(values, dict):
-            raise ConfigError("The coordinator sent settings that are no mapping.")
-        if not re.fullmatch(r"[0-9A-Za-z]+", asked.run):
-            raise ConfigError(f"A run cannot be called {asked.run!r}; letters and digits only.")
-        settings = mine.lay_over(values)
-        mine.check_data(settings)
-        enforce([*mine.allow, *import_paths(mine.settings)])
-        resolved = resolve(["--config", yaml.safe_dump(settings | NOT_OF_SITES)])
-        mine.check_word(resolved)
-        folder = mine.folder / asked.run
-        folder.mkdir(parents=True, exist_ok=True)
-        _check_same(folder / CONFIG, resolved)
-        return SiteMaker(yaml.safe_dump(resolved), str(folder), asked.run, asked.sites)
-
     def _write_down(self, op: str, direction: str, payload: bytes) -> None:
-        """A row of messages.csv and a line of the log, for a hospital that wants to see."""
+        """Add a row to messages.csv and a line to the log, so that a hospital sees what leaves."""
         if self.file is None:
             return
         framed = payload.startswith(MAGIC)
@@ -132,12 +103,33 @@ class Hospital:
             writer.writerow(row)
 
 
-def _check_same(config: Path, settings: dict[str, Any]) -> None:
-    """Refuse to go on with a run under other settings than it began with here.
+def _simulated(invitation: Invitation) -> SiteMaker:
+    return SiteMaker(
+        invitation.settings, invitation.folder, invitation.run, invitation.sites, invitation.threads
+    )
 
-    Raises:
-        ConfigError: names what differs.
-    """
+
+def _on_terms(file: Path, invitation: Invitation) -> SiteMaker:
+    """Accept a run on the terms of the hospital's file."""
+    terms = HospitalFile.read(file)
+    values: Any = yaml.safe_load(invitation.settings)
+    if not isinstance(values, dict):
+        raise ConfigError("The coordinator sent settings that are no mapping.")
+    if not re.fullmatch(r"[0-9A-Za-z]+", invitation.run):  # it names a folder here
+        raise ConfigError(f"A run cannot be called {invitation.run!r}; letters and digits only.")
+    settings = terms.lay_over(values)
+    terms.check_data(settings)
+    enforce([*terms.allow, *import_paths(terms.settings)])  # before anything is imported
+    resolved = resolve(["--config", yaml.safe_dump(settings | NOT_OF_SITES)])
+    terms.check_word(resolved)
+    folder = terms.folder / invitation.run
+    folder.mkdir(parents=True, exist_ok=True)
+    _check_same(folder / CONFIG, resolved)
+    return SiteMaker(yaml.safe_dump(resolved), str(folder), invitation.run, invitation.sites)
+
+
+def _check_same(config: Path, settings: dict[str, Any]) -> None:
+    """Refuse to go on with a run under other settings than it began with here."""
     if not config.exists():
         return
     changed = changed_settings(yaml.safe_load(config.read_text(encoding="utf-8")), settings)

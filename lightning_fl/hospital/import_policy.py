@@ -1,4 +1,4 @@
-"""What jsonargparse may import in a hospital's process, whatever the settings say and however."""
+"""Limit what jsonargparse may import in a hospital's process, whatever the settings say."""
 
 import importlib
 from collections.abc import Iterable
@@ -7,8 +7,6 @@ from jsonargparse import set_parsing_settings
 
 from lightning_fl.errors import ConfigError
 
-OWN = ("lightning_fl.engines.Local",)
-"""What the hospital's process itself puts into the settings; see `site_maker.NOT_OF_SITES`."""
 PACKAGE = ".*"
 """Ends a path that stands for all that is defined in a package."""
 
@@ -16,8 +14,8 @@ PACKAGE = ".*"
 def enforce(allow: Iterable[str]) -> None:
     """Deny every import path but some, for the rest of this process.
 
-    The check is made where an import path is imported, and on the path where the object is defined:
-    a module that is allowed does not lead to what it has imported itself.
+    jsonargparse checks where it imports, and checks the path where the object is defined. So a
+    module that is allowed does not lead to what it has imported itself.
 
     Args:
         allow: `a.b.C` for one object, `a.b.*` for all that is defined in a package.
@@ -25,7 +23,8 @@ def enforce(allow: Iterable[str]) -> None:
     Raises:
         ConfigError: a single object is not there.
     """
-    listed = {*allow, *OWN}
+    # the hospital's process itself names this engine, see `site_maker.NOT_OF_SITES`
+    listed = {*allow, "lightning_fl.engines.Local"}
     packages = {path.removesuffix(PACKAGE) for path in listed if path.endswith(PACKAGE)}
     single = {path for path in listed if not path.endswith(PACKAGE)}
     entries = sorted(packages | single | {_defined_at(path) for path in single})
@@ -33,13 +32,13 @@ def enforce(allow: Iterable[str]) -> None:
 
 
 def _defined_at(path: str) -> str:
-    """Where an object is defined, which may be elsewhere than where it is offered."""
+    """Return the path where an object is defined, which may differ from where it is offered."""
     module, _, name = path.rpartition(".")
     try:
-        found = getattr(importlib.import_module(module), name)
+        target = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(
             f"`allow` lists {path!r}, which is not installed here ({error}). Correct it, or "
             "install what has it."
         ) from error
-    return f"{found.__module__}.{found.__qualname__}"
+    return f"{target.__module__}.{target.__qualname__}"

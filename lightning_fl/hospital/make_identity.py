@@ -1,4 +1,4 @@
-"""Makes a site's identity: `python -m lightning_fl.hospital.make_identity A.identity.pem`."""
+"""Make a site's identity: `python -m lightning_fl.hospital.make_identity A.identity.pem`."""
 
 import argparse
 import sys

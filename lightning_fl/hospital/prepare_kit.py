@@ -1,6 +1,6 @@
-"""Makes an NVFlare startup kit ready for runs.
+"""Make an NVFlare startup kit ready for runs.
 
-Whoever holds the kit runs `python -m lightning_fl.hospital.prepare_kit KIT [--data ROOT]` once, on
+The holder of the kit runs `python -m lightning_fl.hospital.prepare_kit KIT [--data ROOT]` once, on
 the machine that the kit is for. It writes into the kit's folder `local`, which belongs to the
 holder and not to the coordinator.
 """
@@ -18,14 +18,14 @@ from lightning_fl.files import write_text
 from lightning_fl.hospital.file import NAME, TEMPLATE
 
 HEARTBEAT = 30
-"""Seconds without a sign of life after which the server takes a site for gone; NVFlare's is 600."""
+"""Seconds of silence after which the server takes a site for gone; NVFlare's are 600."""
 MAX_JOBS = 1000
 """Jobs at a time; a run has one for each site."""
 ROLES = ("project_admin", "org_admin", "lead", "member")
 
 
 def prepare(kit: Path, data: Path | None = None) -> list[Path]:
-    """Write what a kit needs; a hospital's own file is written only if it is not there.
+    """Write what a kit needs; a hospital's file that is there stays.
 
     Args:
         kit: folder of the startup kit.
@@ -41,11 +41,11 @@ def prepare(kit: Path, data: Path | None = None) -> list[Path]:
         return [_resources(kit, SERVER_CLASSES, server=True), _authorization(kit)]
     if (kit / "startup" / "fed_client.json").is_file():
         written = [_resources(kit, SITE_CLASSES), _authorization(kit)]
-        own = kit / "local" / NAME
-        if not own.exists():
+        file = kit / "local" / NAME
+        if not file.exists():
             root = "# root: /path/to/the/data" if data is None else f"root: {json.dumps(str(data))}"
-            write_text(own, TEMPLATE.replace("ROOT", root))
-            written.append(own)
+            write_text(file, TEMPLATE.replace("ROOT", root))
+            written.append(file)
         return written
     if (kit / "startup" / "fed_admin.json").is_file():
         return []
@@ -57,10 +57,8 @@ def prepare(kit: Path, data: Path | None = None) -> list[Path]:
 
 def _resources(kit: Path, allowed: Sequence[str], *, server: bool = False) -> Path:
     """Allow what runs here; keep jobs and snapshots in the kit's own folder."""
-    local = kit / "local"
-    source = local / "resources.json"
-    if not source.exists():
-        source = local / "resources.json.default"
+    target = kit / "local" / "resources.json"
+    source = target if target.exists() else target.with_name("resources.json.default")
     values: dict[str, Any] = json.loads(source.read_text(encoding="utf-8"))
     values["class_list_enforcement_mode"] = "enforce"
     values["class_allow_list"] = sorted(allowed)  # not NVFlare's own methods, which no run needs
@@ -74,38 +72,27 @@ def _resources(kit: Path, allowed: Sequence[str], *, server: bool = False) -> Pa
                 component["args"]["uri_root"] = f"{storage}/jobs"
             if component["id"] == "job_scheduler":
                 component["args"]["max_jobs"] = MAX_JOBS
-    target = local / "resources.json"
-    write_text(target, json.dumps(values, indent=2) + "\n")
-    return target
+    return _write_json(target, values)
 
 
 def _authorization(kit: Path) -> Path:
-    """No user may send code, or have commands run here."""
+    """Let no user send code, or have commands run here."""
     rights = {
-        "submit_job": "any",
-        "clone_job": "none",
-        "manage_job": "any",
-        "download_job": "any",
-        "view": "any",
-        "operate": "any",
-        "shell_commands": "none",
-        "byoc": "none",
+        **dict.fromkeys(("submit_job", "manage_job", "download_job", "view", "operate"), "any"),
+        **dict.fromkeys(("clone_job", "shell_commands", "byoc"), "none"),
     }
     may = {role: rights if role in ("project_admin", "lead") else {"view": "any"} for role in ROLES}
     target = kit / "local" / "authorization.json"
-    write_text(target, json.dumps({"format_version": "1.0", "permissions": may}, indent=2) + "\n")
-    return target
+    return _write_json(target, {"format_version": "1.0", "permissions": may})
+
+
+def _write_json(file: Path, values: Any) -> Path:
+    write_text(file, json.dumps(values, indent=2) + "\n")
+    return file
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Prepare a kit and say what was written.
-
-    Args:
-        arguments: the command line without the program's name; None takes that of the process.
-
-    Returns:
-        The exit status.
-    """
+    """Prepare a kit, say what was written, and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("kit", type=Path, help="folder of the startup kit")
     parser.add_argument("--data", type=Path, help="folder of the hospital's data")
@@ -115,8 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
-    for file in written:
-        sys.stdout.write(f"{file}\n")
+    sys.stdout.writelines(f"{file}\n" for file in written)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""From noise to epsilon and back, by Renyi differential privacy as opacus computes it."""
+"""Turn noise into epsilon and back, by Renyi differential privacy as opacus computes it."""
 
 import math
 import warnings
@@ -24,10 +24,9 @@ class GaussianStep(NamedTuple):
 
 
 def epsilon(steps: Iterable[GaussianStep], delta: float) -> float:
-    """The epsilon of all steps together, for a vector that becomes 0.
+    """Return the epsilon of all steps together, for a vector that becomes 0.
 
-    Returns:
-        0.0 without a step; infinity where a step has no noise.
+    It is 0.0 without a step, and infinite where a step has no noise.
 
     Raises:
         ConfigError: a sample rate is not in (0, 1], or delta not in (0, 1).
@@ -56,13 +55,7 @@ def _composed(counts: tuple[tuple[GaussianStep, int], ...], delta: float) -> flo
 
 @lru_cache(maxsize=64)
 def noise_for(target_epsilon: float, delta: float, steps: int, sample_rate: float = 1.0) -> float:
-    """The least noise multiplier, to 0.01 of epsilon, with which so many steps stay at a target.
-
-    Args:
-        target_epsilon: of all steps together.
-        delta: in (0, 1).
-        steps: how many.
-        sample_rate: of each step, in (0, 1].
+    """Return the least noise multiplier, to 0.01 of epsilon, that keeps all steps at a target.
 
     Raises:
         ConfigError: no noise is enough, or the sample rate is not in (0, 1].
@@ -73,7 +66,7 @@ def noise_for(target_epsilon: float, delta: float, steps: int, sample_rate: floa
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found: float = get_noise_multiplier(
+            multiplier: float = get_noise_multiplier(
                 target_epsilon=target_epsilon,
                 target_delta=delta,
                 sample_rate=sample_rate,
@@ -87,15 +80,11 @@ def noise_for(target_epsilon: float, delta: float, steps: int, sample_rate: floa
             f"{delta}: not even a noise multiplier of {MAX_SIGMA:.0f} is enough. Raise the target "
             "or delta, or train fewer rounds."
         ) from error
-    return found
+    return multiplier
 
 
 def check_sample_rate(rate: float) -> None:
-    """Refuse a rate at which nothing, or more than everything, is drawn.
-
-    Raises:
-        ConfigError: the rate is not in (0, 1].
-    """
+    """Refuse a rate at which nothing, or more than everything, is drawn."""
     if not 0 < rate <= 1:
         raise ConfigError(
             f"Expected a sampling rate above 0 and at most 1, but got {rate}. Let at least one "

@@ -1,4 +1,4 @@
-"""What the key `privacy` of a run can be."""
+"""The base class of the settings under the key `privacy`."""
 
 import math
 from abc import ABC, abstractmethod
@@ -39,7 +39,7 @@ class DifferentialPrivacy(ABC):
         self.delta = delta
 
     def multiplier(self, steps: int, sample_rate: float = 1.0) -> float:
-        """The noise multiplier for so many steps; see `noise_for` where there is a target.
+        """Return the noise multiplier for so many steps; see `noise_for` where there is a target.
 
         Raises:
             ConfigError: the target cannot be met.
@@ -51,14 +51,10 @@ class DifferentialPrivacy(ABC):
     @property
     @abstractmethod
     def protects(self) -> str:
-        """Whom, in a word."""
+        """The word for what is protected: "site" or "sample"."""
 
 
 def require_positive(name: str, value: float) -> None:
-    """Refuse a setting that is not positive and finite.
-
-    Raises:
-        ConfigError: names it.
-    """
+    """Refuse a setting that is not positive and finite."""
     if not 0 < value < math.inf:
         raise ConfigError(f"Expected `privacy.{name}` to be positive and finite, but got {value}.")

@@ -1,4 +1,4 @@
-"""What can be trained with sample-level privacy, and what is in the way."""
+"""Check what can be trained with sample-level privacy, and name what is in the way."""
 
 import copy
 import warnings
@@ -20,15 +20,11 @@ NAMED = 3
 
 
 def check_method(algorithm: Algorithm) -> None:
-    """Refuse methods with gradients that are not clipped sample by sample.
-
-    Raises:
-        ConfigError: names the method.
-    """
+    """Refuse methods with gradients that are not clipped sample by sample."""
     kind = type(algorithm)
     hooks = ("before_batch", "before_optimizer_step")
-    own = [hook for hook in hooks if getattr(kind, hook) is not getattr(Algorithm, hook)]
-    if own or algorithm.second is not None or algorithm.batches_per_step > 1:
+    changed = [hook for hook in hooks if getattr(kind, hook) is not getattr(Algorithm, hook)]
+    if changed or algorithm.second is not None or algorithm.batches_per_step > 1:
         raise ConfigError(
             f"SampleLevelDP does not go with {kind.__name__}, which changes gradients or takes "
             "some of its own that are not clipped for each sample. Use FedAvg, FedPer or "
@@ -37,39 +33,31 @@ def check_method(algorithm: Algorithm) -> None:
 
 
 def check_trainer(trainer: TrainerOptions) -> None:
-    """Refuse settings of the Trainer that clipping and noise would not see.
-
-    Raises:
-        ConfigError: names the setting and the remedy.
-    """
+    """Refuse settings of the Trainer that clipping and noise would not see."""
     wanted: dict[str, Any] = {
         "precision": "32-true",
         "gradient_clip_val": None,
         "accumulate_grad_batches": 1,
     }
     for name, value in wanted.items():
-        found = getattr(trainer, name)
-        if found != value:
+        setting = getattr(trainer, name)
+        if setting != value:
             raise ConfigError(
                 f"SampleLevelDP needs `trainer.{name}: {'null' if value is None else value}`, but "
-                f"got {found}."
+                f"got {setting}."
             )
 
 
 def check_layers(module: nn.Module) -> None:
-    """Refuse layers that mix samples or keep statistics of them.
-
-    Raises:
-        ConfigError: names kinds and layers.
-    """
-    found: dict[str, list[str]] = {}
-    for name in layers_in_the_way(module):
-        found.setdefault(type(module.get_submodule(name)).__name__, []).append(name)
-    if not found:
+    """Refuse layers that mix samples or keep statistics of them."""
+    by_kind: dict[str, list[str]] = {}
+    for name in _layers_in_the_way(module):
+        by_kind.setdefault(type(module.get_submodule(name)).__name__, []).append(name)
+    if not by_kind:
         return
     words = [
         f"{kind} ({len(names)}: {', '.join(names[:NAMED])}{', ...' * (len(names) > NAMED)})"
-        for kind, names in sorted(found.items())
+        for kind, names in sorted(by_kind.items())
     ]
     raise ConfigError(
         f"SampleLevelDP cannot train this net, because of its layers {'; '.join(words)}. "
@@ -78,31 +66,25 @@ def check_layers(module: nn.Module) -> None:
     )
 
 
-def layers_in_the_way(module: nn.Module) -> list[str]:
-    """Names of the layers that opacus cannot take gradients of single samples through."""
+def _layers_in_the_way(module: nn.Module) -> list[str]:
+    """Return the names of layers that opacus cannot take gradients of single samples through."""
     from opacus.validators import ModuleValidator
 
-    found = dict.fromkeys(batch_norm_modules(module))
+    names = list(batch_norm_modules(module))
     for name, layer in module.named_modules():
         trains = any(p.requires_grad for p in layer.parameters(recurse=False))
         buffers = next(layer.buffers(recurse=False), None) is not None
-        known = type(layer) in ModuleValidator.VALIDATORS
-        if (trains and buffers) or (known and ModuleValidator.validate(layer.train())):
-            found[name] = None
-    return list(found)
+        checked = type(layer) in ModuleValidator.VALIDATORS
+        if (trains and buffers) or (checked and ModuleValidator.validate(layer.train())):
+            names.append(name)
+    return list(dict.fromkeys(names))
 
 
 def check_loss(module: pl.LightningModule, batch: Any) -> None:
     """Refuse a loss that is not the mean of its samples' losses, tried on one batch.
 
     Were it not, another sample would change this one's gradient, and clipping would bound nothing.
-
-    Args:
-        module: is not changed.
-        batch: of training samples.
-
-    Raises:
-        ConfigError: names the module.
+    The module is not changed.
     """
     samples = batch_length(batch)
     if samples < 2:

@@ -9,7 +9,7 @@ Floats = NDArray[np.float64]
 
 
 def gaussian(key: bytes, start: int, count: int) -> Floats:
-    """Standard normal numbers, shape (count,): the same for the same arguments.
+    """Draw standard normal numbers, shape (count,); equal arguments give equal numbers.
 
     Box and Muller's transform of uniform numbers of 53 bits. None is larger than 8.7, which leaves
     out a part of the tails of probability below 2^-53.
@@ -26,5 +26,5 @@ def gaussian(key: bytes, start: int, count: int) -> Floats:
     uniform = ((words >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
     radius = np.sqrt(-2 * np.log(uniform[0]))
     angle = 2 * np.pi * uniform[1]
-    found: Floats = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])[:count]
-    return found
+    numbers: Floats = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])
+    return numbers[:count]

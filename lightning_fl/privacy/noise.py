@@ -8,7 +8,7 @@ from lightning_fl.errors import ConfigError
 
 @dataclass(frozen=True)
 class SiteNoise:
-    """Site-level privacy of a run with all numbers known.
+    """The numbers of site-level privacy in one run.
 
     Attributes:
         clip: largest L2 norm of a site's weighted update.
@@ -25,7 +25,7 @@ class SiteNoise:
     most: int
 
     def share(self, sites: int) -> float:
-        """Standard deviation of each value of one site's noise in a sum of so many.
+        """Return the standard deviation of each value of one site's noise in a sum of so many.
 
         Raises:
             ConfigError: a number of sites that this run cannot have, or nobody is left to add
@@ -40,13 +40,12 @@ class SiteNoise:
         return self.noise_multiplier * self.clip / math.sqrt(sites - self.colluding)
 
     def left(self, present: int, asked: int, colluding: int | None = None) -> float:
-        """The noise multiplier of a sum, for somebody who knows some sites' noise.
+        """Return the noise multiplier of a sum, for somebody who knows some sites' noise.
 
         Args:
             present: sites in the sum.
             asked: sites that the shares were made for; those lost took theirs along.
             colluding: sites whose noise is known; None for those of the settings.
         """
-        known = self.colluding if colluding is None else colluding
-        honest = max(present - known, 0)
+        honest = max(present - (self.colluding if colluding is None else colluding), 0)
         return self.noise_multiplier * math.sqrt(honest / (asked - self.colluding))

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Sampler
 class PoissonBatches(Sampler[list[int]]):
     """Batches of random size; nobody can foretell who is in them.
 
-    Where nobody is, one sample stands in, because a net wants an image; what it contributes has to
+    In an empty batch one sample stands in, because a net wants an image. What it contributes has to
     be taken out of that step (see `empty`).
 
     Args:
@@ -29,7 +29,7 @@ class PoissonBatches(Sampler[list[int]]):
         self.empty: deque[bool] = deque()
 
     def __len__(self) -> int:
-        """Batches in a pass: as many as draw each sample once, on average."""
+        """Return the batches in a pass: as many as draw each sample once, on average."""
         return max(1, round(1 / self.rate))
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -42,9 +42,9 @@ class PoissonBatches(Sampler[list[int]]):
 
 
 def poisson_loader(loader: DataLoader[Any]) -> tuple[DataLoader[Any], PoissonBatches]:
-    """A loader of the same samples, in batches as large on average as those of `loader`."""
+    """Return a loader of the same samples, in batches as large on average as those of `loader`."""
     samples = len(loader.dataset)  # type: ignore[arg-type]  # torch's Dataset declares no __len__
-    batches = PoissonBatches(samples, sample_rate(loader.batch_size, samples))
+    batches = PoissonBatches(samples, min(1.0, (loader.batch_size or 1) / samples))
     drawn = DataLoader(
         loader.dataset,
         batch_sampler=batches,
@@ -52,8 +52,3 @@ def poisson_loader(loader: DataLoader[Any]) -> tuple[DataLoader[Any], PoissonBat
         collate_fn=loader.collate_fn,
     )
     return drawn, batches
-
-
-def sample_rate(batch_size: int | None, samples: int) -> float:
-    """The rate at which batches are as large as `batch_size` on average."""
-    return min(1.0, (batch_size or 1) / samples)

@@ -21,21 +21,14 @@ class PrivateFit(pl.Callback):
     Args:
         max_grad_norm: to which each sample's gradient is clipped.
         noise_multiplier: of the sum.
-        batch_size: mean size of a batch, by which the sum is divided.
         batches: of this fit; tells which ones have nobody in them.
     """
 
     def __init__(
-        self,
-        *,
-        max_grad_norm: float,
-        noise_multiplier: float,
-        batch_size: float,
-        batches: PoissonBatches,
+        self, *, max_grad_norm: float, noise_multiplier: float, batches: PoissonBatches
     ) -> None:
         self.max_grad_norm = max_grad_norm
         self.noise_multiplier = noise_multiplier
-        self.batch_size = batch_size
         self.batches = batches
         self._hooks: Any = None
         self._empty = False
@@ -61,7 +54,7 @@ class PrivateFit(pl.Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Hear whether anybody is in this batch."""
+        """Note whether anybody is in this batch."""
         self._empty = self.batches.empty.popleft()
 
     def on_before_optimizer_step(
@@ -80,7 +73,7 @@ class PrivateFit(pl.Callback):
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        """The same."""
+        """Leave the module as it was but for its weights."""
         self._detach(pl_module)
 
     def _detach(self, module: nn.Module) -> None:
@@ -108,6 +101,6 @@ class PrivateFit(pl.Callback):
             optimizer,
             noise_multiplier=self.noise_multiplier,
             max_grad_norm=self.max_grad_norm,
-            expected_batch_size=self.batch_size,
+            expected_batch_size=self.batches.rate * self.batches.samples,
         )
         return private

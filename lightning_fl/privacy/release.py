@@ -18,6 +18,9 @@ KEY_BYTES = 32
 class Release:
     """One site's part in one sum; its noise belongs to this object and to no other.
 
+    A site makes it before it encrypts, so the noise travels under the masks and nobody sees an
+    update without it.
+
     An update Delta of weight w goes into the sum as
 
         w Delta min(1, clip / |w Delta|) + noise
@@ -58,12 +61,12 @@ class Release:
         self.factor = min(1.0, bound / norm) if norm > 0 else 1.0
 
     def weighted(self, start: int, stop: int) -> Floats:
-        """Values of the part as it is summed, shape (stop - start,)."""
+        """Return values of the part as it is summed, shape (stop - start,)."""
         values = self._clipped(start, stop) * self._weight
         return self._rounded(values) + self._rounded(self._noise(start, stop))
 
     def unweighted(self, start: int, stop: int) -> Floats:
-        """The same before it is multiplied by the weight; there is no grid here."""
+        """Return these values before they are multiplied by the weight; there is no grid here."""
         return self._clipped(start, stop) + self._noise(start, stop) / self._weight
 
     def _clipped(self, start: int, stop: int) -> Floats:
@@ -80,11 +83,11 @@ class Release:
 
 
 def rounding(length: int, step: float) -> float:
-    """By how much rounding to a grid can lengthen a vector."""
+    """Return by how much rounding to a grid can lengthen a vector."""
     return step / 2 * math.sqrt(length)
 
 
 def _norm(update: Callable[[int, int], Tensor], length: int) -> float:
-    """L2 norm, read in blocks so that the update need not fit into memory."""
+    """Return the L2 norm, read in blocks so that the update need not fit into memory."""
     blocks = (update(start, min(start + BLOCK, length)) for start in range(0, length, BLOCK))
     return math.sqrt(math.fsum(float(block.double().square().sum()) for block in blocks))

@@ -55,17 +55,13 @@ class SampleLevelDP(DifferentialPrivacy):
 
     @property
     def protects(self) -> str:
-        """Whom, in a word."""
+        """The word for what is protected."""
         return "sample"
 
     def check(
         self, module: pl.LightningModule, algorithm: Algorithm, trainer: TrainerOptions
     ) -> None:
-        """Refuse layers, methods and Trainers that do not go with it.
-
-        Raises:
-            ConfigError: names them and the remedy.
-        """
+        """Refuse layers, methods and Trainers that do not go with it."""
         check_method(algorithm)
         check_trainer(trainer)
         check_layers(module)
@@ -86,14 +82,11 @@ class SamplePrivacy:
     rounds: int
 
     def begin(self, folder: Path, loader: DataLoader[Any]) -> tuple[DataLoader[Any], PrivateFit]:
-        """Make ready for a round, which counts from now on, also if it is repeated.
+        """Return loader and callback of a round, which counts from now on, even if repeated.
 
         Args:
             folder: of the site; its account is kept there.
-            loader: the site's own, whose samples and batch size are used.
-
-        Returns:
-            Loader and callback of the fit.
+            loader: the site's, whose samples and batch size are used.
 
         Raises:
             ConfigError: the target epsilon cannot be met.
@@ -102,32 +95,20 @@ class SamplePrivacy:
         per_round, noise = self._plan(batches)
         steps = [*_read(folder), (noise, batches.rate, per_round)]
         write_text(folder / FILE, json.dumps(steps))
-        fit = PrivateFit(
-            max_grad_norm=self.settings.max_grad_norm,
-            noise_multiplier=noise,
-            batch_size=batches.rate * batches.samples,
-            batches=batches,
-        )
-        return drawn, fit
+        norm = self.settings.max_grad_norm
+        return drawn, PrivateFit(max_grad_norm=norm, noise_multiplier=noise, batches=batches)
 
     def check(self, loader: DataLoader[Any]) -> None:
-        """Refuse a target that a site cannot meet, before anything is trained.
-
-        Args:
-            loader: the site's own.
-
-        Raises:
-            ConfigError: the target epsilon cannot be met.
-        """
+        """Refuse a target that a site cannot meet, before anything is trained."""
         self._plan(poisson_loader(loader)[1])
 
     def _plan(self, batches: PoissonBatches) -> tuple[int, float]:
-        """Steps of a round, and the noise of each."""
+        """Return the steps of a round, and the noise of each."""
         per_round = self.trainer.local_steps or len(batches) * (self.trainer.local_epochs or 1)
         return per_round, self.settings.multiplier(per_round * self.rounds, batches.rate)
 
     def spent(self, folder: Path) -> dict[str, float]:
-        """The last round's noise and sampling rate; all steps so far and their epsilon."""
+        """Return the last round's noise and sampling rate, all steps so far and their epsilon."""
         rounds = _read(folder)
         noise, rate, _ = rounds[-1]
         steps = [GaussianStep(z, q) for z, q, count in rounds for _ in range(count)]
@@ -140,6 +121,6 @@ class SamplePrivacy:
 
 
 def _read(folder: Path) -> list[tuple[float, float, int]]:
-    """Noise multiplier, sampling rate and steps of each round that was begun."""
+    """Return noise multiplier, sampling rate and steps of each round that was begun."""
     file = folder / FILE
     return [tuple(r) for r in json.loads(file.read_text("utf-8"))] if file.is_file() else []

@@ -11,12 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from lightning_fl.files import write_text
-from lightning_fl.privacy.account import PrivacyAccount
+from lightning_fl.privacy.account import FILE, PrivacyAccount, entries
 from lightning_fl.privacy.accountant import GaussianStep, epsilon
 from lightning_fl.privacy.noise import SiteNoise
 from lightning_fl.training.layout import Layout
 
-FILE = "privacy.json"
 VARIANCE = "running_var"
 LEAST_VARIANCE = 0.01
 """A smaller running variance, or a negative one, would be the noise's doing."""
@@ -41,8 +40,7 @@ class SiteAccount(PrivacyAccount):
     """The sums of a run under site-level privacy.
 
     A sum counts from the moment it is begun, since the run may be killed after it has been given
-    out; a round that is repeated, and a ring that broke, count again. So the file does not go back
-    with the checkpoint.
+    out. A round that is repeated, and a ring that broke, count again.
 
     Args:
         folder: where the file is, or will be.
@@ -56,8 +54,7 @@ class SiteAccount(PrivacyAccount):
         self.noise = noise
         self.training = training
         self.variances = variances
-        known = json.loads(self.file.read_text(encoding="utf-8")) if self.file.is_file() else []
-        self.sums = [Sum(**entry) for entry in known]
+        self.sums = [Sum(**entry) for entry in entries(self.file)]
 
     def begin(self, round_: int, sites: Sequence[str], least: int) -> None:
         """Write a sum down before the first site is asked."""
@@ -65,12 +62,12 @@ class SiteAccount(PrivacyAccount):
         self._write()
 
     def settle(self, present: int) -> None:
-        """Say how many sites are in the last sum."""
+        """Note how many sites are in the last sum."""
         self.sums[-1].present = present
         self._write()
 
     def repair(self, weights: Tensor) -> Tensor:
-        """Weights whose variances can be divided by; looks at nothing but the weights."""
+        """Return weights whose variances can be divided by; look at nothing but the weights."""
         if self.noise.noise_multiplier == 0:
             return weights
         return torch.where(self.variances, weights.clamp(min=LEAST_VARIANCE), weights)
@@ -79,16 +76,15 @@ class SiteAccount(PrivacyAccount):
         write_text(self.file, json.dumps([asdict(entry) for entry in self.sums], indent=1))
 
     def summary(self) -> dict[str, Any]:
-        """What results.json says under "privacy".
+        """Return what results.json says under "privacy".
 
         `epsilon` is the worst site's, by the sums it was asked for, whoever else knows of them. It
-        is for a site whose updates become 0; `replaced` is for a site whose data become any
+        is for a site whose updates become 0. `replaced` is for a site whose data become any
         other's, which can move a sum twice as far. `to_another_site` is for an observer who knows
         the noise of one site more than `colluding`. `secret_sampling` is what it would be to
         somebody who cannot know which sites took part, were each drawn by itself.
         """
         noise = self.noise
-        known = noise.colluding + 1
         return {
             "name": "SiteLevelDP",
             "protects": "site",
@@ -98,13 +94,13 @@ class SiteAccount(PrivacyAccount):
             "colluding": noise.colluding,
             "epsilon": self._worst(self.sums),
             "replaced": self._worst(self.sums, factor=0.5),
-            "to_another_site": self._worst(self.sums, colluding=known),
+            "to_another_site": self._worst(self.sums, colluding=noise.colluding + 1),
             "secret_sampling": self._sampled(),
             "rounds": self._rounds(),
         }
 
     def _rounds(self) -> list[dict[str, Any]]:
-        """After each round what has been given out up to then."""
+        """Return what has been given out up to each round."""
         return [
             {
                 "round": round_,
@@ -121,25 +117,24 @@ class SiteAccount(PrivacyAccount):
     def _worst(
         self, sums: Iterable[Sum], *, factor: float = 1.0, colluding: int | None = None
     ) -> float:
-        """The largest epsilon of a site, without any credit for not being drawn."""
+        """Return the largest epsilon of a site, without any credit for not being drawn."""
         steps: dict[str, list[GaussianStep]] = {}
         for entry in sums:
             step = GaussianStep(factor * self._left(entry, colluding))
             for site in entry.sites:
                 steps.setdefault(site, []).append(step)
-        return max((epsilon(own, self.noise.delta) for own in steps.values()), default=0.0)
+        return max((epsilon(s, self.noise.delta) for s in steps.values()), default=0.0)
 
     def _sampled(self) -> float:
-        rates = (len(entry.sites) / self.training for entry in self.sums)
         steps = [
-            GaussianStep(self._left(entry), min(rate, 1.0))
-            for entry, rate in zip(self.sums, rates, strict=True)
+            GaussianStep(self._left(entry), min(len(entry.sites) / self.training, 1.0))
+            for entry in self.sums
         ]
         return epsilon(steps, self.noise.delta) if steps else math.nan
 
 
 def running_variances(module: nn.Module, layout: Layout) -> Tensor:
-    """Which values of the flat vector are running variances of BatchNorm or InstanceNorm layers."""
+    """Tell which values of the flat vector are running variances of normalising layers."""
     names = {
         f"{name}.{VARIANCE}" if name else VARIANCE
         for name, layer in module.named_modules(remove_duplicate=False)

@@ -48,15 +48,11 @@ class SiteLevelDP(DifferentialPrivacy):
 
     @property
     def protects(self) -> str:
-        """Whom, in a word."""
+        """The word for what is protected."""
         return "site"
 
     def resolve(self, chosen: list[tuple[str, ...]], least: int) -> SiteNoise:
-        """All numbers of a run.
-
-        Args:
-            chosen: the sites of each round.
-            least: sites that a sum needs.
+        """Work out the numbers of a run, from the sites of each round and the least that a sum has.
 
         Raises:
             ConfigError: the target cannot be met, or too few sites could be honest.

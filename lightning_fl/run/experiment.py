@@ -8,7 +8,7 @@ from pytorch_lightning.loggers import Logger
 
 from lightning_fl.aggregation import Aggregator
 from lightning_fl.algorithms import Algorithm
-from lightning_fl.audit.audit import Audit
+from lightning_fl.audit import Audit
 from lightning_fl.coordinator.plan import Plan
 from lightning_fl.data.module import POOLED, FederatedDataModule
 from lightning_fl.engines import Engine, Local

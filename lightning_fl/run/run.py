@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import torch
 import yaml
 
-from lightning_fl.audit.prepared_audit import PreparedAudit
+from lightning_fl.audit.prepared_audit import PreparedAudit, prepare_audit
 from lightning_fl.audit.protection import Protection
 from lightning_fl.coordinator.averaging import Averaging
 from lightning_fl.coordinator.checkpoint import Checkpoints, RunState
@@ -135,7 +135,9 @@ class Run:
         if experiment.audit is None:
             return None
         template, protection = self.blueprint.template, self._protection()
-        return experiment.audit.prepare(template, experiment.data, protection, experiment.seed)
+        return prepare_audit(
+            experiment.audit, template, experiment.data, protection, experiment.seed
+        )
 
     def _protection(self) -> Protection:
         blueprint = self.blueprint

@@ -1,4 +1,4 @@
-"""A transport with the run's frame around each message, its costs written down, and a voice."""
+"""Ask sites in the run's frame, write down what it costs, and tell the monitor."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -11,11 +11,11 @@ from lightning_fl.wire.records import CostRow, TranscriptRow
 from lightning_fl.wire.transport import Reply, Transport
 
 READERS = 4
-"""Threads that check what comes in."""
+"""Threads that check answers."""
 
 
 class Channel:
-    """What the federation and the aggregators talk through.
+    """Carries the messages of the federation and of the aggregators.
 
     Args:
         transport: the engine's.
@@ -46,7 +46,7 @@ class Channel:
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="reader")
 
     def message(self, round_: int, **fields: object) -> Message:
-        """A message of this run from the coordinator."""
+        """Make a message of this run from the coordinator."""
         return Message(run=self.run, round=round_, sender=COORDINATOR, **fields)  # type: ignore[arg-type]
 
     def ask(self, op: str, messages: Mapping[str, Message]) -> dict[str, Message | SiteError]:
@@ -69,20 +69,20 @@ class Channel:
         read = self._readers.map(
             lambda site: self._answer(site, op, messages[site], replies[site]), payloads
         )
-        answers: dict[str, Message | SiteError] = {}
-        for site, answer in zip(payloads, read, strict=True):
-            asked, reply, answers[site] = messages[site], replies[site], answer
-            self._write_down(site, op, asked, payloads[site], 0.0)
+        answers = dict(zip(payloads, read, strict=True))
+        for site, answer in answers.items():
+            self._write_down(site, op, messages[site], payloads[site], 0.0)
+            reply = replies[site]
             if isinstance(reply, Reply) and isinstance(answer, Message):
                 self._write_down(site, op, answer, reply.payload, reply.seconds)
                 self._meter(site, op, answer, len(payloads[site]), reply)
         return answers
 
     def ask_all(self, op: str, messages: Mapping[str, Message]) -> dict[str, Message]:
-        """`ask` where every site must answer.
+        """Send each site its message; every site must answer.
 
         Raises:
-            SiteError: the first site that did not.
+            SiteError: of the first site that did not answer.
         """
         answers: dict[str, Message] = {}
         for site, answer in self.ask(op, messages).items():
@@ -111,33 +111,35 @@ class Channel:
         )
 
     def _meter(self, site: str, op: str, answer: Message, down: int, reply: Reply) -> None:
-        parts = _seconds(answer, reply.seconds)
+        """Hand over the costs of an operation: its parts in rows of their own, then the rest."""
+        parts = _seconds_of_parts(answer, reply.seconds)
         for part, seconds in parts.items():
             self.on_cost(CostRow(answer.round, site, f"{op}: {part}", 0, 0, seconds))
         rest = reply.seconds - math.fsum(parts.values())
         self.on_cost(CostRow(answer.round, site, op, len(reply.payload), down, max(rest, 0.0)))
 
     def _answer(
-        self, site: str, op: str, asked: Message, reply: Reply | SiteError
+        self, site: str, op: str, question: Message, reply: Reply | SiteError
     ) -> Message | SiteError:
+        """Return the answer; a damaged one, or one to something else, is a site's failure too."""
         if isinstance(reply, SiteError):
             return reply
         try:
             answer = Message.decode(reply.payload)
         except MessageError as error:
             return SiteError(site, op, "garbled", str(error))
-        expected = (site, self.run, asked.round, asked.ring, asked.step)
-        found = (answer.sender, answer.run, answer.round, answer.ring, answer.step)
-        if found != expected:
-            detail = f"answered as (site, run, round, ring, step) {found} instead of {expected}"
+        expected = (site, self.run, question.round, question.ring, question.step)
+        actual = (answer.sender, answer.run, answer.round, answer.ring, answer.step)
+        if actual != expected:
+            detail = f"answered as (site, run, round, ring, step) {actual} instead of {expected}"
             return SiteError(site, op, "garbled", detail)
         return answer
 
 
-def _seconds(answer: Message, elapsed: float) -> dict[str, float]:
-    """What parts of an operation took, as the site says; nothing where that cannot be."""
+def _seconds_of_parts(answer: Message, elapsed: float) -> dict[str, float]:
+    """Return the seconds that the site gives for parts of an operation; {} if they cannot be."""
     try:
-        said = {str(part): float(s) for part, s in answer.info.get("seconds", {}).items()}
+        parts = {str(part): float(s) for part, s in answer.info.get("seconds", {}).items()}
     except (AttributeError, TypeError, ValueError, OverflowError):
         return {}
-    return said if all(0 <= s <= elapsed + 1e-6 for s in said.values()) else {}
+    return parts if all(0 <= s <= elapsed + 1e-6 for s in parts.values()) else {}

@@ -1,4 +1,4 @@
-"""What crosses a site's boundary: framed bytes, tensors as safetensors, never pickle."""
+"""Encode messages as framed bytes: tensors as safetensors, never pickle."""
 
 import hashlib
 import json
@@ -28,13 +28,10 @@ class Message:
     """One message of a run.
 
     Attributes:
-        run: identifier of the run.
-        round: the round it belongs to.
         sender: "coordinator" or a site's name.
         step: number of a block where a payload travels in several, else 0.
         info: small facts, as JSON.
-        tensors: by name.
-        recipient: whom it is for; "" for whoever gets it (a broadcast).
+        recipient: the site that it is for; "" for a broadcast.
         ring: identifier of the ring it belongs to, "" outside of one.
         context: fingerprint of the ring's encryption parameters and public key, "" before there
             is one.
@@ -53,7 +50,10 @@ class Message:
     payload: bytes | None = field(default=None, repr=False, compare=False)
 
     def encode(self) -> bytes:
-        """As bytes: magic with the version, length, digest, a safetensors file with the frame."""
+        """Encode as magic with the version, length, digest, and a safetensors file with the frame.
+
+        A decoded message comes back byte for byte, so passing it on costs no second encoding.
+        """
         if self.payload is not None:
             return self.payload
         frame = {k: v for k, v in vars(self).items() if k not in ("tensors", "payload")}
@@ -63,7 +63,7 @@ class Message:
 
     @classmethod
     def decode(cls, payload: bytes) -> "Message":
-        """Back from `encode`.
+        """Decode what `encode` made; damage and another version are refused before parsing.
 
         Raises:
             MessageError: the bytes are no such message, are cut short or damaged, or come from
@@ -85,24 +85,17 @@ class Message:
         return message
 
 
-_FRAME_TYPES: dict[str, type] = {
-    "run": str,
-    "round": int,
-    "sender": str,
-    "step": int,
-    "info": dict,
-    "recipient": str,
-    "ring": str,
-    "context": str,
-}
+_TEXTS = ("run", "sender", "recipient", "ring", "context")
+_FRAME_TYPES = dict.fromkeys(_TEXTS, str) | {"round": int, "step": int, "info": dict}
 
 
 def digest_of(payload: bytes) -> str:
-    """The digest that an encoded message carries, in hexadecimal."""
+    """Return the digest that an encoded message carries, in hexadecimal."""
     return payload[len(MAGIC) + 8 : HEAD].hex()
 
 
 def _checked_body(payload: bytes) -> bytes:
+    """Return the body; its digest finds accidents, and does not authenticate the sender."""
     magic, body = payload[:8], payload[HEAD:]
     if len(magic) == 8 and magic[:7] == MAGIC[:7] and magic != MAGIC:
         raise MessageError(

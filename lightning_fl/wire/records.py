@@ -8,14 +8,12 @@ class MetricRow(NamedTuple):
 
     Attributes:
         round: rounds that the model has been trained for.
-        site: name of the hospital.
         model: "global" (as it came out of the federation), "global_bn" (BatchNorm re-estimated on
             the site's own training images), "finetuned" (after plain fine-tuning), "personal"
             (after the site's personalisation), "personal@K" (a hospital that did not train, after
             personalising with K patients), or "local" and "local_bn" where a site trained alone.
         split: "train", "val" or "test".
         metric: e.g. "dice" or "loss".
-        value: the number.
     """
 
     round: int
@@ -27,16 +25,13 @@ class MetricRow(NamedTuple):
 
 
 class CostRow(NamedTuple):
-    """One operation of one site, or a part of one that says what it took.
+    """One operation of one site, or a part of one.
 
     Attributes:
-        round: of the run.
-        site: name of the hospital.
-        operation: e.g. "train", or a part of an operation, e.g. "ring_pass: encrypt"; an
-            operation's row holds what its parts leave.
-        bytes_up: sent by the site.
-        bytes_down: received by the site.
-        seconds: from asking to hearing.
+        operation: e.g. "train", or a part of an operation, e.g. "ring_pass: encrypt". The row of
+            an operation holds what its parts leave, so sums stay right.
+        bytes_up: sent by the site; `bytes_down` are received.
+        seconds: from the question to the answer.
     """
 
     round: int
@@ -48,7 +43,7 @@ class CostRow(NamedTuple):
 
     @property
     def bytes(self) -> int:
-        """What crossed the site's boundary, both ways."""
+        """The bytes that crossed the site's boundary, both ways."""
         return self.bytes_up + self.bytes_down
 
 
@@ -56,17 +51,15 @@ class TranscriptRow(NamedTuple):
     """One message that crossed the boundary of a site.
 
     Attributes:
-        round: of the run.
         ring: identifier of the ring, "" outside of one.
         step: number of the block.
         operation: what the site was asked, or what it answered.
         site: whose boundary.
         direction: "in" or "out".
         sender: who made the message; the coordinator relays what sites send each other.
-        recipient: whom it is for, "" for a broadcast.
-        bytes: its length.
-        digest: SHA-256 of its body, in hexadecimal.
-        seconds: for "out", from asking to hearing.
+        recipient: the site that it is for, "" for a broadcast.
+        digest: SHA-256 of the message's body, in hexadecimal.
+        seconds: for "out", from the question to the answer.
     """
 
     round: int

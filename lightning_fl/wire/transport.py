@@ -1,21 +1,21 @@
-"""How a coordinator reaches sites: bytes to named sites, answers or a SiteError each."""
+"""Carry bytes from the coordinator to named sites; each gives an answer or a SiteError."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple, Protocol
 
 from lightning_fl.errors import SiteError
 
 
 class Reply(NamedTuple):
-    """A site's answer and the seconds from asking to hearing it."""
+    """A site's answer and the seconds from the question to it."""
 
     payload: bytes
     seconds: float
 
 
 class Answering(Protocol):
-    """The hospital's side: what an engine hosts."""
+    """A site as an engine hosts it."""
 
     def handle(self, op: str, payload: bytes) -> bytes:
         """Answer one operation."""
@@ -29,14 +29,11 @@ Outcomes = Iterator[tuple[str, "Reply | SiteError"]]
 class Transport(ABC):
     """Carries bytes to sites; knows nothing of models, rounds or keys."""
 
-    @property
-    @abstractmethod
-    def sites(self) -> Sequence[str]:
-        """Names of the sites that can be reached; they never change."""
-
     @abstractmethod
     def outcomes(self, op: str, payloads: Mapping[str, bytes], timeout: float) -> Outcomes:
-        """Ask several sites at once; one site's failure does not lose another's answer.
+        """Ask several sites at once.
+
+        A site's failure is a value and is not raised: it must not lose the others' answers.
 
         Args:
             op: name of the operation.
@@ -56,16 +53,11 @@ class Transport(ABC):
         timeout: float,
         on_reply: OnReply | None = None,
     ) -> dict[str, Reply | SiteError]:
-        """Ask several sites at once, and wait for all.
-
-        Args:
-            op: name of the operation.
-            payloads: what to send, by site.
-            timeout: seconds after which a site counts as late.
-            on_reply: told of each site as it answers or fails.
+        """Ask several sites at once, as `outcomes` does, and wait for all.
 
         Returns:
-            The outcome of each site, in the order of `payloads`; see `outcomes`.
+            The outcome of each site, in the order of `payloads`. `on_reply` hears of each as soon
+            as it is there.
         """
         replies: dict[str, Reply | SiteError] = {}
         for site, reply in self.outcomes(op, payloads, timeout):

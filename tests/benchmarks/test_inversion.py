@@ -7,41 +7,48 @@ import pytest
 import torch
 
 from benchmarks import inversion
-from benchmarks.inversion import Case, Example, brain_crops, lenet_trial, smooth_trial, unet_trial
+from benchmarks.inversion import (
+    AttackCase,
+    LabelledImage,
+    brain_crops,
+    lenet_trial,
+    smooth_trial,
+    unet_trial,
+)
 from tests.folders import LGG
 from tests.lightning_fl.audit.victims import pictures
 
 
-def example(size: int = 16) -> Example:
+def example(size: int = 16) -> LabelledImage:
     image = pictures(1, size)
-    return Example(image, (image[:, 0] > 0.6).long())
+    return LabelledImage(image, (image[:, 0] > 0.6).long())
 
 
 def test_a_row_has_the_means_of_its_trials() -> None:
-    def trial(one: Example, seed: int) -> inversion.Found:
-        return inversion.Found(20.0 + len(seeds), 10.0, 0.5, float(len(seeds) > 0), math.nan, 1.5)
+    def trial(one: LabelledImage, seed: int) -> inversion.Scored:
+        return inversion.Scored(20.0 + len(seeds), 10.0, 0.5, float(len(seeds) > 0), math.nan, 1.5)
 
     seeds: list[int] = []
-    case = Case(
+    case = AttackCase(
         "discs", 16, "LeNet", "iDLG", [example()] * 2, lambda one, s: _kept(seeds, s, trial)
     )
-    row = dict(zip(inversion.HEADER, case.row(0), strict=True))
+    row = case.row(0)
     assert row["PSNR in dB"] == "20.5 ± 0.7"
-    assert (row["trials"], row["label right in %"], row["mask Dice"]) == ("2", "50", "")
+    assert (row["trials"], row["label right in %"], row["mask Dice"]) == (2, "50", "")
     assert len(set(seeds)) == 2
 
 
-def _kept(seeds: list[int], seed: int, trial: inversion.Trial) -> inversion.Found:
+def _kept(seeds: list[int], seed: int, trial: inversion.Trial) -> inversion.Scored:
     found = trial(example(), seed)
     seeds.append(seed)
     return found
 
 
 def test_an_image_comes_back_from_the_small_net_with_its_label() -> None:
-    found = lenet_trial(example(), 0, iterations=150)
-    assert found.psnr >= 20 > found.guess
-    assert found.label_right == 1
-    assert math.isnan(found.dice)
+    scores = lenet_trial(example(), 0, iterations=150)
+    assert scores.psnr >= 20 > scores.guess
+    assert scores.label_right == 1
+    assert math.isnan(scores.dice)
 
 
 def test_an_image_comes_back_from_the_small_segmentation_net_where_the_mask_is_known() -> None:

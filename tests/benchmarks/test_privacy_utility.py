@@ -5,16 +5,18 @@ from pathlib import Path
 import pytest
 
 from benchmarks import privacy_utility
-from benchmarks.privacy_utility import Score, row
+from benchmarks.privacy_utility import PrivateScore, row
 from lightning_fl.privacy.accountant import GaussianStep, epsilon
 
 
 def test_a_row_has_the_interval_of_the_seeds_and_the_largest_epsilon() -> None:
-    cells = row("a site", "1", [Score(0.6, 8.0, 1.0), Score(0.8, 9.0, 2.0)])
-    assert cells[:4] == ["a site", "1", "9", "2"]
+    scores = [PrivateScore(0.6, 8.0, 1.0), PrivateScore(0.8, 9.0, 2.0)]
+    cells = list(row("a site", "1", scores).values())
+    assert cells[:4] == ["a site", "1", "9", 2]
     assert cells[4] == "0.700 (-0.571 to 1.971)"  # Student's t with one degree of freedom
-    assert row("a site", "0", [Score(0.5, math.inf, 1.0)] * 2)[2] == "none"
-    assert row("nobody", "none", [Score(0.5, math.nan, 1.0)] * 2)[2] == ""
+    clipped = row("a site", "0", [PrivateScore(0.5, math.inf, 1.0)] * 2)
+    assert clipped["epsilon"] == "none"
+    assert row("nobody", "none", [PrivateScore(0.5, math.nan, 1.0)] * 2)["epsilon"] == ""
 
 
 def test_one_run_of_each_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,7 +89,7 @@ def test_two_processes_at_once_agree(tmp_path: Path) -> None:
     for racer in racers:
         racer.start()
     for racer in racers:
-        racer.join(timeout=60)
+        racer.join(timeout=300)
     assert [racer.exitcode for racer in racers] == [0, 0]
     assert len(list(tmp_path.iterdir())) == 20
     np.testing.assert_array_equal(get(tmp_path, never, key=7), ramp())

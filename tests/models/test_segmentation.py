@@ -188,7 +188,7 @@ def test_empty_split_scores_one_and_a_false_alarm_zero() -> None:
 def test_threshold_decides_the_mask() -> None:
     logits = torch.logit(torch.tensor([0.2, 0.4, 0.6])).reshape(1, 1, 1, 3)
     task = Segmentation(Answer(lambda image: image), threshold=0.3)
-    assert task.predicted_mask(logits).tolist() == [[[0, 1, 1]]]
+    assert task.scored(logits).tolist() == [[[0, 1, 1]]]
 
 
 @pytest.mark.parametrize("classes", [1, 3])

@@ -173,9 +173,9 @@ def test_sites_that_dropped_out_are_told(program: Program, monkeypatch: pytest.M
     monkeypatch.setenv("FAKE", json.dumps({"fedavg/0": "lose", "fedavg/1": "lose"}))
     assert program() == 0
     assert [row["losses"] for row in program.rows("costs.csv")] == ["2", "0", "2", "0"]
-    said = "Sites dropped out of rounds of fedavg (4); the runs' own reports say why."
-    assert said in program.text("report.md")
-    assert said.replace("'", "&#x27;") in program.text("report.html")
+    words = "Sites dropped out of rounds of fedavg (4); the runs' own reports say why."
+    assert words in program.text("report.md")
+    assert words.replace("'", "&#39;") in program.text("report.html")
     assert program("--seeds", "1") == 0
     assert "rounds of fedavg (2);" in program.text("report.md")
 
@@ -232,7 +232,7 @@ def test_bad_calls_are_refused(
 def test_two_runners_do_not_share_a_folder(
     program: Program, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from study.folder import locked
+    from study.study_folder import locked
 
     with locked(program.folder):
         assert program() == 2

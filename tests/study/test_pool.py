@@ -79,7 +79,7 @@ def test_a_worker_that_cannot_be_sent_to_fails_its_job_and_no_other(
 ) -> None:
     real, calls = pool._start, iter(range(9))
 
-    def start(*, one_thread: bool) -> pool.Worker:
+    def start(*, one_thread: bool) -> pool.TrainingProcess:
         worker = real(one_thread=one_thread)
         if next(calls) == 0:
             worker.process.kill()

@@ -1,4 +1,4 @@
-"""Bytes as tensors, for messages; and sealing, so that a result can be read whole or not at all."""
+"""Carry bytes as tensors, and seal them, so that a result can be read whole or not at all."""
 
 from collections.abc import Sequence
 
@@ -11,12 +11,12 @@ from lightning_fl.wire.messages import MessageError
 
 
 def as_tensor(pieces: Sequence[bytes]) -> Tensor:
-    """Pieces one after the other, as a uint8 tensor."""
+    """Join pieces to a uint8 tensor."""
     return torch.frombuffer(bytearray(b"".join(pieces)), dtype=torch.uint8)
 
 
 def as_bytes(tensor: Tensor | None) -> memoryview:
-    """Back from `as_tensor`.
+    """Return what `as_tensor` joined.
 
     Raises:
         MessageError: it is not one row of bytes.
@@ -27,13 +27,13 @@ def as_bytes(tensor: Tensor | None) -> memoryview:
 
 
 def seal(key: bytes, block: int, data: bytes) -> bytes:
-    """Data under a key stream that is used for this block alone; the same again undoes it."""
+    """Hide data under a key stream that is used for this block alone; sealed data opens again."""
     pad = np.frombuffer(stream(key, block, len(data)), dtype=np.uint8)
     return (np.frombuffer(data, dtype=np.uint8) ^ pad).tobytes()
 
 
 def unseal(key: bytes, block: int, sealed: Tensor) -> Tensor:
-    """A block of sums, float32, once the initiator has given the key to it.
+    """Open a block of sums, float32, with the key that the initiator gives out at the end.
 
     Raises:
         MessageError: the block is not a whole number of float32 values.

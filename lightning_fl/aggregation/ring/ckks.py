@@ -1,4 +1,4 @@
-"""CKKS through SEAL: one ring's context, keys, encryption and sums. Nothing else uses tenseal.
+"""Encrypt and add under CKKS, through SEAL, for one ring. Nothing else uses tenseal.
 
 SEAL takes its randomness from the operating system. It clears the memory of secret keys when they
 are destroyed.
@@ -8,14 +8,14 @@ import functools
 import hashlib
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from tenseal import sealapi
 
 from lightning_fl.aggregation.ring.fixed_point import Floats
-from lightning_fl.aggregation.ring.parameters import RingParameters
+from lightning_fl.aggregation.ring.packing_parameters import RingParameters
 from lightning_fl.aggregation.ring.seal_forms import HEADER, SEED, Form
 from lightning_fl.wire.messages import MessageError
 
@@ -24,7 +24,7 @@ Ciphertext = Any
 
 
 class _Buffer:
-    """sealapi saves to paths only: a file that lives in memory where the system has such."""
+    """Save and load through a file, as sealapi must; it lives in memory where the system can."""
 
     def __init__(self) -> None:
         if hasattr(os, "memfd_create") and os.path.exists("/proc/self/fd"):  # noqa: PTH110
@@ -45,17 +45,14 @@ class _Buffer:
         except Exception as error:
             raise MessageError(f"SEAL does not accept what arrived ({error}).") from error
 
-    def close(self) -> None:
+    def __del__(self) -> None:
         os.close(self._descriptor)
         if not self.path.startswith("/proc"):
             os.unlink(self.path)  # noqa: PTH108
 
-    def __del__(self) -> None:
-        self.close()
-
 
 class RingContext:
-    """What every site of a ring holds: SEAL's parameters and the initiator's public key.
+    """Hold what every site of a ring has: SEAL's parameters and the initiator's public key.
 
     Args:
         parameters: of the ring.
@@ -63,13 +60,16 @@ class RingContext:
 
     Raises:
         MessageError: the public key does not belong to these parameters.
+
+    Attributes:
+        fingerprint: digest of parameters and public key.
     """
 
     def __init__(self, parameters: RingParameters, public_key: bytes | None) -> None:
         self.parameters = parameters
         self._buffer = _Buffer()
-        self._seal, self._settings = _seal_context(parameters.degree, tuple(parameters.primes))
-        self.forms = _forms(parameters.degree, tuple(parameters.primes), parameters.scale_bits)
+        self._seal = _seal_context(parameters.degree, parameters.primes)
+        self.forms = _forms(parameters.degree, parameters.primes, parameters.scale_bits)
         self._encoder = sealapi.CKKSEncoder(self._seal)
         self._evaluator = sealapi.Evaluator(self._seal)
         self._level = self._seal.first_parms_id()
@@ -81,7 +81,8 @@ class RingContext:
         key = sealapi.PublicKey()
         self._buffer.load(key, self._seal, self.forms.public_key.frame(public_key))
         self._encryptor = sealapi.Encryptor(self._seal, key)
-        self.fingerprint = fingerprint(self.parameters, public_key)
+        digest = hashlib.sha256(repr(self.parameters).encode() + public_key)
+        self.fingerprint = digest.hexdigest()[:32]
 
     def encrypt(self, reals: Floats) -> list[Ciphertext]:
         """Encrypt with the public key.
@@ -89,13 +90,12 @@ class RingContext:
         Args:
             reals: whole numbers, shape (ciphertexts * degree,).
         """
-        plain, found = sealapi.Plaintext(), []
-        for row in self._rows(reals):
-            self._encoder.encode(row, self._level, self._scale, plain)
+        ciphertexts = []
+        for plain in self._encoded(reals):
             ciphertext = sealapi.Ciphertext(self._seal)
             self._encryptor.encrypt(plain, ciphertext)
-            found.append(ciphertext)
-        return found
+            ciphertexts.append(ciphertext)
+        return ciphertexts
 
     def add(self, ciphertexts: Sequence[Ciphertext], others: Sequence[Ciphertext]) -> None:
         """Add `others` to `ciphertexts`, in place."""
@@ -103,14 +103,14 @@ class RingContext:
             self._evaluator.add_inplace(ciphertext, other)
 
     def to_bytes(self, ciphertexts: Sequence[Ciphertext]) -> list[bytes]:
-        """The numbers in them, as they travel."""
+        """Return the numbers in each ciphertext, as they travel."""
         form = self.forms.ciphertext
         return [form.numbers(self._buffer.save(ciphertext)) for ciphertext in ciphertexts]
 
     def from_bytes(
         self, data: Sequence[bytes | memoryview], *, seeded: bool = False
     ) -> list[Ciphertext]:
-        """Ciphertexts from numbers that another site sent.
+        """Make ciphertexts of numbers that another site sent.
 
         Args:
             data: of each ciphertext.
@@ -130,18 +130,17 @@ class RingContext:
             raise MessageError("A ciphertext arrived whose content anybody could read.")
         return ciphertext
 
-    def _rows(self, reals: Floats) -> list[list[complex]]:
+    def _encoded(self, reals: Floats) -> Iterator[Any]:
+        """Encode one row of slots after the other, into one plaintext that is used again."""
+        plain = sealapi.Plaintext()
         slots = reals.reshape(-1, self.parameters.degree).view(np.complex128)
-        rows: list[list[complex]] = slots.tolist()  # SEAL's binding reads lists faster than arrays
-        return rows
+        for row in slots.tolist():  # SEAL's binding reads lists faster than arrays
+            self._encoder.encode(row, self._level, self._scale, plain)
+            yield plain
 
 
 class RingKey:
-    """What the initiator alone holds: a fresh secret key, for one ring.
-
-    Args:
-        parameters: of the ring.
-    """
+    """Hold what the initiator alone has: a fresh secret key, for one ring."""
 
     def __init__(self, parameters: RingParameters) -> None:
         self.context = RingContext(parameters, None)
@@ -149,7 +148,7 @@ class RingKey:
         generator = sealapi.KeyGenerator(seal)
         secret, public = generator.secret_key(), sealapi.PublicKey()
         generator.create_public_key(public)
-        self._own = sealapi.Encryptor(seal, secret)
+        self._encryptor = sealapi.Encryptor(seal, secret)
         self._decryptor = sealapi.Decryptor(seal, secret)
         saved = self.context._buffer.save(public)
         self.public_key: bytes = self.context.forms.public_key.numbers(saved)
@@ -157,24 +156,21 @@ class RingKey:
 
     def encrypt(self, reals: Floats) -> list[bytes]:
         """Encrypt with the secret key: cheaper, and half the bytes, for one half is a seed."""
-        context, plain, found = self.context, sealapi.Plaintext(), []
-        for row in context._rows(reals):
-            context._encoder.encode(row, context._level, context._scale, plain)
-            saved = context._buffer.save(self._own.encrypt_symmetric(plain))
-            found.append(context.forms.seeded.numbers(saved))
-        return found
+        context = self.context
+        fresh = (self._encryptor.encrypt_symmetric(plain) for plain in context._encoded(reals))
+        return [context.forms.seeded.numbers(context._buffer.save(item)) for item in fresh]
 
     def decrypt(self, ciphertexts: Sequence[Ciphertext]) -> Floats:
-        """The numbers inside, with noise, shape (ciphertexts * degree,)."""
-        plain, found = sealapi.Plaintext(), []
+        """Return the numbers inside, with noise, shape (ciphertexts * degree,)."""
+        plain, reals = sealapi.Plaintext(), []
         for ciphertext in ciphertexts:
             self._decryptor.decrypt(ciphertext, plain)
-            found.append(np.array(self.context._encoder.decode_complex(plain)).view(np.float64))
-        return np.concatenate(found)
+            reals.append(np.array(self.context._encoder.decode_complex(plain)).view(np.float64))
+        return np.concatenate(reals)
 
 
 class Forms(NamedTuple):
-    """How the objects of a ring are written; see seal_forms.py."""
+    """Hold how the objects of a ring are written; see seal_forms.py."""
 
     ciphertext: Form
     seeded: Form
@@ -183,8 +179,8 @@ class Forms(NamedTuple):
 
 @functools.lru_cache
 def _forms(degree: int, primes: tuple[int, ...], scale_bits: int) -> Forms:
-    """Learned from objects of a key that is thrown away."""
-    seal, _ = _seal_context(degree, primes)
+    """Learn the forms from objects of a key that is thrown away."""
+    seal = _seal_context(degree, primes)
     buffer, plain, ciphertext = _Buffer(), sealapi.Plaintext(), sealapi.Ciphertext(seal)
     generator, public = sealapi.KeyGenerator(seal), sealapi.PublicKey()
     generator.create_public_key(public)
@@ -199,23 +195,12 @@ def _forms(degree: int, primes: tuple[int, ...], scale_bits: int) -> Forms:
     )
 
 
-def fingerprint(parameters: RingParameters, public_key: bytes) -> str:
-    """Digest of a ring's parameters and public key, 32 hexadecimal digits."""
-    return hashlib.sha256(repr(parameters).encode() + public_key).hexdigest()[:32]
-
-
-def max_modulus_bits(degree: int) -> int:
-    """SEAL's own table: the largest coefficient modulus for 128-bit security."""
-    bits: int = sealapi.CoeffModulus.MaxBitCount(degree, sealapi.SEC_LEVEL_TYPE.TC128)
-    return bits
-
-
 @functools.lru_cache
-def _seal_context(degree: int, primes: tuple[int, ...]) -> tuple[Any, Any]:
+def _seal_context(degree: int, primes: tuple[int, ...]) -> Any:
     settings = sealapi.EncryptionParameters(sealapi.SCHEME_TYPE.CKKS)
     settings.set_poly_modulus_degree(degree)
     settings.set_coeff_modulus(sealapi.CoeffModulus.Create(degree, list(primes)))
     context = sealapi.SEALContext(settings, True, sealapi.SEC_LEVEL_TYPE.TC128)
     if not context.parameters_set():
         raise ValueError(f"SEAL refuses the parameters: {context.parameters_error_message()}.")
-    return context, settings
+    return context

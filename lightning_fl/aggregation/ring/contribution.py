@@ -1,31 +1,29 @@
-"""A site's integers for one ring: its weighted update on the grid, then its counts."""
+"""Make a site's integers for one ring: its weighted update on the grid, then its counts."""
+
+from functools import partial
 
 import numpy as np
 import torch
 
 from lightning_fl.aggregation.base import HoldsUpdate
 from lightning_fl.aggregation.ring.fixed_point import Floats, Integers, to_limbs
-from lightning_fl.aggregation.ring.plan import RingPlan
+from lightning_fl.aggregation.ring.ring_plan import RingPlan
 from lightning_fl.errors import OutOfRangeError
 from lightning_fl.privacy.noise import SiteNoise
 from lightning_fl.privacy.release import Release
 
 
 class Contribution:
-    """Turns a site's update into integers, block by block and in order.
-
-    With error feedback (Seide et al., Interspeech 2014) what clipping and rounding left out of one
-    round is added to the update of the next.
+    """Turn a site's update into integers, block by block and in order.
 
     Args:
         site: holds the update.
         round_: of the update.
         plan: of the ring.
         weight: the site's relative weight, in (0, 1].
-        error_feedback: whether to carry over what is left out; otherwise a value outside the
-            grid is an error.
-        noise: how to clip the update and what noise to add to it; None for neither. Not together
-            with error feedback.
+        error_feedback: whether what clipping and rounding leave out is added to the update of the
+            next round (Seide et al., Interspeech 2014); else a value outside the grid is an error.
+        noise: how to clip the update and what noise to add; None with error feedback.
     """
 
     def __init__(
@@ -50,20 +48,20 @@ class Contribution:
             self._carry = torch.zeros(plan.length) if before is None else before
 
     def integers(self, block: int) -> Integers:
-        """A block's integers; to be asked for once each, from block 0 on.
+        """Return a block's integers; each block is asked for once, from block 0 on.
 
         Raises:
             OutOfRangeError: a value lies outside the grid and there is no error feedback.
         """
         start, stop = self.plan.span(block)
         end = min(stop, self.plan.length)
-        found = self._of_update(start, end) if start < end else np.zeros(0, dtype=np.int64)
+        integers = self._of_update(start, end) if start < end else np.zeros(0, dtype=np.int64)
         if block == self.plan.blocks - 1 and self._carry is not None:
             self.site.save_carry(self.round, self._carry)
         if stop > self.plan.length:  # the block holds (some of) the counts
             counts = self._counts()[max(start - self.plan.length, 0) : stop - self.plan.length]
-            found = np.concatenate([found, counts])
-        return found
+            integers = np.concatenate([integers, counts])
+        return integers
 
     def _of_update(self, start: int, end: int) -> Integers:
         values = self._values(start, end)
@@ -77,7 +75,6 @@ class Contribution:
         return integers
 
     def _values(self, start: int, end: int) -> Floats:
-        """What is to be rounded."""
         if self._release is not None:
             return self._release.weighted(start, end)
         update: Floats = self.site.update(self.round, start, end).double().numpy()
@@ -86,14 +83,10 @@ class Contribution:
         return update * self.weight
 
     def _private(self, noise: SiteNoise) -> Release:
-        """Noise of its own for each ring, whose sites and grid it is made for."""
-
-        def update(start: int, stop: int) -> torch.Tensor:
-            return self.site.update(self.round, start, stop)
-
+        """Make new noise for this ring, whose sites and grid it is for."""
         return Release(
             noise,
-            update,
+            partial(self.site.update, self.round),
             self.plan.length,
             weight=self.weight,
             sites=self.plan.parameters.sites,
@@ -101,8 +94,8 @@ class Contribution:
         )
 
     def _counts(self) -> Integers:
-        known = {"sites": 1, "clipped": self.clipped, "samples": self.site.samples()}
-        return np.concatenate([to_limbs(known[name]) for name in self.plan.counts])
+        counts = {"sites": 1, "clipped": self.clipped, "samples": self.site.samples()}
+        return np.concatenate([to_limbs(counts[name]) for name in self.plan.counts])
 
     def _refuse(self, values: Floats, start: int) -> None:
         where = start + int(np.argmax(self.plan.grid.outside(values, start)))

@@ -1,4 +1,4 @@
-"""Fixed point: real values to integers on a stated grid and back, without loss on the grid."""
+"""Turn real values into integers on a stated grid and back, without loss on the grid."""
 
 import math
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_fl.aggregation.ring.parameters import LIMB_BITS, LIMBS
+from lightning_fl.aggregation.ring.packing_parameters import LIMB_BITS, LIMBS
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -22,8 +22,8 @@ USUAL = 16.0
 
 
 @dataclass(frozen=True)
-class Grid:
-    """Steps of 2 ** exponent for each tensor, and the largest integer.
+class FixedPointGrid:
+    """Hold each tensor's step, 2 ** exponent, and the largest integer.
 
     Attributes:
         exponents: of each tensor's step; steps are powers of two, so that grid values are exact
@@ -37,7 +37,7 @@ class Grid:
     limit: int
 
     def steps(self, start: int, stop: int) -> Floats:
-        """The step of each value from `start` to `stop`, shape (stop - start,)."""
+        """Return the step of each value from `start` to `stop`, shape (stop - start,)."""
         ends = np.cumsum(self.sizes)
         first = int(np.searchsorted(ends, start, side="right"))
         last = int(np.searchsorted(ends, stop, side="left"))
@@ -46,44 +46,38 @@ class Grid:
         return np.repeat(steps, np.diff(bounds))
 
     def to_integers(self, values: Floats, start: int) -> tuple[Integers, int]:
-        """Nearest grid points (half to even), clipped to the limit.
+        """Round to the nearest grid points (half to even), clipped to the limit.
 
-        Args:
-            values: shape (count,).
-            start: where in the flat vector they begin.
-
-        Returns:
-            The integers, shape (count,), and how many were clipped.
+        Returns the integers, shape (count,), and how many were clipped. The values begin at `start`
+        of the flat vector.
         """
-        scaled = np.rint(values / self.steps(start, start + len(values)))
+        scaled = self._scaled(values, start)
         clipped = int(np.count_nonzero(np.abs(scaled) > self.limit))
-        if clipped:
-            scaled = np.clip(scaled, -self.limit, self.limit)
-        return scaled.astype(np.int64), clipped
+        return np.clip(scaled, -self.limit, self.limit).astype(np.int64), clipped
 
     def to_values(self, integers: Integers, start: int) -> Floats:
-        """The real values of integers (or of their sums), shape (count,)."""
+        """Return the real values of integers (or of their sums), shape (count,)."""
         return integers * self.steps(start, start + len(integers))
 
     def outside(self, values: Floats, start: int) -> NDArray[np.bool_]:
-        """Which values `to_integers` would clip."""
-        scaled = np.rint(values / self.steps(start, start + len(values)))
-        return np.abs(scaled) > self.limit
+        """Mark the values that `to_integers` would clip."""
+        return np.abs(self._scaled(values, start)) > self.limit
+
+    def _scaled(self, values: Floats, start: int) -> Floats:
+        return np.rint(values / self.steps(start, start + len(values)))
 
 
 def exponents_for(ranges: Sequence[float], limit: int) -> tuple[int, ...]:
-    """Exponents of the smallest power-of-two steps that reach each tensor's range.
+    """Choose the smallest power-of-two steps that reach each tensor's range.
 
-    Args:
-        ranges: largest absolute value expected in each tensor.
-        limit: largest absolute integer.
+    A range is the largest absolute value expected, and `limit` the largest absolute integer.
     """
-    wanted = (math.ceil(math.log2(r / limit)) if r > 0 else FINEST for r in ranges)
-    return tuple(min(max(exponent, FINEST), COARSEST) for exponent in wanted)
+    exponents = (math.ceil(math.log2(r / limit)) if r > 0 else FINEST for r in ranges)
+    return tuple(min(max(exponent, FINEST), COARSEST) for exponent in exponents)
 
 
 def to_limbs(count: int) -> Integers:
-    """A count from 0 to 2 ** 42 - 1 as six integers of seven bits, whose sums stay exact.
+    """Write a count from 0 to 2 ** 42 - 1 as six integers of seven bits, whose sums stay exact.
 
     Raises:
         ValueError: the count is outside.
@@ -95,5 +89,5 @@ def to_limbs(count: int) -> Integers:
 
 
 def from_limbs(sums: Integers) -> int:
-    """The sum of the counts whose limbs were summed."""
+    """Return the sum of the counts whose limbs were summed."""
     return sum(int(digit) << (LIMB_BITS * i) for i, digit in enumerate(sums))

@@ -1,4 +1,4 @@
-"""Long-lived identities of sites, against a coordinator that hands out mask keys of its own.
+"""Give sites long-lived identities, against a coordinator that hands out mask keys of its own.
 
 A site that has an identity signs its mask key of the run with it. The others know the fingerprint
 of the identity beforehand, from the run's configuration. The command
@@ -22,7 +22,7 @@ SUFFIX = ".identity.pem"
 
 
 class Identity:
-    """An Ed25519 key of a site.
+    """Hold a site's Ed25519 key.
 
     Args:
         file: PEM file that `make` wrote.
@@ -45,7 +45,7 @@ class Identity:
         self.public: bytes = key.public_key().public_bytes_raw()
 
     def sign(self, run: str, site: str, mask_key: bytes) -> bytes:
-        """Signature of a site's mask key for one run."""
+        """Sign a site's mask key for one run."""
         return self._key.sign(_statement(run, site, mask_key))
 
 
@@ -67,7 +67,7 @@ def make(file: Path) -> str:
 
 
 def fingerprint(public: bytes) -> str:
-    """SHA-256 of a public key, in hexadecimal."""
+    """Digest a public key by SHA-256, in hexadecimal."""
     return hashlib.sha256(public).hexdigest()
 
 

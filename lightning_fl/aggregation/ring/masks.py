@@ -1,4 +1,4 @@
-"""Masks: numbers that look random to everybody else and cancel in the sum."""
+"""Make masks: numbers that look random to everybody else and cancel in the sum."""
 
 import hashlib
 import json
@@ -19,16 +19,16 @@ KEY_BYTES = 32
 
 
 class MaskKey:
-    """A site's X25519 key pair for one run; the private half lives in this object alone."""
+    """Hold a site's X25519 key pair for one run; the private half lives in this object alone."""
 
     def __init__(self) -> None:
         self._private = X25519PrivateKey.generate()
         self.public: bytes = self._private.public_key().public_bytes_raw()
 
     def pair_key(self, peer: bytes, *labels: str | int) -> bytes:
-        """The key that this site and one other share for one ring, 32 bytes.
+        """Derive the key that this site shares with another one for one ring, 32 bytes.
 
-        HKDF-SHA256 of the X25519 secret; both sides must give the same labels.
+        It is HKDF-SHA256 of the X25519 secret. Both sides must give equal labels.
 
         Raises:
             MessageError: the peer's public key is none.
@@ -41,23 +41,23 @@ class MaskKey:
         return HKDF(hashes.SHA256(), KEY_BYTES, salt=None, info=info).derive(secret)
 
 
-def agreement(told: Mapping[str, Any]) -> str:
-    """Digest of what a site was told about a ring.
+def agreement(info: Mapping[str, Any]) -> str:
+    """Digest what the coordinator says to a site about a ring.
 
-    It goes into the pair keys, so that masks cancel only among sites that were told the same.
+    It goes into the pair keys, so that masks cancel only among sites with equal instructions.
     """
-    kept = {key: told.get(key) for key in ("order", "members", "largest", "exponents")}
-    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+    agreed = {key: info.get(key) for key in ("order", "members", "largest", "exponents")}
+    return hashlib.sha256(json.dumps(agreed, sort_keys=True).encode()).hexdigest()
 
 
 def stream(key: bytes, block: int, size: int) -> bytes:
-    """`size` bytes of ChaCha20's key stream, another one for each block of a ring."""
+    """Return `size` bytes of ChaCha20's key stream, another one for each block of a ring."""
     nonce = bytes(8) + block.to_bytes(8, "little")  # ChaCha20's counter comes first
     return Cipher(ChaCha20(key, nonce), mode=None).encryptor().update(bytes(size))
 
 
 def mask_words(key: bytes, block: int, count: int, word_bits: int) -> Integers:
-    """`count` uniform numbers below 2 ** word_bits, shape (count,)."""
+    """Return `count` uniform numbers below 2 ** word_bits, shape (count,)."""
     words: Integers = np.frombuffer(stream(key, block, 8 * count), dtype="<i8")
     return words & np.int64(2**word_bits - 1)
 
@@ -65,17 +65,11 @@ def mask_words(key: bytes, block: int, count: int, word_bits: int) -> Integers:
 def site_mask(
     site: str, keys: Mapping[str, bytes], block: int, count: int, word_bits: int
 ) -> Integers:
-    """A site's mask: plus the stream of each key shared with a later site, minus an earlier one's.
+    """Add the streams of the keys shared with later sites, subtract those shared with earlier ones.
 
-    Added up over all sites of the ring, pairwise masks are 0 modulo 2 ** word_bits. A key under the
-    site's own name adds a stream that does not cancel: the initiator's mask. No keys, no mask.
-
-    Args:
-        site: whose mask it is.
-        keys: by the name of the site that each is shared with.
-        block: number of the block.
-        count: numbers wanted.
-        word_bits: modulus.
+    Added up over all sites of the ring, pairwise masks are 0 modulo 2 ** word_bits. `keys` are by
+    the name of the site that each is shared with. A key under the site's own name adds a stream
+    that does not cancel: the initiator's mask. Without keys the mask is 0.
     """
     total: Integers = np.zeros(count, dtype=np.int64)
     for peer, key in keys.items():

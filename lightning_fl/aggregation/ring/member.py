@@ -1,7 +1,7 @@
-"""The site's half of the ring: join, make or check the ring's key, pass blocks on, close."""
+"""Answer a ring's operations at a site: join, make or check the key, pass blocks on, close."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from torch import Tensor
@@ -12,9 +12,8 @@ from lightning_fl.aggregation.ring.ckks import RingContext, RingKey
 from lightning_fl.aggregation.ring.contribution import Contribution
 from lightning_fl.aggregation.ring.identity import verify
 from lightning_fl.aggregation.ring.masks import KEY_BYTES, MaskKey, agreement
-from lightning_fl.aggregation.ring.membership import Membership, Stopwatch
-from lightning_fl.aggregation.ring.plan import RingPlan
-from lightning_fl.aggregation.ring.settings import RingSettings
+from lightning_fl.aggregation.ring.member_state import AgreedRing, MemberState, PartTimes
+from lightning_fl.aggregation.ring.ring_settings import RingSettings
 from lightning_fl.errors import ConfigError, OutOfRangeError
 from lightning_fl.privacy.noise import SiteNoise
 from lightning_fl.wire.messages import COORDINATOR, Message, MessageError
@@ -23,12 +22,15 @@ T = TypeVar("T")
 
 
 class RingMember:
-    """Answers a ring's operations for one site.
+    """Answer a ring's operations for one site.
 
     Args:
         settings: of the ring.
         site: holds the update.
         noise: how the site clips its update and what noise it adds; None for neither.
+
+    Attributes:
+        state: what the site holds for the ring it is in; None outside of one.
     """
 
     def __init__(
@@ -37,14 +39,14 @@ class RingMember:
         self.settings = settings
         self.site = site
         self.noise = noise
-        self.membership: Membership | None = None
+        self.state: MemberState | None = None
         self._mask_key: MaskKey | None = None
         self._joined = ""
         self._used: set[str] = set()
-        self._watch = Stopwatch()
+        self._times = PartTimes()
 
     def operations(self) -> Mapping[str, SiteOperation]:
-        """The operations by name."""
+        """Return the operations by name."""
         return {
             "ring_join": self._join,
             "ring_open": self._open,
@@ -58,10 +60,10 @@ class RingMember:
 
     def _join(self, message: Message) -> Answer:
         """Give the site's mask key to the others, through the coordinator."""
-        self._from_coordinator(message)
+        self._expect(message, COORDINATOR)
         if not message.ring or message.ring in self._used:
             raise MessageError(f"Ring {message.ring!r} has been used before; its masks are spent.")
-        self.membership = None
+        self.state = None
         self._used.add(message.ring)
         self._joined = message.ring
         if self._mask_key is None:
@@ -74,35 +76,34 @@ class RingMember:
         return Answer(info, {})
 
     def _open(self, message: Message) -> Answer:
-        """The initiator makes the ring's key pair and publishes the public half."""
-        order, plan = self._agree(message)
-        if order[0] != self.site.name:
-            raise MessageError(f"Site {order[0]!r} opens this ring, not {self.site.name!r}.")
-        key = self._watch.time("keys", lambda: RingKey(plan.parameters))
-        self._enter(message, order, plan, key.context, key)
-        return self._answer(
-            tensors={"public_key": as_tensor([key.public_key])}, context=key.context.fingerprint
-        )
+        """Make the ring's key pair, as its initiator, and publish the public half."""
+        ring = self._agree(message)
+        if ring.order[0] != self.site.name:
+            raise MessageError(f"Site {ring.order[0]!r} opens this ring, not {self.site.name!r}.")
+        with self._times.measure("keys"):
+            key = RingKey(ring.plan.parameters)
+        state = self._enter(message, ring, key.context, key)
+        return self._answer(state, {"public_key": as_tensor([key.public_key])})
 
     def _start(self, message: Message) -> Answer:
-        """The others check the public context and make ready."""
-        order, plan = self._agree(message)
-        if order[0] == self.site.name:
+        """Check the ring's public context, as any other site, and make ready."""
+        ring = self._agree(message)
+        if ring.order[0] == self.site.name:
             raise MessageError(f"Site {self.site.name!r} opened this ring; it has the key.")
-        data = as_bytes(message.tensors.get("public_key"))
-        context = self._watch.time("keys", lambda: RingContext(plan.parameters, bytes(data)))
+        public_key = bytes(as_bytes(message.tensors.get("public_key")))
+        with self._times.measure("keys"):
+            context = RingContext(ring.plan.parameters, public_key)
         if context.fingerprint != message.context:
             raise MessageError(
                 f"The ring's parameters and public key have the fingerprint {context.fingerprint},"
                 f" but the message says {message.context!r}."
             )
-        self._enter(message, order, plan, context, None)
-        return self._answer(context=context.fingerprint)
+        return self._answer(self._enter(message, ring, context, None))
 
-    def _agree(self, message: Message) -> tuple[tuple[str, ...], RingPlan]:
-        """The ring's order and plan, worked out and checked by the site itself."""
-        self._from_coordinator(message)
-        if message.ring != self._joined or self.membership is not None:
+    def _agree(self, message: Message) -> AgreedRing:
+        """Work the ring's order and plan out, and check them."""
+        self._expect(message, COORDINATOR)
+        if message.ring != self._joined or self.state is not None:
             raise MessageError(
                 f"Site {self.site.name!r} has not joined ring {message.ring!r} or is in it already."
             )
@@ -114,62 +115,45 @@ class RingMember:
             self.settings.check_sites(len(order))
         except ConfigError as error:
             raise MessageError(str(error)) from error
-        exponents = message.info.get("exponents")
-        return order, self.settings.plan(len(order), self.site.layout, exponents)
+        plan = self.settings.plan(len(order), self.site.layout, message.info.get("exponents"))
+        return AgreedRing(message.ring, message.round, order, plan)
 
     def _enter(
-        self,
-        message: Message,
-        order: tuple[str, ...],
-        plan: RingPlan,
-        context: RingContext,
-        key: RingKey | None,
-    ) -> None:
-        weight = self.settings.relative_weight(self.site.samples(), message.info.get("largest"))
+        self, message: Message, ring: AgreedRing, context: RingContext, key: RingKey | None
+    ) -> MemberState:
         contribution = Contribution(
             self.site,
             message.round,
-            plan,
-            weight=weight,
+            ring.plan,
+            weight=self.settings.relative_weight(self.site.samples(), message.info.get("largest")),
             error_feedback=self.settings.compact,
             noise=self.noise,
         )
         self.site.update(message.round, 0, 0)  # refuses a round that has no update here
         self._joined = ""  # a ring's masks hide one message of this site, so it starts once
-        masks = self._masks(message, order, context.fingerprint)
-        self.membership = Membership(
-            site=self.site.name,
-            ring=message.ring,
-            round=message.round,
-            order=order,
-            plan=plan,
-            contribution=contribution,
-            context=context,
-            key=key,
-            masks=masks,
-            watch=self._watch,
+        masks = self._masks(message, ring.order, context.fingerprint)
+        self.state = MemberState(
+            self.site.name, ring, contribution, context, key, masks, self._times
         )
+        return self.state
 
-    def _masks(self, message: Message, order: Sequence[str], context: str) -> dict[str, bytes]:
-        own = self.site.name
+    def _masks(self, message: Message, order: tuple[str, ...], context: str) -> dict[str, bytes]:
+        site = self.site.name
         if self.settings.masking == "none":
             return {}
         if self.settings.masking == "initiator":
-            return {own: os.urandom(KEY_BYTES)} if own == order[0] else {}
+            return {site: os.urandom(KEY_BYTES)} if site == order[0] else {}
         members = _field(message, "members", dict)
-        return {
-            peer: self._pair_key(message, peer, members.get(peer), context)
-            for peer in order
-            if peer != own
-        }
+        peers = [peer for peer in order if peer != site]
+        return {peer: self._pair_key(message, peer, members.get(peer), context) for peer in peers}
 
-    def _pair_key(self, message: Message, peer: str, said: Any, context: str) -> bytes:
+    def _pair_key(self, message: Message, peer: str, member: Any, context: str) -> bytes:
         try:
-            mask_key = bytes.fromhex(said["mask_key"])
-            identity = bytes.fromhex(said.get("identity", ""))
-            signature = bytes.fromhex(said.get("signature", ""))
+            mask_key = bytes.fromhex(member["mask_key"])
+            identity = bytes.fromhex(member.get("identity", ""))
+            signature = bytes.fromhex(member.get("signature", ""))
         except (TypeError, KeyError, ValueError, AttributeError) as error:
-            raise MessageError(f"No usable mask key of site {peer!r} arrived: {said}.") from error
+            raise MessageError(f"No usable mask key of site {peer!r} arrived: {member}.") from error
         if self.settings.pins:
             pin, run = self.settings.pins.get(peer, ""), message.run
             verify(pin, identity, signature, run=run, site=peer, mask_key=mask_key)
@@ -182,88 +166,74 @@ class RingMember:
 
     def _pass(self, message: Message) -> Answer:
         """Encrypt one more block ahead and, when a block arrives, add to it and pass it on."""
-        me = self._member(message)
-        me.encrypt_ahead()
+        state = self._current(message)
+        state.encrypt_ahead()
         if message.sender == COORDINATOR and message.info.get("ahead"):
-            return self._answer(context=me.context.fingerprint)
-        block, position = message.step, me.order.index(self.site.name)
-        self._expect(message, sender=me.order[position - 1] if position else COORDINATOR)
-        if block != me.passed or block >= me.plan.blocks:
+            return self._answer(state)
+        order, place, blocks = state.ring.order, state.place, state.ring.plan.blocks
+        self._expect(message, order[place - 1] if place else COORDINATOR)
+        if message.step != state.passed or message.step >= blocks:
             raise MessageError(
-                f"Site {self.site.name!r} expects block {me.passed} of {me.plan.blocks} of ring "
-                f"{me.ring!r}, but got {block}; a block passes once."
+                f"Site {self.site.name!r} expects block {state.passed} of {blocks} of ring "
+                f"{message.ring!r}, but got {message.step}; a block passes once."
             )
-        pieces = me.take() if position == 0 else me.add(self._pieces(me, message))
-        following = me.order[(position + 1) % len(me.order)]
-        answer = self._answer(pieces, recipient=following, context=me.context.fingerprint)
-        if me.passed == me.plan.blocks and me.key is None:
-            self.membership = None
-        return answer
-
-    def _pieces(self, me: Membership, message: Message) -> list[memoryview]:
-        """A block's ciphertexts, cut out of the message."""
-        data = as_bytes(message.tensors.get("block"))
-        count, size = me.plan.ciphertexts_in(message.step), me.ciphertext_bytes
-        if len(data) != count * size:
-            raise MessageError(
-                f"Block {message.step} should hold {count} ciphertexts of {size} bytes, but has "
-                f"{len(data)} bytes."
-            )
-        return [data[i * size : (i + 1) * size] for i in range(count)]
+        pieces = state.add(as_bytes(message.tensors.get("block"))) if place else state.take()
+        if state.passed == blocks and state.key is None:
+            self.state = None
+        tensors = {"block": as_tensor(pieces)}
+        return self._answer(state, tensors, recipient=order[(place + 1) % len(order)])
 
     def _close(self, message: Message) -> Answer:
-        """The initiator decrypts a block; what it gives back can be read after the last one."""
-        me = self._member(message)
-        self._expect(message, sender=me.order[-1])
-        if me.key is None or me.passed < me.plan.blocks or message.step != me.closed:
+        """Decrypt a block, as the initiator; what it gives back can be read after the last one."""
+        state = self._current(message)
+        blocks = state.ring.plan.blocks
+        self._expect(message, state.ring.order[-1])
+        if state.key is None or state.passed < blocks or message.step != state.closed:
             raise MessageError(
-                f"Site {self.site.name!r} cannot close block {message.step} of ring {me.ring!r}: "
-                f"it has passed {me.passed} and closed {me.closed} of {me.plan.blocks} blocks."
+                f"Site {self.site.name!r} cannot close block {message.step} of ring "
+                f"{message.ring!r}: it has passed {state.passed} and closed {state.closed} of "
+                f"{blocks} blocks."
             )
         try:
-            sums = me.decrypt(self._pieces(me, message))
+            sums = state.decrypt(as_bytes(message.tensors.get("block")))
         except OutOfRangeError:
-            self.membership = None  # whoever sends garbage gets one answer, not an oracle
+            self.state = None  # whoever sends garbage gets one answer, not an oracle
             raise
-        sealed = seal(me.seal, message.step, sums.astype("<f4").tobytes())
+        sealed = seal(state.seal, message.step, sums.astype("<f4").tobytes())
         info: dict[str, Any] = {}
-        if me.closed == me.plan.blocks:
-            self.membership = None  # and with it the secret key
-            info = {"seal": me.seal.hex(), "counts": me.counts()}
-        return self._answer(
-            info=info, tensors={"sums": as_tensor([sealed])}, context=me.context.fingerprint
-        )
+        if state.closed == blocks:
+            self.state = None  # and with it the secret key
+            info = {"seal": state.seal.hex(), "counts": state.counts()}
+        return self._answer(state, {"sums": as_tensor([sealed])}, info=info)
 
     def _drop(self, message: Message) -> Answer:
         """Forget the ring and its key."""
-        self._from_coordinator(message)
+        self._expect(message, COORDINATOR)
         if message.ring == self._joined:
             self._joined = ""
-        if self.membership is not None and message.ring == self.membership.ring:
-            self.membership = None
+        if self.state is not None and message.ring == self.state.ring.name:
+            self.state = None
         return Answer({}, {})
 
     # ------------------------------------------------------------------ checks and answers
 
-    def _member(self, message: Message) -> Membership:
-        me = self.membership
-        if me is None or (me.ring, me.round) != (message.ring, message.round):
-            current = None if me is None else (me.ring, me.round)
+    def _current(self, message: Message) -> MemberState:
+        """Return the state of the ring that a message belongs to, or refuse the message."""
+        state = self.state
+        current = None if state is None else (state.ring.name, state.ring.round)
+        if state is None or current != (message.ring, message.round):
             raise MessageError(
                 f"A message for (ring, round) {(message.ring, message.round)} reached site "
                 f"{self.site.name!r}, which is in {current}."
             )
-        if message.context != me.context.fingerprint:
+        if message.context != state.context.fingerprint:
             raise MessageError(
-                f"A message for ring {me.ring!r} has the context {message.context!r}, but the "
-                f"ring's is {me.context.fingerprint}: it belongs to another key."
+                f"A message for ring {message.ring!r} has the context {message.context!r}, but the "
+                f"ring's is {state.context.fingerprint}: it belongs to another key."
             )
-        return me
+        return state
 
-    def _from_coordinator(self, message: Message) -> None:
-        self._expect(message, sender=COORDINATOR)
-
-    def _expect(self, message: Message, *, sender: str) -> None:
+    def _expect(self, message: Message, sender: str) -> None:
         if (message.sender, message.recipient) != (sender, self.site.name):
             raise MessageError(
                 f"A message from {message.sender!r} to {message.recipient!r} reached site "
@@ -272,21 +242,14 @@ class RingMember:
 
     def _answer(
         self,
-        pieces: Sequence[bytes] = (),
+        state: MemberState,
+        tensors: Mapping[str, Tensor] | None = None,
         *,
         info: Mapping[str, Any] | None = None,
-        tensors: Mapping[str, Tensor] | None = None,
         recipient: str = COORDINATOR,
-        context: str,
     ) -> Answer:
-        said = dict(info or {})
-        carried = dict(tensors or {})
-        if pieces:
-            carried["block"] = as_tensor(pieces)
-        # of one width, so that equal runs send equally many bytes
-        said["seconds"] = {part: f"{s:013.6f}" for part, s in self._watch.seconds.items()}
-        self._watch.seconds = {}
-        return Answer(said, carried, recipient, context)
+        facts = {**(info or {}), "seconds": self._times.take()}
+        return Answer(facts, dict(tensors or {}), recipient, state.context.fingerprint)
 
 
 def _field(message: Message, name: str, kind: type[T]) -> T:

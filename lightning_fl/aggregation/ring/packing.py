@@ -1,9 +1,9 @@
-"""Packing: several integers side by side in one word, a word in one real slot."""
+"""Pack several integers side by side in one word, a word in one real slot."""
 
 import numpy as np
 
 from lightning_fl.aggregation.ring.fixed_point import Floats, Integers
-from lightning_fl.aggregation.ring.parameters import RingParameters
+from lightning_fl.aggregation.ring.packing_parameters import RingParameters
 from lightning_fl.errors import OutOfRangeError
 
 WORST_ERROR = 0.4
@@ -11,14 +11,10 @@ WORST_ERROR = 0.4
 
 
 def pack(integers: Integers, parameters: RingParameters) -> Integers:
-    """Words of `lanes` integers, each made non-negative first so that lanes never borrow.
+    """Put `lanes` integers into each word, each made non-negative so that lanes never borrow.
 
-    Args:
-        integers: shape (count,), at most `parameters.limit` in size.
-        parameters: of the ring.
-
-    Returns:
-        Shape (ciphertexts * degree,), each at least 0 and below 2 ** word_bits.
+    The integers are at most `parameters.limit` in size. The words have the shape
+    (ciphertexts * degree,), each at least 0 and below 2 ** word_bits.
     """
     per_ciphertext = parameters.values_per_ciphertext
     ciphertexts = -(-len(integers) // per_ciphertext)
@@ -32,7 +28,7 @@ def pack(integers: Integers, parameters: RingParameters) -> Integers:
 
 
 def unpack(words: Integers, parameters: RingParameters, count: int) -> Integers:
-    """The sums of `count` integers out of the sum of all sites' words.
+    """Take the sums of `count` integers out of the sum of all sites' words.
 
     Raises:
         OutOfRangeError: a lane holds what no sum of the sites' integers can be.
@@ -51,14 +47,14 @@ def unpack(words: Integers, parameters: RingParameters, count: int) -> Integers:
 
 
 def to_reals(words: Integers, mask: Integers | int, parameters: RingParameters) -> Floats:
-    """What is encrypted: (word + mask) mod 2 ** word_bits, centred on zero."""
+    """Return what is encrypted: (word + mask) mod 2 ** word_bits, centred on zero."""
     modulus = 2**parameters.word_bits
     reals: Floats = (((words + mask) & (modulus - 1)) - modulus // 2).astype(np.float64)
     return reals
 
 
 def from_reals(reals: Floats, mask: Integers | int, parameters: RingParameters) -> Integers:
-    """Sums of words out of decrypted sums: rounded, checked, `mask` taken off.
+    """Round and check decrypted sums and take `mask` off, which leaves sums of words.
 
     Raises:
         OutOfRangeError: the numbers are not what a sum of the sites' words can decrypt to.

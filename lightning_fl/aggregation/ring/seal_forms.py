@@ -1,4 +1,4 @@
-"""SEAL objects as the numbers in them, so that nobody else's bytes reach SEAL's parser.
+"""Write SEAL objects as the numbers in them, so that nobody else's bytes reach SEAL's parser.
 
 What SEAL saves is a frame of headers, sizes and parameters around polynomial coefficients. Forged
 headers can end the process (SEAL 4.1 aborts on a nested header of its old format), so a message
@@ -7,7 +7,9 @@ checks each number against its modulus.
 """
 
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import accumulate, chain
 
 import zstandard
 
@@ -21,7 +23,7 @@ SEED = 64
 
 @dataclass(frozen=True)
 class Form:
-    """How SEAL writes one kind of object.
+    """Describe how SEAL writes one kind of object.
 
     Attributes:
         version: SEAL's version, two bytes.
@@ -40,49 +42,41 @@ class Form:
 
     @classmethod
     def of(cls, saved: bytes, sizes: tuple[int, ...], gaps: tuple[int, ...] = ()) -> "Form":
-        """The form of an object that SEAL saved here.
+        """Learn the form of an object that SEAL saved here.
 
-        Args:
-            saved: as `save` wrote it.
-            sizes: bytes of each run of numbers.
-            gaps: bytes of the fixed parts between runs; what is left comes first.
+        `gaps` are the bytes of the fixed parts between runs; what is left comes first.
         """
         body = _inflate(saved)
         before = len(body) - sum(sizes) - sum(gaps)
-        fixed, position = [], 0
-        for gap, size in zip((before, *gaps), sizes, strict=True):
-            fixed.append(body[position : position + gap])
-            position += gap + size
-        return cls(saved[3:5], tuple(fixed), sizes)
+        pieces = _cut(body, chain(*zip((before, *gaps), sizes, strict=True)))
+        return cls(saved[3:5], tuple(pieces[::2]), sizes)
 
     def numbers(self, saved: bytes) -> bytes:
-        """The numbers of an object that SEAL saved here."""
-        body, position, found = _inflate(saved), 0, []
-        for fixed, size in zip(self.fixed, self.sizes, strict=True):
-            position += len(fixed)
-            found.append(body[position : position + size])
-            position += size
-        return b"".join(found)
+        """Return the numbers of an object that SEAL saved here."""
+        lengths = chain(*zip(map(len, self.fixed), self.sizes, strict=True))
+        return b"".join(_cut(_inflate(saved), lengths)[1::2])
 
     def frame(self, numbers: bytes | memoryview) -> bytes:
-        """What SEAL can load: numbers from elsewhere in a frame made here.
+        """Put numbers from elsewhere into a frame made here, which SEAL can load.
 
         Raises:
             MessageError: there are too many or too few of them.
         """
         if len(numbers) != self.size:
             raise MessageError(f"{len(numbers)} bytes arrived where {self.size} were due.")
-        parts, position = [], 0
-        for fixed, size in zip(self.fixed, self.sizes, strict=True):
-            parts += [fixed, numbers[position : position + size]]
-            position += size
-        total = HEADER + sum(len(part) for part in parts)
-        head = b"\x5e\xa1\x10" + self.version + bytes(3) + total.to_bytes(8, "little")
-        return b"".join([head, *parts])
+        runs = _cut(bytes(numbers), self.sizes)
+        body = b"".join(chain(*zip(self.fixed, runs, strict=True)))
+        total = (HEADER + len(body)).to_bytes(8, "little")
+        return b"\x5e\xa1\x10" + self.version + bytes(3) + total + body
+
+
+def _cut(data: bytes, lengths: Iterable[int]) -> list[bytes]:
+    sizes = list(lengths)
+    return [data[end - size : end] for size, end in zip(sizes, accumulate(sizes), strict=True)]
 
 
 def _inflate(saved: bytes) -> bytes:
-    """The body of something saved here; byte 5 names the compression SEAL was built with."""
+    """Return the body of an object saved here; byte 5 names the compression of this SEAL."""
     body = saved[HEADER:]
     if saved[5] == 2:
         return zstandard.ZstdDecompressor().decompressobj().decompress(body)

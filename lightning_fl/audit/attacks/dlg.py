@@ -1,18 +1,23 @@
 """DLG, deep leakage from gradients (Zhu, Liu and Han 2019, arXiv 1906.08935)."""
 
+from functools import partial
+
 import torch
 
-from lightning_fl.audit.attacks.matching import Guess, Matching, Reconstruction, squared_distance
+from lightning_fl.audit.attacks.matching import (
+    Matching,
+    Reconstruction,
+    Variables,
+    squared_distance,
+)
 from lightning_fl.errors import ConfigError
+
+GOOD_ENOUGH = 1e-6
+"""Relative squared distance at which no other start is tried."""
 
 
 def dlg(
-    problem: Matching,
-    *,
-    iterations: int = 300,
-    restarts: int = 3,
-    seed: int = 0,
-    good_enough: float = 1e-6,
+    problem: Matching, *, iterations: int = 300, restarts: int = 3, seed: int = 0
 ) -> Reconstruction:
     """Minimise `||g(x, y) - g*||^2` with L-BFGS, over images and hidden labels or masks.
 
@@ -24,38 +29,34 @@ def dlg(
         iterations: of L-BFGS, in all; a line search may add a few passes.
         restarts: starts at most; the one with the smallest objective is kept.
         seed: of the starts.
-        good_enough: relative squared distance at which no other start is tried.
 
     Raises:
         ConfigError: a setting is out of its range.
     """
     if iterations < 1:
         raise ConfigError(f"Expected `iterations` to be at least 1, but got {iterations}.")
-
-    def attempt(guess: Guess) -> float:
-        return _minimise(problem, guess, iterations)
-
-    return problem.best(attempt, restarts=restarts, seed=seed, good_enough=good_enough)
+    attempt = partial(_minimise, problem, iterations)
+    return problem.best(attempt, restarts=restarts, seed=seed, good_enough=GOOD_ENOUGH)
 
 
-def _minimise(problem: Matching, guess: Guess, iterations: int) -> float:
-    """Move a guess in place; gives its objective."""
+def _minimise(problem: Matching, iterations: int, variables: Variables) -> float:
+    """Move the variables in place, and return the objective that they reach."""
     left = iterations
     while left > 0:
-        done = _descend(problem, guess, left)
+        done = _descend(problem, variables, left)
         if done <= 1:
             break
         left -= done
-    return float(problem.objective(guess, squared_distance).detach())
+    return float(problem.objective(variables, squared_distance).detach())
 
 
-def _descend(problem: Matching, guess: Guess, iterations: int) -> int:
-    """Run L-BFGS until it stops, which it may do early; gives the iterations it made.
+def _descend(problem: Matching, variables: Variables, iterations: int) -> int:
+    """Run L-BFGS until it stops, which may be early, and return the iterations it made.
 
     Rounding in float32 ends a line search now and then; without the history it often goes on.
     """
     optimizer = torch.optim.LBFGS(
-        guess.variables(),
+        variables.tensors(),
         max_iter=iterations,
         max_eval=iterations * 5 // 4 + 1,
         tolerance_grad=0,  # torch's tolerances are absolute and stop long before float32 does
@@ -66,9 +67,9 @@ def _descend(problem: Matching, guess: Guess, iterations: int) -> int:
 
     def closure() -> float:
         optimizer.zero_grad()
-        objective = problem.objective(guess, squared_distance)
+        objective = problem.objective(variables, squared_distance)
         objective.backward()  # type: ignore[no-untyped-call]
         return float(objective.detach())
 
     optimizer.step(closure)  # type: ignore[no-untyped-call]
-    return int(optimizer.state[guess.images]["n_iter"])
+    return int(optimizer.state[variables.images]["n_iter"])

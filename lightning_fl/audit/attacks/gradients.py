@@ -3,7 +3,6 @@
 import copy
 import inspect
 from collections.abc import Mapping
-from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from lightning_fl.errors import ConfigError
-from lightning_fl.training.step_loss import loss_in
+from lightning_fl.training.step_loss import step_loss
 
 Gradient = dict[str, Tensor]
 """A tensor for each parameter, by its name in the module."""
@@ -23,22 +22,22 @@ Batch = Mapping[str, Tensor]
 class TaskGradient:
     """Loss and gradient of a module as functions of a batch, at weights that stay as they are.
 
-    Works on a copy of the module, which logs nothing: neither weights, BatchNorm statistics nor
-    scores of the original change. The statistics are the copy's own, so somebody who attacks with
-    other statistics than the site's hands in a module that has other statistics. In training mode
-    BatchNorm uses those of the batch, and nothing has to be known. Dropout in training mode draws
-    anew in each pass.
+    It works on a copy of the module, which logs nothing. Neither weights, BatchNorm statistics nor
+    scores of the original change. The statistics are the copy's own, so an attacker with other
+    statistics than the site's hands in a module that has them. In training mode BatchNorm uses
+    those of the batch, and the attacker needs none. Dropout in training mode draws anew in each
+    pass.
 
     Args:
         module: whose `training_step` gives a loss; frozen parameters have no gradient.
         training: whether the net is in training mode, as at a site.
-        dtype: precision of the copy; batches follow it.
+
+    Raises:
+        ConfigError: no parameter has a gradient.
     """
 
-    def __init__(
-        self, module: pl.LightningModule, *, training: bool = True, dtype: torch.dtype | None = None
-    ) -> None:
-        self.module = copy.deepcopy(module).train(training).to(dtype)
+    def __init__(self, module: pl.LightningModule, *, training: bool = True) -> None:
+        self.module = copy.deepcopy(module).train(training)
         for name in ("log", "log_dict"):  # there is no trainer to log to, and Lightning would warn
             self.module.__dict__[name] = lambda *args, **kwargs: None
         named = self.module.named_parameters()
@@ -52,52 +51,45 @@ class TaskGradient:
 
     @property
     def like(self) -> Tensor:
-        """A tensor with the precision and the device of the weights."""
+        """A tensor with the precision and the device of the weights; batches follow it."""
         return next(iter(self.weights.values()))
-
-    def loss(self, batch: Batch, weights: Gradient | None = None) -> Tensor:
-        """The loss of a batch, a scalar, at other weights than the module's own if given.
-
-        Raises:
-            ConfigError: `training_step` gives no loss.
-        """
-        values = {f"module.{n}": w for n, w in (weights or self.weights).items()}
-        # In training mode BatchNorm writes into its buffers.
-        buffers = {f"module.{n}": b.clone() for n, b in self.module.named_buffers()}
-        images = batch["image"].to(self.like)
-        loss = functional_call(self._step, values | buffers, ({**batch, "image": images},))
-        if not isinstance(loss, Tensor):
-            raise ConfigError(
-                f"{type(self.module).__name__}.training_step gave {type(loss).__name__} instead of "
-                "a loss. The attacks need a loss for every batch."
-            )
-        return loss
 
     def __call__(
         self, batch: Batch, *, weights: Gradient | None = None, create_graph: bool = False
     ) -> Gradient:
-        """The gradient of the loss with respect to every trainable parameter.
+        """Return the gradient of the loss with respect to every trainable parameter.
 
         Args:
             batch: of the site or of the attacker's guess.
             weights: at which to differentiate; the module's own by default.
             create_graph: whether the gradient can be differentiated with respect to the batch.
+
+        Raises:
+            ConfigError: `training_step` gives no loss.
         """
         at = self.weights if weights is None else weights
         if weights is None or not create_graph:
             at = {name: weight.detach().requires_grad_() for name, weight in at.items()}
         with torch.enable_grad():
-            found = torch.autograd.grad(
-                self.loss(batch, at),
+            gradients = torch.autograd.grad(
+                self._loss(batch, at),
                 list(at.values()),
                 create_graph=create_graph,
                 materialize_grads=True,  # zeros for a parameter that the loss does not use
             )
-        return dict(zip(at, found, strict=True))
+        return dict(zip(at, gradients, strict=True))
+
+    def _loss(self, batch: Batch, weights: Gradient) -> Tensor:
+        values = {f"module.{n}": w for n, w in weights.items()}
+        # In training mode BatchNorm writes into its buffers.
+        buffers = {f"module.{n}": b.clone() for n, b in self.module.named_buffers()}
+        images = batch["image"].to(self.like)
+        loss: Tensor = functional_call(self._step, values | buffers, ({**batch, "image": images},))
+        return loss
 
 
 class _TrainingStep(nn.Module):
-    """A module whose forward is another one's training step, as `functional_call` wants it."""
+    """Makes a training step the forward pass of a module, as `functional_call` wants it."""
 
     def __init__(self, module: pl.LightningModule) -> None:
         super().__init__()
@@ -105,19 +97,21 @@ class _TrainingStep(nn.Module):
         # Lightning's own rule: a second parameter of any name is the index of the batch.
         self._takes_index = len(inspect.signature(module.training_step).parameters) > 1
 
-    def forward(self, batch: dict[str, Tensor]) -> Any:  # a training step may return anything
-        """The loss; batch 1, since tasks check class numbers in batch 0 and guesses are soft."""
+    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+        """Return the loss of the batch."""
+        # Batch 1: tasks check class numbers in batch 0, and guesses are soft.
         index = (1,) if self._takes_index else ()
-        return loss_in(self.module.training_step(batch, *index))
+        output = self.module.training_step(batch, *index)
+        return step_loss(self.module, output, "the attacks need")
 
 
 def mean_gradient(update: Gradient, *, lr: float, steps: int) -> Gradient:
-    """What an update (local minus global weights) says about the mean gradient: `-u / (lr steps)`.
+    """Return the mean gradient `-u / (lr steps)` of an update u (local minus global weights).
 
-    Exact for one step of plain SGD; after several it is the mean of the gradients on the way.
-    Weight decay and momentum are part of it. Adam's first step is `-lr g / (|g| + eps)`, so for
-    Adam this is little more than the gradient's sign, and after several steps a mean of such
-    signs: no scale is left, so match it by its direction (`invert_gradient`), not by distance.
+    It is exact for one step of plain SGD. After several steps it is the mean of the gradients on
+    the way. Weight decay and momentum are part of it. Adam's first step is
+    `-lr g / (|g| + eps)`, so for Adam it is little more than the gradient's sign, and no scale is
+    left: match it by its direction (`invert_gradient`), not by distance.
 
     Raises:
         ConfigError: `lr` or `steps` is not positive.

@@ -15,7 +15,7 @@ from lightning_fl.errors import ConfigError, DataError
 def idlg(
     gradient: TaskGradient,
     seen: Mapping[str, Tensor],
-    shape: tuple[int, int, int, int],
+    shape: tuple[int, ...],
     *,
     values: tuple[float, float] = (0.0, 1.0),
     iterations: int = 300,
@@ -48,7 +48,7 @@ def idlg(
 
 
 def read_label(module: nn.Module, seen: Mapping[str, Tensor]) -> Tensor:
-    """The label of one sample, from the gradient of the last layer alone.
+    """Read the label of one sample from the gradient of the last layer alone.
 
     With logits z, cross-entropy has dL/dz_c = p_c - 1[c = label], negative for the label only, and
     the sigmoid's binary cross-entropy dL/dz = p - label. The bias's gradient is dL/dz itself; row c
@@ -87,7 +87,7 @@ def read_label(module: nn.Module, seen: Mapping[str, Tensor]) -> Tensor:
 
 
 def last_layer(module: nn.Module) -> tuple[str, nn.Linear | nn.Conv2d]:
-    """Name and module of the last linear or convolutional layer, in the order of definition.
+    """Return the last linear or convolutional layer, in the order of definition, and its name.
 
     Raises:
         ConfigError: there is none.
@@ -102,14 +102,14 @@ def last_layer(module: nn.Module) -> tuple[str, nn.Linear | nn.Conv2d]:
 
 
 def _label_of_signs(signs: Tensor) -> Tensor:
-    """The label where `signs` has the sign of dL/dz, shape (classes,)."""
+    """Return the label where `signs` has the sign of dL/dz, shape (classes,)."""
     if len(signs) == 1:
         return (signs < 0).long()
     return signs.argmin().reshape(1)
 
 
 def _label_of_rows(name: str, rows: Tensor) -> Tensor:
-    """The label from the weight's gradient (classes, inputs), where there is no bias.
+    """Return the label from the weight's gradient (classes, inputs), where there is no bias.
 
     Raises:
         ConfigError: the rows show no sign.

@@ -26,12 +26,10 @@ class ImageScores:
     """Means over a batch, each reconstruction compared with the true image it fits best.
 
     Attributes:
-        mse: mean squared error.
         psnr: peak signal-to-noise ratio in dB, at most 100.
         ssim: structural similarity, 1 for equal images.
     """
 
-    mse: float
     psnr: float
     ssim: float
 
@@ -62,15 +60,11 @@ def image_scores(
     ssim = structural_similarity_index_measure(guess, truth, data_range=high - low)
     if not isinstance(ssim, Tensor):
         raise TypeError("SSIM gave more than its score.")
-    return ImageScores(
-        mse=float((guess - truth).square().mean()),
-        psnr=float(psnr.clamp(max=BEST_PSNR).mean()),
-        ssim=float(ssim),
-    )
+    return ImageScores(psnr=float(psnr.clamp(max=BEST_PSNR).mean()), ssim=float(ssim))
 
 
 def best_order(images: Tensor, truth: Tensor) -> Tensor:
-    """Which reconstruction belongs to each true image, so that the sum of MSE is smallest.
+    """Match each true image with a reconstruction, so that the sum of MSE is smallest.
 
     Args:
         images: (B, C, H, W).
@@ -91,11 +85,11 @@ def best_order(images: Tensor, truth: Tensor) -> Tensor:
     return torch.as_tensor(columns)
 
 
-def ranks(images: Tensor, gallery: Sequence[int], candidates: Tensor) -> list[int]:
-    """The rank of each reconstruction's true image among a site's images, by MSE.
+def identifiability(images: Tensor, gallery: Sequence[int], candidates: Tensor) -> float:
+    """Return the share of reconstructions that are nearest, of a site's images, to their own.
 
-    Rank 1 is a patient found: of all candidates the true image is nearest. How often a guess that
-    knows nothing reaches rank 1 is said by `luck`.
+    Nearness is by MSE. Such a reconstruction identifies a patient. `luck` says how often a guess
+    that knows nothing does.
 
     Args:
         images: reconstructions (B, C, H, W), lined up with `gallery` (see `best_order`).
@@ -111,23 +105,13 @@ def ranks(images: Tensor, gallery: Sequence[int], candidates: Tensor) -> list[in
             f"{tuple(candidates.shape[1:])}, but got {tuple(images.shape)}."
         )
     table = mse_table(images, candidates)
-    own = table[torch.arange(len(images)), torch.as_tensor(gallery)]
-    return [1 + int(nearer) for nearer in (table < own[:, None]).sum(dim=1)]
-
-
-def identifiability(ranks_: Sequence[int]) -> float:
-    """The share of reconstructions that are nearer to their true image than to any other.
-
-    Raises:
-        DataError: there are none.
-    """
-    if not ranks_:
-        raise DataError("Expected at least one rank, but got none.")
-    return sum(rank == 1 for rank in ranks_) / len(ranks_)
+    errors = table[torch.arange(len(images)), torch.as_tensor(gallery)]
+    nearest = (table >= errors[:, None]).all(dim=1)
+    return int(nearest.sum()) / len(nearest)
 
 
 def luck(images: Tensor, candidates: Tensor, *, draws: int = 200, seed: int = 0) -> float:
-    """The share that the same reconstructions identify of images drawn at random.
+    """Return the share that the same reconstructions identify of images drawn at random.
 
     Reconstructions of several images are lined up with the true ones by what they look like, which
     helps a guess that knows nothing: a single one is right once in as many trials as there are
@@ -145,17 +129,17 @@ def luck(images: Tensor, candidates: Tensor, *, draws: int = 200, seed: int = 0)
     if len(images) == 1:
         return 1 / len(candidates)
     table = mse_table(images, candidates).numpy()
-    nearest, found = table.argmin(axis=1), 0
+    nearest, hits = table.argmin(axis=1), 0
     generator = np.random.default_rng(seed)
     for _ in range(draws):
         drawn = generator.permutation(len(candidates))[: len(images)]
         rows, columns = linear_sum_assignment(table[:, drawn])
-        found += int((nearest[rows] == drawn[columns]).sum())
-    return found / (draws * len(images))
+        hits += int((nearest[rows] == drawn[columns]).sum())
+    return hits / (draws * len(images))
 
 
 def mse_table(first: Tensor, second: Tensor) -> Tensor:
-    """Mean squared error of each pair of images, (A, ...) and (B, ...) to (A, B), in float64.
+    """Return the MSE of each pair of images, (A, ...) and (B, ...) to (A, B), in float64.
 
     Raises:
         DataError: a value is not finite.

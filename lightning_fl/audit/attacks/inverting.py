@@ -1,12 +1,14 @@
 """Inverting Gradients (Geiping, Bauermeister, Dröge and Moeller 2020, arXiv 2003.14053)."""
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from lightning_fl.audit.attacks.matching import (
-    Guess,
     Matching,
     Reconstruction,
+    Variables,
     cosine_distance,
     total_variation,
 )
@@ -21,13 +23,12 @@ def invert_gradient(
     tv: float = 1e-3,
     restarts: int = 1,
     seed: int = 0,
-    good_enough: float = 0.0,
 ) -> Reconstruction:
     """Minimise `1 - cos(g(x, y), g*) + tv TV(x)` with the sign of the gradient and Adam.
 
-    Looks at the direction alone, so it also works on updates whose scale is lost (Adam, clipping)
-    and on nets with ReLU. The images are clamped to their range after each step; the step falls to
-    a tenth after 3/8, 5/8 and 7/8 of the iterations.
+    It looks at the direction alone, so it also works on updates whose scale is lost (Adam,
+    clipping) and on nets with ReLU. The images are clamped to their range after each step. The step
+    falls to a tenth after 3/8, 5/8 and 7/8 of the iterations.
 
     Args:
         problem: what was seen and what is known.
@@ -36,7 +37,6 @@ def invert_gradient(
         tv: weight of the total variation.
         restarts: starts; the one with the smallest objective is kept.
         seed: of the starts.
-        good_enough: objective at which no other start is tried.
 
     Raises:
         ConfigError: a setting is out of its range.
@@ -47,36 +47,33 @@ def invert_gradient(
         raise ConfigError(f"Expected `lr` to be positive, but got {lr}.")
     if tv < 0:
         raise ConfigError(f"Expected `tv` to be at least 0, but got {tv}.")
-
-    def attempt(guess: Guess) -> float:
-        return _minimise(problem, guess, iterations, lr, tv)
-
-    return problem.best(attempt, restarts=restarts, seed=seed, good_enough=good_enough)
+    attempt = partial(_minimise, problem, iterations, lr, tv)
+    return problem.best(attempt, restarts=restarts, seed=seed, good_enough=0.0)
 
 
-def _minimise(problem: Matching, guess: Guess, iterations: int, lr: float, tv: float) -> float:
-    """Move a guess in place; gives its objective."""
+def _minimise(
+    problem: Matching, iterations: int, lr: float, tv: float, variables: Variables
+) -> float:
+    """Move the variables in place, and return the objective that they reach."""
     low, high = problem.values
-    groups = [{"params": [guess.images], "lr": lr * (high - low)}]
-    if guess.logits is not None:
-        groups.append({"params": [guess.logits], "lr": lr})
-    optimizer = torch.optim.Adam(groups)
+    images = {"params": [variables.images], "lr": lr * (high - low)}
+    optimizer = torch.optim.Adam([images, {"params": [variables.logits], "lr": lr}])
     milestones = [iterations * eighths // 8 for eighths in (3, 5, 7)]
     scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, gamma=0.1)
     for _ in range(iterations):
         optimizer.zero_grad()
-        _objective(problem, guess, tv).backward()  # type: ignore[no-untyped-call]
-        for variable in guess.variables():
-            if variable.grad is not None:
-                variable.grad.sign_()
+        _objective(problem, variables, tv).backward()  # type: ignore[no-untyped-call]
+        for tensor in variables.tensors():
+            if tensor.grad is not None:
+                tensor.grad.sign_()
         optimizer.step()
         scheduler.step()
         with torch.no_grad():
-            guess.images.clamp_(low, high)
-    return float(_objective(problem, guess, tv).detach())
+            variables.images.clamp_(low, high)
+    return float(_objective(problem, variables, tv).detach())
 
 
-def _objective(problem: Matching, guess: Guess, tv: float) -> Tensor:
+def _objective(problem: Matching, variables: Variables, tv: float) -> Tensor:
     low, high = problem.values
-    smooth = total_variation(guess.images) / (high - low)
-    return problem.objective(guess, cosine_distance) + tv * smooth
+    smooth = total_variation(variables.images) / (high - low)
+    return problem.objective(variables, cosine_distance) + tv * smooth

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lightning_fl.audit.attacks.gradients import Gradient
-from lightning_fl.audit.attacks.local_steps import Simulation
+from lightning_fl.audit.attacks.gradients import Gradient, TaskGradient
+from lightning_fl.audit.attacks.local_steps import LocalSteps
 from lightning_fl.audit.attacks.targets import Target
 from lightning_fl.errors import ConfigError, DataError
 from lightning_fl.seeds import derive_seed
@@ -18,33 +18,31 @@ Distance = Callable[[Gradient, Gradient], Tensor]
 
 
 @dataclass(frozen=True)
-class Guess:
-    """Where an attempt is: images (B, C, H, W) and logits of hidden labels or masks."""
+class Variables:
+    """What an attempt moves: images (B, C, H, W), and logits of hidden labels or masks, if any."""
 
     images: Tensor
-    logits: Tensor | None
+    logits: Tensor
 
-    def variables(self) -> list[Tensor]:
-        """What the optimiser moves."""
-        return [self.images] if self.logits is None else [self.images, self.logits]
+    def tensors(self) -> list[Tensor]:
+        """Return the tensors for the optimiser."""
+        return [self.images, self.logits] if self.logits.numel() else [self.images]
 
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """What an attack gives back.
+    """The images that an attack recovers, and what else it knows of them.
 
     Attributes:
         images: (B, C, H, W), inside the range of values; their order means nothing.
         target: the labels (B,) or masks (B, H, W) that belong to them.
         objective: the attacker's own measure of success; infinite if no attempt stayed finite.
-        attempts: how many starts were tried.
-        seconds: wall-clock time of all of them.
+        seconds: wall-clock time of all starts.
     """
 
     images: Tensor
     target: Tensor
     objective: float
-    attempts: int
     seconds: float
 
 
@@ -61,9 +59,9 @@ class Matching:
         values: smallest and largest value of a pixel.
     """
 
-    simulate: Simulation
+    simulate: TaskGradient | LocalSteps
     seen: Mapping[str, Tensor]
-    shape: tuple[int, int, int, int]
+    shape: tuple[int, ...]
     target: Target
     values: tuple[float, float] = (0.0, 1.0)
 
@@ -79,8 +77,8 @@ class Matching:
         if not any(bool(value.any()) for value in self.seen.values()):
             raise DataError("The seen gradient is zero everywhere; there is nothing to match.")
 
-    def start(self, seed: int) -> Guess:
-        """Images of middle grey with some noise, and random logits."""
+    def start(self, seed: int) -> Variables:
+        """Draw images of middle grey with some noise, and random logits."""
         like = self.simulate.like
         generator = torch.Generator().manual_seed(seed)
 
@@ -91,37 +89,33 @@ class Matching:
         # Far from saturating a sigmoid: L-BFGS gets stuck less often than from full-range noise.
         images = (low + high) / 2 + 0.1 * (high - low) * draw(self.shape)
         logits = self.target.start(self.shape[0], draw)
-        return Guess(images.requires_grad_(), None if logits is None else logits.requires_grad_())
+        return Variables(images.requires_grad_(), logits.requires_grad_())
 
-    def objective(self, guess: Guess, distance: Distance) -> Tensor:
-        """The distance of a guess's gradient from the seen one, differentiable in the guess.
+    def objective(self, variables: Variables, distance: Distance) -> Tensor:
+        """Return how far the guess's gradient is from the seen one, differentiable in the guess.
 
         Raises:
             DataError: they have no parameter in common.
         """
-        batch = {"image": guess.images, self.target.key: self.target.soft(guess.logits)}
-        found = self.simulate(batch, create_graph=True)
-        shared = [name for name in found if name in self.seen]
+        soft = self.target.soft(variables.logits)
+        batch = {"image": variables.images, self.target.key: soft}
+        gradient = self.simulate(batch, create_graph=True)
+        shared = [name for name in gradient if name in self.seen]
         if not shared:
             raise DataError(
                 f"The seen gradient has none of the module's parameters: it has "
-                f"{sorted(self.seen)[:5]}, the module {sorted(found)[:5]}."
+                f"{sorted(self.seen)[:5]}, the module {sorted(gradient)[:5]}."
             )
-        seen = {name: self.seen[name].to(found[name]) for name in shared}
-        return distance({name: found[name] for name in shared}, seen)
+        seen = {name: self.seen[name].to(gradient[name]) for name in shared}
+        return distance({name: gradient[name] for name in shared}, seen)
 
     def best(
-        self,
-        attempt: Callable[[Guess], float],
-        *,
-        restarts: int,
-        seed: int,
-        good_enough: float,
+        self, attempt: Callable[[Variables], float], *, restarts: int, seed: int, good_enough: float
     ) -> Reconstruction:
-        """The attempt with the smallest objective; the true image plays no part in the choice.
+        """Keep the attempt with the smallest objective; the true image has no part in the choice.
 
         Args:
-            attempt: moves a guess in place and returns its objective.
+            attempt: moves the variables in place and returns their objective.
             restarts: how many starts to try at most, at least 1.
             seed: of the starts.
             good_enough: objective at which no other start is tried.
@@ -132,42 +126,39 @@ class Matching:
         if restarts < 1:
             raise ConfigError(f"Expected `restarts` to be at least 1, but got {restarts}.")
         began = time.perf_counter()
-        kept, smallest, attempts = self.start(derive_seed(seed, "restart", 0)), float("inf"), 0
+        kept, smallest = self.start(derive_seed(seed, "restart", 0)), float("inf")
         for number in range(restarts):
-            guess = self.start(derive_seed(seed, "restart", number))
-            objective = attempt(guess)
-            attempts += 1
+            variables = self.start(derive_seed(seed, "restart", number))
+            objective = attempt(variables)
             if objective < smallest:  # NaN is not
-                kept, smallest = guess, objective
+                kept, smallest = variables, objective
             if smallest <= good_enough:
                 break
-        logits = None if kept.logits is None else kept.logits.detach()
         return Reconstruction(
             images=kept.images.detach().clamp(*self.values),
-            target=self.target.decided(logits),
+            target=self.target.decided(kept.logits.detach()),
             objective=smallest,
-            attempts=attempts,
             seconds=time.perf_counter() - began,
         )
 
 
-def squared_distance(found: Gradient, seen: Gradient) -> Tensor:
-    """`||g - g*||^2 / ||g*||^2`; relative, so that tolerances do not depend on the net."""
-    differences = torch.stack([(found[n] - seen[n]).square().sum() for n in seen])
+def squared_distance(guess: Gradient, seen: Gradient) -> Tensor:
+    """Return `||g - g*||^2 / ||g*||^2`; relative, so that tolerances do not depend on the net."""
+    differences = torch.stack([(guess[n] - seen[n]).square().sum() for n in seen])
     return differences.sum() / _squared_norm(seen)
 
 
-def cosine_distance(found: Gradient, seen: Gradient) -> Tensor:
-    """`1 - <g, g*> / (||g|| ||g*||)` over all parameters together."""
-    product = torch.stack([(found[n] * seen[n]).sum() for n in seen]).sum()
+def cosine_distance(guess: Gradient, seen: Gradient) -> Tensor:
+    """Return `1 - <g, g*> / (||g|| ||g*||)` over all parameters together."""
+    product = torch.stack([(guess[n] * seen[n]).sum() for n in seen]).sum()
     # A gradient of zero has no direction: the distance is then 1.
     smallest = torch.finfo(product.dtype).tiny
-    norms = _squared_norm(found).clamp(min=smallest).sqrt() * _squared_norm(seen).sqrt()
+    norms = _squared_norm(guess).clamp(min=smallest).sqrt() * _squared_norm(seen).sqrt()
     return 1 - product / norms
 
 
 def total_variation(images: Tensor) -> Tensor:
-    """Mean absolute difference of neighbouring pixels, in both directions, of (B, C, H, W)."""
+    """Return the mean absolute difference of neighbouring pixels of (B, C, H, W), both ways."""
     across = (images[..., 1:] - images[..., :-1]).abs().mean()
     down = (images[..., 1:, :] - images[..., :-1, :]).abs().mean()
     return across + down

@@ -17,7 +17,6 @@ Floats = NDArray[np.float64]
 Interval = tuple[float, float]
 
 FALSE_POSITIVE_RATES = (0.01, 0.1)
-MEASURES = ("auc", "advantage", *(f"tpr@{rate:g}" for rate in FALSE_POSITIVE_RATES))
 
 
 @dataclass(frozen=True)
@@ -29,9 +28,9 @@ class Inference:
             "advantage", the largest difference of the rates of true and of false positives;
             "tpr@0.01" and "tpr@0.1", the share of members found where that share of non-members is
             taken for members.
-        intervals: 95 % intervals of the same, by bootstrap.
-        members: how many there were.
-        non_members: the same.
+        intervals: 95 % intervals of these values, by bootstrap.
+        members: how many members there were.
+        non_members: how many non-members there were.
     """
 
     values: Mapping[str, float]
@@ -46,30 +45,26 @@ class Inference:
 
 
 def loss_threshold_scores(losses: ArrayLike) -> Floats:
-    """The attack of Yeom et al. (2018, arXiv 1709.01604): who has a low loss was a member."""
+    """Score by Yeom et al. (2018, arXiv 1709.01604): a patient with a low loss was a member."""
     return -np.asarray(losses, dtype=np.float64)
 
 
 def ranks_within(scores: ArrayLike, groups: Sequence[str]) -> Floats:
-    """Ranks inside each group, as shares from 0 to 1; ties have their mean rank.
+    """Rank scores inside each group, as shares from 0 to 1; ties have their mean rank.
 
-    For scores of several hospitals: one whose patients all have lower losses would otherwise be
-    taken for one with more members.
-
-    Args:
-        scores: of candidates.
-        groups: of each, e.g. its hospital.
+    For groups that are hospitals: one whose patients all have lower losses would otherwise be taken
+    for one with more members.
     """
     values, names = np.asarray(scores, dtype=np.float64), np.asarray(groups)
-    found = np.empty_like(values)
+    ranks = np.empty_like(values)
     for name in dict.fromkeys(groups):
         chosen = names == name
-        found[chosen] = (rankdata(values[chosen]) - 0.5) / chosen.sum()
-    return found
+        ranks[chosen] = (rankdata(values[chosen]) - 0.5) / chosen.sum()
+    return ranks
 
 
 def auc(members: ArrayLike, non_members: ArrayLike) -> float:
-    """Area under the ROC curve of scores, ties counting half; 0.5 is a coin.
+    """Return the area under the ROC curve of scores, ties counting half; 0.5 is a coin.
 
     Raises:
         DataError: there are no members, no non-members, or a score is NaN.
@@ -82,7 +77,7 @@ def auc(members: ArrayLike, non_members: ArrayLike) -> float:
 
 
 def tpr_at_fpr(members: ArrayLike, non_members: ArrayLike, rate: float) -> float:
-    """The largest true-positive rate of a threshold with at most this false-positive rate.
+    """Return the largest true-positive rate of a threshold with this false-positive rate at most.
 
     With fewer than 1 / rate non-members the threshold lies above all of them.
 
@@ -101,7 +96,7 @@ def tpr_at_fpr(members: ArrayLike, non_members: ArrayLike, rate: float) -> float
 
 
 def advantage(members: ArrayLike, non_members: ArrayLike) -> float:
-    """The largest difference of true- and false-positive rate over all thresholds, 0 to 1."""
+    """Return the largest difference of true- and false-positive rate, over all thresholds."""
     inside, outside = _checked(members, non_members)
     thresholds = np.concatenate([inside, outside])
     true = 1 - np.searchsorted(np.sort(inside), thresholds, "left") / len(inside)
@@ -110,7 +105,7 @@ def advantage(members: ArrayLike, non_members: ArrayLike) -> float:
 
 
 def measures(members: ArrayLike, non_members: ArrayLike) -> dict[str, float]:
-    """All of `MEASURES`."""
+    """Return the values of an `Inference`."""
     return {
         "auc": auc(members, non_members),
         "advantage": advantage(members, non_members),
@@ -121,16 +116,10 @@ def measures(members: ArrayLike, non_members: ArrayLike) -> dict[str, float]:
 def inference(
     members: ArrayLike, non_members: ArrayLike, *, resamples: int = 1000, seed: int = 0
 ) -> Inference:
-    """The measures with their intervals: percentiles over resampled members and non-members.
+    """Take the measures, and as their intervals percentiles over resampled scores.
 
-    Slices of one patient are not independent, and neither are their scores; give patients' scores
-    where there are patients.
-
-    Args:
-        members: scores of those the model was trained on.
-        non_members: scores of others from the same distribution.
-        resamples: of the bootstrap.
-        seed: of the bootstrap.
+    Non-members have to come from the distribution of the members. Slices of one patient are not
+    independent, and neither are their scores: give patients' scores where there are patients.
 
     Raises:
         ConfigError: `resamples` is below 1.
@@ -141,17 +130,14 @@ def inference(
     inside, outside = _checked(members, non_members)
     generator = np.random.default_rng(seed)
     drawn = [
-        measures(
-            generator.choice(inside, len(inside)),
-            generator.choice(outside, len(outside)),
-        )
+        measures(generator.choice(inside, len(inside)), generator.choice(outside, len(outside)))
         for _ in range(resamples)
     ]
-    intervals = {}
-    for name in MEASURES:
-        low, high = np.percentile([values[name] for values in drawn], [2.5, 97.5])
+    values, intervals = measures(inside, outside), {}
+    for name in values:
+        low, high = np.percentile([resample[name] for resample in drawn], [2.5, 97.5])
         intervals[name] = (float(low), float(high))
-    return Inference(measures(inside, outside), intervals, len(inside), len(outside))
+    return Inference(values, intervals, len(inside), len(outside))
 
 
 def _checked(members: ArrayLike, non_members: ArrayLike) -> tuple[Floats, Floats]:

@@ -18,9 +18,9 @@ SMALLEST = 1e-12
 
 
 def offline_scores(target: ArrayLike, shadows: ArrayLike, inside: ArrayLike) -> Floats:
-    """Scores of candidates, higher for "was a member".
+    """Score candidates, higher for "was a member", shape (candidates,).
 
-    For each candidate, the losses of the shadow models that did not see it say how hard it is; the
+    For each candidate, the losses of the shadow models that did not see it say how hard it is. The
     score is by how many standard deviations the attacked model's loss lies below their mean. Losses
     enter as logarithms, which are nearer to a Gaussian. With so few shadows one variance, over all
     candidates, is steadier than one for each.
@@ -30,19 +30,16 @@ def offline_scores(target: ArrayLike, shadows: ArrayLike, inside: ArrayLike) -> 
         shadows: each shadow model's, shape (shadow models, candidates).
         inside: whether the shadow model was trained on it; bool, of the same shape.
 
-    Returns:
-        Shape (candidates,).
-
     Raises:
         DataError: shapes do not fit together, or too few shadow models have not seen a candidate.
     """
-    own = _logarithms(target)
+    attacked = _logarithms(target)
     others = _logarithms(shadows)
     outside = ~np.asarray(inside, dtype=bool)
-    if others.ndim != 2 or others.shape != outside.shape or own.shape != others.shape[1:]:
+    if others.ndim != 2 or others.shape != outside.shape or attacked.shape != others.shape[1:]:
         raise DataError(
             f"Expected losses of shapes (candidates,) and twice (shadows, candidates), but got "
-            f"{own.shape}, {others.shape} and {outside.shape}."
+            f"{attacked.shape}, {others.shape} and {outside.shape}."
         )
     counts = outside.sum(axis=0)
     if not counts.size or counts.min() < LEAST_SHADOWS:
@@ -53,12 +50,12 @@ def offline_scores(target: ArrayLike, shadows: ArrayLike, inside: ArrayLike) -> 
     mean = np.where(outside, others, 0).sum(axis=0) / counts
     squares = np.where(outside, (others - mean) ** 2, 0).sum()
     deviation = math.sqrt(squares / (counts - 1).sum())
-    scores: Floats = (mean - own) / max(deviation, SMALLEST)
+    scores: Floats = (mean - attacked) / max(deviation, SMALLEST)
     return scores
 
 
 def halves(candidates: int, shadows: int, seed: int = 0) -> NDArray[np.bool_]:
-    """Which candidates each shadow model is trained on, shape (shadows, candidates).
+    """Draw which candidates each shadow model is trained on, shape (shadows, candidates).
 
     Shadow models come in pairs that share the candidates, so that each is unseen by half of them.
 
@@ -79,5 +76,5 @@ def halves(candidates: int, shadows: int, seed: int = 0) -> NDArray[np.bool_]:
 
 
 def _logarithms(losses: ArrayLike) -> Floats:
-    found: Floats = np.log(np.maximum(np.asarray(losses, dtype=np.float64), SMALLEST))
-    return found
+    values: Floats = np.log(np.maximum(np.asarray(losses, dtype=np.float64), SMALLEST))
+    return values

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ from lightning_fl.audit.membership.inference import (
 from lightning_fl.audit.membership.lira import halves, offline_scores
 from lightning_fl.audit.membership.model_inference import ModelInference
 from lightning_fl.audit.membership.sample_losses import patient_losses
-from lightning_fl.audit.membership.shadows import Candidate, train_shadow
+from lightning_fl.audit.membership.shadows import AuditedPatient, train_shadow
 from lightning_fl.data.module import FederatedDataModule
 from lightning_fl.predict.finished_run import FinishedRun
 from lightning_fl.run_files import GLOBAL, PERSONAL
@@ -26,14 +27,14 @@ from lightning_fl.seeds import derive_seed
 LOSS, LIRA = "loss threshold", "shadow models"
 
 
-class Target(NamedTuple):
-    """An attacked model.
+class AttackedModel(NamedTuple):
+    """A model, and its loss of the patients that it may have been trained on.
 
     Attributes:
         kind: "global" or "personal".
         site: whose; "" for the model of all.
-        chosen: numbers of the candidates that may have been its training patients.
-        losses: its loss of each of them.
+        chosen: numbers of the patients.
+        losses: of each of them.
     """
 
     kind: str
@@ -46,8 +47,8 @@ class Target(NamedTuple):
 class ModelAttacks:
     """Attacks the global model and every hospital's personal one, patient by patient.
 
-    Members are training patients, non-members test patients; validation patients chose the models,
-    so they are neither.
+    It needs no more than the kept models and the data, as predictions do. Members are training
+    patients, non-members test patients; validation patients chose the models, so they are neither.
 
     Attributes:
         data: of the run, bound to no hospital.
@@ -59,84 +60,69 @@ class ModelAttacks:
     shadows: int
     seed: int
 
-    def attack(self, run: FinishedRun) -> list[ModelInference]:
-        """Every model that the run has, by each attack."""
-        candidates = self.candidates()
-        targets = list(self._targets(run, candidates))
-        found = [
-            self._judged(one, LOSS, self._by_loss(one, candidates), candidates) for one in targets
-        ]
-        if not self.shadows or not targets:
-            return found
-        losses, inside = self.shadow_losses(run, candidates)
-        for one in targets:
-            scores = offline_scores(one.losses, losses[:, one.chosen], inside[:, one.chosen])
-            found.append(self._judged(one, LIRA, scores, candidates))
-        return found
-
-    def candidates(self) -> list[Candidate]:
+    @cached_property
+    def patients(self) -> list[AuditedPatient]:
         """The training and test patients of all hospitals that have both."""
-        found = []
+        patients = []
         for site in self.data.site_names():
             split = self.data.for_site(site, self.seed).split(site)
             if split.train and split.test:
-                found += [Candidate(site, patient, True) for patient in split.train]
-                found += [Candidate(site, patient, False) for patient in split.test]
-        return found
+                patients += [AuditedPatient(site, name, True) for name in split.train]
+                patients += [AuditedPatient(site, name, False) for name in split.test]
+        return patients
 
-    def shadow_losses(
-        self, run: FinishedRun, candidates: Sequence[Candidate]
-    ) -> tuple[Floats, NDArray[np.bool_]]:
-        """Losses of the candidates by shadow models that saw half of them, and which half."""
-        inside = halves(len(candidates), self.shadows, derive_seed(self.seed, "halves"))
+    def attack(self, run: FinishedRun) -> list[ModelInference]:
+        """Attack every model that the run has, by each attack."""
+        models = list(self._models(run))
+        results = [self._judged(model, LOSS, self._by_loss(model)) for model in models]
+        if self.shadows and models:
+            losses, inside = self.shadow_losses(run)
+            for model in models:
+                chosen = model.chosen
+                scores = offline_scores(model.losses, losses[:, chosen], inside[:, chosen])
+                results.append(self._judged(model, LIRA, scores))
+        return results
+
+    def shadow_losses(self, run: FinishedRun) -> tuple[Floats, NDArray[np.bool_]]:
+        """Return the patients' losses by shadow models that saw half of them, and which half."""
+        inside = halves(len(self.patients), self.shadows, derive_seed(self.seed, "halves"))
         losses = []
         for number, members in enumerate(inside):
-            chosen = [candidates[i] for i in np.flatnonzero(members).tolist()]
+            chosen = [self.patients[i] for i in np.flatnonzero(members).tolist()]
             seed = derive_seed(self.seed, "shadow", number)
             module = train_shadow(run, self.data, chosen, seed=seed, split_seed=self.seed)
-            losses.append(self._losses(module, candidates))
+            losses.append(self._losses(module, range(len(self.patients))))
         return np.stack(losses), inside
 
-    def _targets(self, run: FinishedRun, candidates: Sequence[Candidate]) -> Iterator[Target]:
-        sites = list(dict.fromkeys(one.site for one in candidates))
-        numbers = {s: [i for i, one in enumerate(candidates) if one.site == s] for s in sites}
+    def _models(self, run: FinishedRun) -> Iterator[AttackedModel]:
+        numbers: dict[str, list[int]] = {}
+        for number, patient in enumerate(self.patients):
+            numbers.setdefault(patient.site, []).append(number)
         trained = [s for s in self.data.training_sites() if s in numbers and run.has(s, GLOBAL)]
         if trained:
             # A site that has layers of its own in the shared model is attacked with these.
-            parts = [self._of_site(run, s, GLOBAL, candidates, numbers[s]) for s in trained]
+            parts = [self._losses(run.model(s, GLOBAL), numbers[s]) for s in trained]
             chosen = [i for site in trained for i in numbers[site]]
-            yield Target(GLOBAL, "", chosen, np.concatenate(parts))
-        for site in sites:
+            yield AttackedModel(GLOBAL, "", chosen, np.concatenate(parts))
+        for site, chosen in numbers.items():
             if run.has(site, PERSONAL):
-                losses = self._of_site(run, site, PERSONAL, candidates, numbers[site])
-                yield Target(PERSONAL, site, numbers[site], losses)
+                losses = self._losses(run.model(site, PERSONAL), chosen)
+                yield AttackedModel(PERSONAL, site, chosen, losses)
 
-    def _of_site(
-        self,
-        run: FinishedRun,
-        site: str,
-        kind: str,
-        candidates: Sequence[Candidate],
-        chosen: Sequence[int],
-    ) -> Floats:
-        return self._losses(run.model(site, kind), [candidates[i] for i in chosen])
+    def _losses(self, module: pl.LightningModule, chosen: Sequence[int]) -> Floats:
+        losses = []
+        for site, name, _ in (self.patients[i] for i in chosen):
+            bound = self.data.for_site(site, self.seed)
+            losses.append(patient_losses(module, bound, [name])[name])
+        return np.array(losses)
 
-    def _losses(self, module: pl.LightningModule, candidates: Sequence[Candidate]) -> Floats:
-        found = []
-        for one in candidates:
-            bound = self.data.for_site(one.site, self.seed)
-            found.append(patient_losses(module, bound, [one.patient])[one.patient])
-        return np.array(found)
+    def _by_loss(self, model: AttackedModel) -> Floats:
+        """Score by loss; an attacker who knows the hospitals compares inside of each."""
+        sites = [self.patients[i].site for i in model.chosen]
+        return ranks_within(loss_threshold_scores(model.losses), sites)
 
-    def _by_loss(self, target: Target, candidates: Sequence[Candidate]) -> Floats:
-        """Scores by loss; an attacker who knows the hospitals compares inside of each."""
-        sites = [candidates[number].site for number in target.chosen]
-        return ranks_within(loss_threshold_scores(target.losses), sites)
-
-    def _judged(
-        self, target: Target, attack: str, scores: Floats, candidates: Sequence[Candidate]
-    ) -> ModelInference:
-        members = np.array([candidates[i].member for i in target.chosen])
-        seed = derive_seed(self.seed, "membership", target.kind, target.site, attack)
-        found = inference(scores[members], scores[~members], seed=seed)
-        return ModelInference(target.kind, target.site, attack, found)
+    def _judged(self, model: AttackedModel, attack: str, scores: Floats) -> ModelInference:
+        members = np.array([self.patients[i].member for i in model.chosen])
+        seed = derive_seed(self.seed, "membership", model.kind, model.site, attack)
+        result = inference(scores[members], scores[~members], seed=seed)
+        return ModelInference(model.kind, model.site, attack, result)

@@ -1,4 +1,4 @@
-"""What membership inference found on one model, beside what a coin would give, and in words."""
+"""What membership inference shows of one model, beside what a coin would give, and in words."""
 
 import math
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ class ModelInference:
         model: "global" or "personal".
         site: whose; "" for the model of all.
         attack: its name.
-        found: how well it tells members from non-members.
+        result: how well it tells members from non-members.
     """
 
     model: str
     site: str
     attack: str
-    found: Inference
+    result: Inference
 
     @property
     def coin(self) -> Interval:
@@ -30,7 +30,7 @@ class ModelInference:
         The normal approximation of the Mann-Whitney statistic: standard deviation
         `sqrt((m + n + 1) / (12 m n))` around 0.5.
         """
-        members, others = self.found.members, self.found.non_members
+        members, others = self.result.members, self.result.non_members
         half = 1.96 * math.sqrt((members + others + 1) / (12 * members * others))
         return max(0.0, 0.5 - half), min(1.0, 0.5 + half)
 
@@ -41,7 +41,7 @@ class ModelInference:
         The AUC has to lie above both the coin's interval and, by its own, 0.5: with few patients
         the bootstrap alone believes too easily.
         """
-        return self.found.detected and self.found.values["auc"] > self.coin[1]
+        return self.result.detected and self.result.values["auc"] > self.coin[1]
 
     @property
     def words(self) -> str:
@@ -49,22 +49,22 @@ class ModelInference:
         low, high = self.coin
         if self.detected:
             return "Gives training patients away."
-        if self.found.values["auc"] < low:
+        if self.result.values["auc"] < low:
             return "Below what a coin reaches: by chance, or training patients are harder cases."
         if high >= 1:
             return "So few patients that no result could be told from a coin."
         return f"Not told from a coin; an AUC above {high:.2f} would be."
 
     def record(self) -> dict[str, Any]:
-        """What audit.json holds."""
+        """Return what audit.json says of the attack."""
         return {
             "model": self.model,
             "site": self.site,
             "attack": self.attack,
-            "members": self.found.members,
-            "non_members": self.found.non_members,
-            **self.found.values,
-            "intervals": dict(self.found.intervals),
+            "members": self.result.members,
+            "non_members": self.result.non_members,
+            **self.result.values,
+            "intervals": dict(self.result.intervals),
             "coin": self.coin,
             "detected": self.detected,
             "words": self.words,

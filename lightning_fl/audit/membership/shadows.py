@@ -1,4 +1,4 @@
-"""Shadow models: trained as a run's models were, on patients that are known."""
+"""Shadow models: trained as a run's models were, on patients that the attacker knows."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -6,15 +6,14 @@ from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import ConcatDataset, DataLoader, Dataset
+from torch.utils.data import ConcatDataset, DataLoader
 
-from lightning_fl.audit.membership.sample_losses import samples_in
 from lightning_fl.data.module import FederatedDataModule
 from lightning_fl.predict.finished_run import FinishedRun
 from lightning_fl.training.fitting import Progress, TrainerOptions, fit
 
 
-class Candidate(NamedTuple):
+class AuditedPatient(NamedTuple):
     """A patient of whom an attacker asks whether a model was trained on them."""
 
     site: str
@@ -25,7 +24,7 @@ class Candidate(NamedTuple):
 def train_shadow(
     run: FinishedRun,
     data: FederatedDataModule,
-    patients: Sequence[Candidate],
+    patients: Sequence[AuditedPatient],
     *,
     seed: int,
     split_seed: int,
@@ -33,28 +32,22 @@ def train_shadow(
     """Train the run's task anew on some patients of all hospitals together.
 
     It makes as many steps as a site made in all rounds, with the task's own optimiser and the run's
-    Trainer; the federated method and differential privacy play no part.
-
-    Args:
-        run: whose settings give task, Trainer and rounds.
-        data: of the run, bound to no hospital.
-        patients: to train on.
-        seed: of first weights and batches.
-        split_seed: of the run.
+    Trainer. The federated method and differential privacy play no part. `seed` decides first
+    weights and batches, `split_seed` is the run's.
     """
     module = run.fresh_task(seed)
-    parts = [
-        data.for_site(site, split_seed).dataset(
-            site, [one.patient for one in patients if one.site == site], augment=True
-        )
-        for site in dict.fromkeys(one.site for one in patients)
-    ]
-    pooled: Dataset[Any] = ConcatDataset(parts)
+    by_site: dict[str, list[str]] = {}
+    for patient in patients:
+        by_site.setdefault(patient.site, []).append(patient.patient)
+    pooled: ConcatDataset[Any] = ConcatDataset(
+        data.for_site(site, split_seed).dataset(site, names, augment=True)
+        for site, names in by_site.items()
+    )
     loader = DataLoader(
         pooled,
         batch_size=data.batch_size,
         shuffle=True,
-        drop_last=samples_in(pooled) >= data.batch_size,  # one sample alone breaks BatchNorm
+        drop_last=len(pooled) >= data.batch_size,  # one sample alone breaks BatchNorm
         generator=torch.Generator().manual_seed(seed),
     )
     fit(module, loader, [], _whole_run(run), Progress())
@@ -62,7 +55,7 @@ def train_shadow(
 
 
 def _whole_run(run: FinishedRun) -> TrainerOptions:
-    """A site's training in all rounds, in one go."""
+    """Return the options of a site's training in all rounds, in one go."""
     options, rounds = run.options(), int(run.config["rounds"])
     if options.local_steps is not None:
         return options.for_steps(options.local_steps * rounds)

@@ -1,1 +1,1 @@
-"""What each party of a run sees, and how close its best guess comes."""
+"""What each party of a round sees, and how close its best guess comes."""

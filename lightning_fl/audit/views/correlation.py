@@ -1,4 +1,4 @@
-"""Whether guesses of updates have anything of the true ones, whatever an attack makes of them."""
+"""Measure what guesses of updates have of the true ones, whatever an attack makes of them."""
 
 from collections.abc import Sequence
 
@@ -11,32 +11,28 @@ FOUR_DEVIATIONS = 6.334e-5
 
 
 def correlation(guess: Tensor, truth: Tensor) -> float:
-    """Pearson's correlation of two updates of shape (length,); 0 where one is constant."""
-    one, other = (values.double() - values.double().mean() for values in (guess, truth))
-    size = float(one.norm() * other.norm())
-    return float(one @ other) / size if size > 0 else 0.0
+    """Return Pearson's correlation of two updates, shape (length,); 0 where one is constant."""
+    first, second = (values.double() - values.double().mean() for values in (guess, truth))
+    size = float(first.norm() * second.norm())
+    return float(first @ second) / size if size > 0 else 0.0
 
 
 def is_beyond_chance(correlations: Sequence[float], length: int) -> bool:
-    """Whether independent guesses are correlated with the truth by more than chance.
+    """Tell whether independent guesses are correlated with the truth by more than chance.
 
     A guess that knows nothing has a correlation of 0 with standard deviation `1 / sqrt(length)`.
     The sum of n such squares, times `length`, is chi-squared with n degrees of freedom. One guess
     alone is beyond chance from `4 / sqrt(length)`, several from less, whatever their signs.
-
-    Args:
-        correlations: one for each trial.
-        length: of an update.
     """
     squares = length * float(np.square(correlations).sum())
     return bool(chi2.sf(squares, len(correlations)) < FOUR_DEVIATIONS)
 
 
 def limit_of_chance(trials: int, length: int) -> float:
-    """The root mean square of correlations above which they are beyond chance."""
+    """Return the root mean square of correlations above which they are beyond chance."""
     return float(np.sqrt(chi2.isf(FOUR_DEVIATIONS, trials) / (trials * length)))
 
 
 def root_mean_square(correlations: Sequence[float]) -> float:
-    """The size of correlations, whatever their signs."""
+    """Return the size of correlations, whatever their signs."""
     return float(np.sqrt(np.square(correlations).mean()))

@@ -14,7 +14,7 @@ TOO_LARGE = 10.0
 """A guess so many times larger than the published mean is noise of another scale."""
 
 
-class View(NamedTuple):
+class Party(NamedTuple):
     """A party and what it has.
 
     Attributes:
@@ -31,22 +31,22 @@ class View(NamedTuple):
 
 
 VIEWS = {
-    view.name: view
-    for view in (
-        View("plain", "Coordinator, no protection", "one site's update after one step", False),
-        View("plain_steps", "Coordinator, no protection", "the update after several steps", False),
-        View("initiator_none", "Initiator, no masks", "its key and all messages", False),
-        View("initiator_initiator", "Initiator, its own mask", "its key and all messages", False),
-        View("initiator_pairwise", "Initiator, pairwise masks", "its key and all messages", True),
-        View("coordinator", "Coordinator of the ring", "all ciphertexts it relays", True),
-        View("neighbour", "Next site in the ring", "the ciphertexts that reach it", True),
-        View("neighbours", "Both neighbours together", "ciphertexts before and after", True),
-        View("colluders", "Initiator and both neighbours", "key, their masks, all messages", False),
-        View("other_of_two", "The other of two sites", "the mean and its own update", False),
-        View("mean_2", "Anybody, two sites", "the published mean", False),
-        View("mean_3", "Anybody, three sites", "the published mean", False),
-        View("mean_8", "Anybody, eight sites", "the published mean", False),
-        View("noise", "Nobody", "a gradient of noise", True),
+    row[0]: Party(*row)
+    for row in (
+        ("plain", "Coordinator, no protection", "one site's update after one step", False),
+        ("plain_steps", "Coordinator, no protection", "the update after several steps", False),
+        ("initiator_none", "Initiator, no masks", "its key and all messages", False),
+        ("initiator_initiator", "Initiator, its own mask", "its key and all messages", False),
+        ("initiator_pairwise", "Initiator, pairwise masks", "its key and all messages", True),
+        ("coordinator", "Coordinator of the ring", "all ciphertexts it relays", True),
+        ("neighbour", "Next site in the ring", "the ciphertexts that reach it", True),
+        ("neighbours", "Both neighbours together", "ciphertexts before and after", True),
+        ("colluders", "Initiator and both neighbours", "key, their masks, all messages", False),
+        ("other_of_two", "The other of two sites", "the mean and its own update", False),
+        ("mean_2", "Anybody, two sites", "the published mean", False),
+        ("mean_3", "Anybody, three sites", "the published mean", False),
+        ("mean_8", "Anybody, eight sites", "the published mean", False),
+        ("noise", "Nobody", "a gradient of noise", True),
     )
 }
 """All views, in the order of the report. The last one is the floor: the attack without a view."""
@@ -76,7 +76,8 @@ class Evidence:
 
     Attributes:
         clear: of all sites, averaged in the clear.
-        several_steps: the same, after several steps.
+        several_steps: of the ring's sites after several steps, averaged in the clear.
+        steps: how many they are.
         rings: by masking, of one ring each; the same sites, so the same order.
         means: by number of sites, of a ring over the first so many.
     """
@@ -104,34 +105,30 @@ class Evidence:
         return self.order[place - 1], self.order[(place + 1) % len(self.order)]
 
     def truth(self, guess: Guess) -> Tensor:
-        """The true mean update of the sites that a guess is about; the attacker has it not."""
+        """Return the true mean update of the sites of a guess; the attacker does not have it."""
         recording = self.clear if guess.steps == 1 else self.several_steps
         return torch.stack([recording.in_the_clear(site) for site in guess.sites]).mean(dim=0)
 
 
 def guesses(evidence: Evidence, *, seed: int = 0) -> dict[str, Guess]:
-    """Every view's guess; a view that the ring is too small for is left out.
+    """Make every view's guess; leave out a view that the ring is too small for.
 
-    Args:
-        evidence: of one trial.
-        seed: of the noise that stands for no view at all.
+    The seed is that of the noise, which stands for no view at all.
     """
-    found = {
-        "plain": Guess(evidence.clear.in_the_clear(evidence.victim), (evidence.victim,)),
-        "plain_steps": _several_steps(evidence),
+    victim, ring = (evidence.victim,), evidence.rings["pairwise"]
+    made = {
+        "plain": Guess(evidence.clear.in_the_clear(evidence.victim), victim),
+        "plain_steps": Guess(
+            evidence.several_steps.in_the_clear(evidence.victim), victim, evidence.steps
+        ),
         **{f"initiator_{m}": _initiator(evidence, m) for m in ("none", "initiator", "pairwise")},
         **_without_the_key(evidence),
         "colluders": _colluders(evidence),
         "other_of_two": _other_of_two(evidence),
-        **{f"mean_{n}": _mean(evidence.means[n]) for n in sorted(evidence.means)},
-        "noise": Guess(_noise(evidence, seed), (evidence.victim,)),
+        **{f"mean_{n}": Guess(mean.published, mean.order) for n, mean in evidence.means.items()},
+        "noise": Guess(_noise(ring.published, seed), victim),
     }
-    return {name: found[name] for name in VIEWS if name in found}
-
-
-def _several_steps(evidence: Evidence) -> Guess:
-    update = evidence.several_steps.in_the_clear(evidence.victim)
-    return Guess(update, (evidence.victim,), evidence.steps)
+    return {name: made[name] for name in VIEWS if name in made}
 
 
 def _initiator(evidence: Evidence, masking: str) -> Guess:
@@ -155,7 +152,7 @@ def _without_the_key(evidence: Evidence) -> dict[str, Guess]:
 
 
 def _colluders(evidence: Evidence) -> Guess:
-    """The mean over the sites that do not collude: that much pairwise masks give away."""
+    """Take the mean over the sites that do not collude: pairwise masks give that much away."""
     helpers = {evidence.order[0], *evidence.neighbours}
     hidden = tuple(site for site in evidence.order if site not in helpers)
     total = ring_views.opened(evidence.rings["pairwise"], hidden, helpers)
@@ -168,18 +165,13 @@ def _other_of_two(evidence: Evidence) -> Guess:
     return Guess(2 * ring.published - evidence.clear.in_the_clear(other), (victim,))
 
 
-def _mean(ring: Recording) -> Guess:
-    return Guess(ring.published, ring.order)
-
-
-def _noise(evidence: Evidence, seed: int) -> Tensor:
-    published = evidence.rings["pairwise"].published
+def _noise(published: Tensor, seed: int) -> Tensor:
     draw = torch.randn(published.shape, generator=torch.Generator().manual_seed(seed))
     return _scaled(draw, published)
 
 
 def _plausible(update: Tensor, published: Tensor) -> Tensor:
-    """A guess of the size an update can have: everybody knows the mean's."""
+    """Scale a guess down to the size an update can have: everybody knows the mean's."""
     too_large = float(update.norm()) > TOO_LARGE * float(published.norm())
     return _scaled(update, published) if too_large else update
 

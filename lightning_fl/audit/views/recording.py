@@ -1,8 +1,9 @@
-"""What each party of a round really sees: the run's own bytes, and what the key holder holds."""
+"""What each party of a round really sees: the round's own bytes, and what the key holder holds."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Literal, NamedTuple, NoReturn
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
@@ -10,25 +11,24 @@ from torch import Tensor
 from lightning_fl.aggregation import CyclicCKKS
 from lightning_fl.aggregation.base import HoldsUpdate, SiteOperation
 from lightning_fl.aggregation.ring.member import RingMember
-from lightning_fl.aggregation.ring.membership import Membership
+from lightning_fl.aggregation.ring.member_state import MemberState
+from lightning_fl.aggregation.ring.ring_settings import Masking
 from lightning_fl.wire.messages import Message
 from lightning_fl.wire.transport import Outcomes, Reply, Transport
 
 
-class Exchange(NamedTuple):
-    """One request to a site and its answer, as bytes.
+class RecordedAnswer(NamedTuple):
+    """What a site answered, as bytes.
 
     Attributes:
         op: the operation.
         site: who was asked.
-        request: what arrived at the site.
-        answer: what the site gave back; None where it failed.
+        payload: the answer; None where the site failed.
     """
 
     op: str
     site: str
-    request: bytes
-    answer: bytes | None
+    payload: bytes | None
 
 
 class OpenRing(CyclicCKKS):
@@ -45,14 +45,12 @@ class OpenRing(CyclicCKKS):
         members: the sites' halves of the ring, by site.
     """
 
-    def __init__(
-        self, *, bits: int = 24, masking: Literal["pairwise", "initiator", "none"] = "pairwise"
-    ) -> None:
+    def __init__(self, *, bits: int = 24, masking: Masking = "pairwise") -> None:
         super().__init__(bits=bits, masking=masking, weights="equal", allow_two_sites=True)
         self.members: dict[str, RingMember] = {}
 
     def site_operations(self, site: HoldsUpdate) -> Mapping[str, SiteOperation]:
-        """The ring's operations, as in every run."""
+        """Return the ring's operations, as in every run, and keep the site's half."""
         self.members[site.name] = RingMember(self.settings, site)
         return self.members[site.name].operations()
 
@@ -61,17 +59,17 @@ class OpenRing(CyclicCKKS):
 class Recording:
     """Everything of one round, in memory alone: it holds secrets and cannot be pickled.
 
-    Which of it a party has is for the view to say: the coordinator has `exchanges`, a site has
-    `at(site)` and its own entry of `memberships`.
+    A view takes from it what its party has: the coordinator has all answers, a site what reaches it
+    and its own entry of `memberships`.
 
     Attributes:
-        exchanges: all that the coordinator relays, in order.
+        answers: all that the coordinator gets or relays, in order.
         memberships: by site, what it held for the ring: its masks, at the initiator the key.
         published: the mean update, which everybody sees; shape (length,).
     """
 
-    exchanges: list[Exchange] = field(default_factory=list, repr=False)
-    memberships: dict[str, Membership] = field(default_factory=dict, repr=False)
+    answers: list[RecordedAnswer] = field(default_factory=list, repr=False)
+    memberships: dict[str, MemberState] = field(default_factory=dict, repr=False)
     published: Tensor = field(default_factory=lambda: torch.zeros(0), repr=False)
 
     def __reduce__(self) -> NoReturn:
@@ -81,60 +79,51 @@ class Recording:
     @property
     def order(self) -> tuple[str, ...]:
         """The sites of the ring, the initiator first."""
-        return next(iter(self.memberships.values())).order
+        return next(iter(self.memberships.values())).ring.order
 
-    def at(self, site: str) -> list[Exchange]:
-        """What crossed the boundary of one site."""
-        return [exchange for exchange in self.exchanges if exchange.site == site]
-
-    def answers(self, op: str, site: str) -> list[Message]:
-        """A site's answers that carry tensors, in the order of their blocks."""
-        found = [
-            Message.decode(exchange.answer)
-            for exchange in self.at(site)
-            if exchange.op == op and exchange.answer is not None
-        ]
-        return sorted((m for m in found if m.tensors), key=lambda message: message.step)
-
-    def ciphertexts(self, site: str) -> list[bytes]:
-        """The blocks that a site passed on in the ring."""
-        return [
-            bytes(message.tensors["block"].numpy()) for message in self.answers("ring_pass", site)
-        ]
+    def ciphertexts(self, site: str) -> list[list[bytes]]:
+        """Return the ciphertexts that a site passed on in the ring, block by block."""
+        forms = self.memberships[site].context.forms
+        size = forms.seeded.size if site == self.order[0] else forms.ciphertext.size
+        blocks = [m.tensors["block"].numpy().tobytes() for m in self._answers("ring_pass", site)]
+        return [[block[i : i + size] for i in range(0, len(block), size)] for block in blocks]
 
     def in_the_clear(self, site: str) -> Tensor:
-        """The update that a site sent to a coordinator who averages in the clear."""
-        return torch.cat([message.tensors["update"] for message in self.answers("update", site)])
+        """Return the update that a site sent to a coordinator who averages in the clear."""
+        return torch.cat([message.tensors["update"] for message in self._answers("update", site)])
+
+    def _answers(self, op: str, site: str) -> list[Message]:
+        """Return a site's answers that carry tensors, in the order of their blocks."""
+        messages = [
+            Message.decode(answer.payload)
+            for answer in self.answers
+            if (answer.op, answer.site) == (op, site) and answer.payload is not None
+        ]
+        return sorted((m for m in messages if m.tensors), key=lambda message: message.step)
 
 
-class RecordingTransport(Transport):
+@dataclass(frozen=True)
+class TappedTransport(Transport):
     """Another transport, whose bytes are written down on the way.
 
-    Args:
+    Attributes:
         inner: carries the bytes.
         recording: where they are kept.
         members: of an `OpenRing`, to look at; empty for other aggregators.
     """
 
-    def __init__(
-        self, inner: Transport, recording: Recording, members: Mapping[str, RingMember]
-    ) -> None:
-        self.inner = inner
-        self.recording = recording
-        self.members = members
-
-    @property
-    def sites(self) -> Sequence[str]:
-        """Names of the sites."""
-        return self.inner.sites
+    inner: Transport
+    recording: Recording
+    members: Mapping[str, RingMember]
 
     def outcomes(self, op: str, payloads: Mapping[str, bytes], timeout: float) -> Outcomes:
-        """As the inner one's."""
+        """Yield what the inner transport yields, and record it."""
         for site, reply in self.inner.outcomes(op, payloads, timeout):
-            answer = reply.payload if isinstance(reply, Reply) else None
-            self.recording.exchanges.append(Exchange(op, site, payloads[site], answer))
+            payload = reply.payload if isinstance(reply, Reply) else None
+            self.recording.answers.append(RecordedAnswer(op, site, payload))
             yield site, reply
         for site, member in self.members.items():
-            # a site gives its membership up when its part is done; here it stays
-            if member.membership is not None:
-                self.recording.memberships[site] = replace(member.membership, ready={})
+            # a site gives its state up when its part is done; here it stays, without the blocks
+            if member.state is not None:
+                self.recording.memberships[site] = copy.copy(member.state)
+                self.recording.memberships[site].ready = {}

@@ -1,9 +1,8 @@
 """Sites at hospitals that have joined a federation of NVFlare, whose server is on this machine."""
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from functools import partial
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,6 +15,15 @@ from lightning_fl.errors import ConfigError
 
 POLL = 1.0
 """Seconds between two looks at who is connected and which job has ended."""
+
+
+@contextmanager
+def _server_answers() -> Iterator[None]:
+    """Say that the server does not answer, whichever of its exceptions NVFlare raises."""
+    try:
+        yield
+    except Exception as error:
+        raise ConfigError(f"The NVFlare server does not answer: {error!r}.") from error
 
 
 class Deployment(Jobs):
@@ -44,26 +52,20 @@ class Deployment(Jobs):
         self._looked = 0.0
 
     def start(self, post: Path, sites: Sequence[str]) -> None:
-        """Wait until the sites are connected, and submit their jobs.
-
-        Raises:
-            ConfigError: the server cannot be reached, or sites are not there.
-        """
+        """Wait until the sites are connected, and submit their jobs."""
         self._starting = tuple(sites)
+        if self._session is None:
+            self._session = self._log_in()
         self._await(sites)
         for site in sites:
             recipe = Recipe(str(post), {site: site}, simulated=False)
             with TemporaryDirectory() as folder:
                 recipe.export(folder)
-                job = str(Path(folder) / JOB)
-                self._jobs[site] = _told(partial(self._session.submit_job, job))
+                with _server_answers():
+                    self._jobs[site] = self._session.submit_job(str(Path(folder) / JOB))
 
     def check(self) -> None:
-        """See whether the jobs still run.
-
-        Raises:
-            ConfigError: one has ended; NVFlare's logs say why.
-        """
+        """See whether the jobs still run; NVFlare's logs say why one has ended."""
         if time.monotonic() < self._looked + 2 * POLL:
             return
         self._looked = time.monotonic()
@@ -94,21 +96,20 @@ class Deployment(Jobs):
             self._session.close()
 
     def returning(self, lost: Sequence[str]) -> tuple[str, ...]:
-        """The lost sites that are connected."""
+        """Return the lost sites that are connected."""
         with suppress(Exception):  # a server that is gone has nobody
             return tuple(site for site in lost if site in self._connected())
         return ()
 
+    @_server_answers()
     def _status(self, job: str) -> str:
-        return str(_told(partial(self._session.get_job_status, job)))
+        return str(self._session.get_job_status(job))
 
+    @_server_answers()
     def _connected(self) -> set[str]:
-        info = _told(self._session.get_system_info)
-        return {client.name for client in info.client_info}
+        return {client.name for client in self._session.get_system_info().client_info}
 
     def _await(self, sites: Sequence[str]) -> None:
-        if self._session is None:
-            self._session = self._log_in()
         end = time.monotonic() + self.wait
         while missing := sorted({*sites} - self._connected()):
             if time.monotonic() > end:
@@ -127,15 +128,3 @@ class Deployment(Jobs):
                 f"The NVFlare server does not let {self.kit.name!r} in ({error}). Start the server "
                 f"first, and take the kit of this federation: {self.kit}."
             ) from error
-
-
-def _told(ask: Callable[[], Any]) -> Any:
-    """What the server answers.
-
-    Raises:
-        ConfigError: it does not; NVFlare has exceptions of many kinds.
-    """
-    try:
-        return ask()
-    except Exception as error:
-        raise ConfigError(f"The NVFlare server does not answer: {error!r}.") from error

@@ -1,29 +1,23 @@
-"""The engine of hospitals: NVFlare carries the bytes, simulated or with mutual TLS."""
+"""Host sites in processes of NVFlare, simulated or at hospitals with mutual TLS."""
 
 import importlib.util
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
 
-from lightning_fl.engines.base import Engine, PortableSites
+from lightning_fl.engines.base import Engine, MakeSite, PortableSites, T
 from lightning_fl.engines.hosting import Invitation
+from lightning_fl.engines.nvflare.jobs import Jobs
+from lightning_fl.engines.nvflare.transport import NVFlareTransport
 from lightning_fl.errors import ConfigError
-from lightning_fl.wire.transport import Answering, Transport
-
-if TYPE_CHECKING:
-    from lightning_fl.engines.nvflare.jobs import Jobs
-
-T = TypeVar("T")
-LOG = "nvflare.log"
-"""What NVFlare's simulator says, in the folder of the run."""
+from lightning_fl.wire.transport import Transport
 
 
 class NVFlare(Engine):
     """Sites in processes of NVFlare 2.9.
 
     Without `kit`, a simulation: a process for each site on this machine, all of one owner.
-    With it, hospitals that were given startup kits by `nvflare provision`; see docs/deploy.md.
+    With it, hospitals that got startup kits from `nvflare provision`; see docs/deploy.md.
 
     Args:
         timeout: seconds after which a site that has not answered is dropped from the round.
@@ -60,10 +54,7 @@ class NVFlare(Engine):
         self.gpus = gpus
 
     def run(
-        self,
-        coordinate: Callable[[Transport], T],
-        make_site: Callable[[str], Answering],
-        names: Sequence[str],
+        self, coordinate: Callable[[Transport], T], make_site: MakeSite, names: Sequence[str]
     ) -> T:
         """Start the job, let its processes host the sites, and run the coordinator here.
 
@@ -75,8 +66,6 @@ class NVFlare(Engine):
             raise ConfigError(
                 "The NVFlare engine needs NVFlare: pip install 'lightning-fl[nvflare]'"
             )
-        from lightning_fl.engines.nvflare.transport import NVFlareTransport  # imports NVFlare
-
         if not isinstance(make_site, PortableSites):
             raise ConfigError("NVFlare hosts the sites of a run that train.py has started.")
         logging.getLogger("nvflare").setLevel(logging.WARNING)
@@ -94,11 +83,11 @@ class NVFlare(Engine):
             return Invitation(site, maker.settings, maker.run, tuple(names))
         return Invitation(site, maker.settings, maker.run, (), maker.folder, maker.threads)
 
-    def _jobs(self, names: Sequence[str], folder: Path) -> "Jobs":
-        if self.kit is not None:
+    def _jobs(self, names: Sequence[str], folder: Path) -> Jobs:
+        if self.kit is not None:  # imported here, since NVFlare may be missing
             from lightning_fl.engines.nvflare.deployment import Deployment
 
             return Deployment(self.kit, self.start_timeout)
-        from lightning_fl.engines.nvflare.simulation import Simulation
+        from lightning_fl.engines.nvflare.simulation import SimulatedJobs
 
-        return Simulation(names, folder / LOG, self.gpus)
+        return SimulatedJobs(names, folder / "nvflare.log", self.gpus)

@@ -13,9 +13,11 @@ from typing import Any
 
 from nvflare.collab import CollabCallError, CollabRecipe, collab
 
-from lightning_fl.engines.asking import ask
-from lightning_fl.engines.nvflare.relay import PING, call_in, serve
-from lightning_fl.errors import SiteError, SiteErrorKind
+from lightning_fl.engines.local import ask
+from lightning_fl.engines.nvflare.line import call_in, serve
+from lightning_fl.engines.nvflare.names import HOSPITAL_MODULE
+from lightning_fl.engines.nvflare.relay import PING
+from lightning_fl.errors import SiteError
 from lightning_fl.wire.transport import Answering, Reply
 
 JOB = "lightning_fl"
@@ -30,6 +32,9 @@ _log = logging.getLogger(__name__)
 class CoordinatorSide:
     """Runs in the server's process and makes the calls that the coordinator asks for.
 
+    The coordinator itself stays in train.py, so Ctrl-C, resume, exit status and report are those
+    of every engine.
+
     Args:
         post: folder of the coordinator's `Post`.
         clients: NVFlare's name of each site.
@@ -42,8 +47,8 @@ class CoordinatorSide:
     @collab.main  # type: ignore[untyped-decorator]
     def relay(self) -> None:
         """Call in, and serve until the coordinator hangs up."""
-        there = {proxy.name: proxy for proxy in collab.clients}
-        sites = {site: there[name] for site, name in self.clients.items() if name in there}
+        proxies = {proxy.name: proxy for proxy in collab.clients}
+        sites = {site: proxies[name] for site, name in self.clients.items() if name in proxies}
 
         def call(site: str, op: str, payload: bytes, timeout: float) -> Reply | SiteError:
             if site not in sites:
@@ -57,20 +62,16 @@ class CoordinatorSide:
 def _call(proxy: Any, site: str, op: str, payload: bytes, timeout: float) -> Reply | SiteError:
     start = time.perf_counter()
     try:
-        said = proxy(timeout=timeout).answer(op=op, payload=payload)
+        answer = proxy(timeout=timeout).answer(op=op, payload=payload)
     except CollabCallError as error:
         if time.perf_counter() - start >= timeout:
             return SiteError(site, op, "timeout", f"no answer in {timeout:g} seconds")
         # NVFlare says that a call timed out, too, when the site or the whole job is gone
-        why = "NVFlare cannot reach it any more"
-        return SiteError(site, op, "lost", why if _timed_out(error) else f"{why}: {error.cause}")
-    if said["kind"]:
-        return SiteError(site, op, said["kind"], said["detail"])
-    return Reply(said["payload"], time.perf_counter() - start)
-
-
-def _timed_out(error: CollabCallError) -> bool:
-    return isinstance(error.cause, TimeoutError)
+        detail = "" if isinstance(error.cause, TimeoutError) else f": {error.cause}"
+        return SiteError(site, op, "lost", f"NVFlare cannot reach it any more{detail}")
+    if answer["kind"]:
+        return SiteError(site, op, answer["kind"], answer["detail"])
+    return Reply(answer["payload"], time.perf_counter() - start)
 
 
 class SiteSide:
@@ -81,7 +82,7 @@ class SiteSide:
     """
 
     def __init__(self) -> None:
-        self._hospital: Answering | None = None
+        self._host: Answering | None = None
         self._one_at_a_time = Lock()
 
     @collab.publish  # type: ignore[untyped-decorator]
@@ -91,43 +92,39 @@ class SiteSide:
         Returns:
             `payload`, and `kind` and `detail` of a SiteError, empty where there is none.
         """
-        name = collab.site_name
         if op == PING:
-            return {"kind": "", "detail": "", "payload": b""}
+            return _outcome()
         if not self._one_at_a_time.acquire(timeout=BUSY):
-            return _told("timeout", "it is still busy with what it was asked before")
+            return _outcome("timeout", "it is still busy with what it was asked before")
         try:
-            if self._hospital is None:
-                self._hospital = _hospital(self._folder(), name)
-            reply = ask(name, self._hospital, op, payload)
+            if self._host is None:
+                self._host = self._make_host()
+            reply = ask(collab.site_name, self._host.handle, op, payload)
         finally:
             self._one_at_a_time.release()
         if isinstance(reply, SiteError):
             _log.warning("%s failed: %s", op, reply.detail)
-            return _told(reply.kind, reply.detail)
-        return {"kind": "", "detail": "", "payload": reply.payload}
+            return _outcome(reply.kind, reply.detail)
+        return _outcome(payload=reply.payload)
 
-    def _folder(self) -> Path | None:
-        """Where the hospital's file is; None in a simulation."""
-        return Path(collab.workspace.get_site_config_dir())
+    def _make_host(self) -> Answering:
+        return _hospital(Path(collab.workspace.get_site_config_dir()), collab.site_name)
 
 
 class SimulatedSide(SiteSide):
     """Hosts a site on the coordinator's machine, in a simulation; no hospital allows this class."""
 
-    def _folder(self) -> Path | None:
-        return None
+    def _make_host(self) -> Answering:
+        return _hospital(None)  # NVFlare's name of a simulated site is not the site's
 
 
-def _hospital(folder: Path | None, name: str) -> Answering:
-    # by name, for an engine stands below sites and imports none
-    hospital = importlib.import_module("lightning_fl.hospital.hospital")
-    answering: Answering = hospital.Hospital.of(folder, name)
-    return answering
+def _hospital(folder: Path | None, name: str = "") -> Answering:
+    hospital: Answering = importlib.import_module(HOSPITAL_MODULE).Hospital(folder, name)
+    return hospital
 
 
-def _told(kind: SiteErrorKind, detail: str) -> dict[str, Any]:
-    return {"kind": kind, "detail": detail, "payload": b""}
+def _outcome(kind: str = "", detail: str = "", payload: bytes = b"") -> dict[str, Any]:
+    return {"kind": kind, "detail": detail, "payload": payload}
 
 
 class Recipe(CollabRecipe):  # type: ignore[misc]  # NVFlare has no types
@@ -153,6 +150,6 @@ class Recipe(CollabRecipe):  # type: ignore[misc]  # NVFlare has no types
 
     @staticmethod
     def _user_source_entries(objs: Any) -> list[tuple[str, str | None]]:
-        """Nor does the source that NVFlare would add for a recipe of this kind."""
+        """Leave out the source that NVFlare would add for a recipe of this kind."""
         del objs
         return []

@@ -13,11 +13,7 @@ class Jobs(ABC):
 
     @abstractmethod
     def start(self, post: Path, sites: Sequence[str]) -> None:
-        """Start what hosts some sites; it then calls in.
-
-        Args:
-            post: folder of the coordinator's `Post`.
-            sites: names.
+        """Start what hosts some sites; it then calls in at the coordinator's `Post`.
 
         Raises:
             ConfigError: they cannot be started.
@@ -35,29 +31,25 @@ class Jobs(ABC):
     def stop(self, sites: Sequence[str]) -> None:
         """End what hosts some sites, once the coordinator has hung up."""
 
-    def close(self) -> None:  # noqa: B027  not all need it
-        """Give back what is held beside jobs."""
-
     @abstractmethod
     def returning(self, lost: Sequence[str]) -> tuple[str, ...]:
-        """Sites that have to be started, others along with them, so that lost ones come back.
+        """Return the sites to start, others along with them, so that lost ones come back.
 
-        Args:
-            lost: sites that are wanted back.
-
-        Returns:
-            () where none of them can be there again yet.
+        The result is () where none of the lost ones can be there again yet.
         """
+
+    def close(self) -> None:  # noqa: B027  not all need it
+        """Give back what is held beside jobs."""
 
     def welcome(self, processes: Mapping[str, int]) -> None:  # noqa: B027  not all need it
         """Hear the number of each site's process."""
 
     def is_alive(self, site: str) -> bool:
-        """Whether a site's process is there, as far as can be seen from here."""
+        """Say whether a site's process is there, as far as can be seen from here."""
         del site
         return True
 
     def kill(self, site: str) -> bool:
-        """End a site's process that hangs, where it is on this machine; says whether it could."""
+        """End a site's process that hangs, where it is on this machine; say whether it could."""
         del site
         return False

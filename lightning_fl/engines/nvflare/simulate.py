@@ -1,9 +1,10 @@
-"""A process that simulates the job on this machine, for `Simulation`."""
+"""Simulate the job on this machine, in a process of its own that `SimulatedJobs` starts."""
 
 import json
 import sys
 from pathlib import Path
 
+from nvflare.app_common.default_component_policy import DEFAULT_CLASS_ALLOW_LIST
 from nvflare.recipe import SimEnv
 
 from lightning_fl.engines.nvflare.job import JOB, Recipe
@@ -11,14 +12,7 @@ from lightning_fl.engines.nvflare.names import SERVER_CLASSES, SIMULATED_CLASSES
 
 
 def main(post: str, workspace: str, names: str, gpus: str = "") -> None:
-    """Run the job to its end.
-
-    Args:
-        post: folder of the coordinator's `Post`.
-        workspace: folder for what NVFlare writes.
-        names: NVFlare's name of each site, as JSON.
-        gpus: of the sites, in NVFlare's words; "" for all the same.
-    """
+    """Run the job to its end, with the arguments that `SimulatedJobs` gives."""
     clients: dict[str, str] = json.loads(names)
     allow(Path(workspace) / JOB / "local")
     recipe = Recipe(post, clients, simulated=True)
@@ -28,11 +22,9 @@ def main(post: str, workspace: str, names: str, gpus: str = "") -> None:
 
 def allow(local: Path) -> None:
     """Let the simulated server and sites build the classes of the job, and only these."""
-    from nvflare.app_common.default_component_policy import DEFAULT_CLASS_ALLOW_LIST
-
     local.mkdir(parents=True, exist_ok=True)
-    listed = [*DEFAULT_CLASS_ALLOW_LIST, *SERVER_CLASSES, *SIMULATED_CLASSES]
-    resources = {"format_version": 2, "class_allow_list": listed}
+    allowed = [*DEFAULT_CLASS_ALLOW_LIST, *SERVER_CLASSES, *SIMULATED_CLASSES]
+    resources = {"format_version": 2, "class_allow_list": allowed}
     (local / "resources.json").write_text(json.dumps(resources))
 
 

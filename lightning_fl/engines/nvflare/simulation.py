@@ -13,10 +13,8 @@ import psutil
 from lightning_fl.engines.nvflare.jobs import END, Jobs
 from lightning_fl.errors import ConfigError
 
-SIMULATOR = "lightning_fl.engines.nvflare.simulate"
 
-
-class Simulation(Jobs):
+class SimulatedJobs(Jobs):
     """One job of NVFlare's simulator for all sites, without certificates.
 
     Args:
@@ -39,23 +37,20 @@ class Simulation(Jobs):
             prefix="lightning-fl-nvflare-", ignore_cleanup_errors=True
         )
         # NVFlare allows fewer letters in names than hospitals have
-        clients = {site: f"site-{number + 1}" for number, site in enumerate(self.sites)}
+        clients = {site: f"site-{number}" for number, site in enumerate(self.sites, 1)}
+        command = [sys.executable, "-m", "lightning_fl.engines.nvflare.simulate"]
         arguments = [str(post), self._workspace.name, json.dumps(clients), self.gpus]
         with self.log.open("ab") as log:
             self._simulator = subprocess.Popen(
-                [sys.executable, "-m", SIMULATOR, *arguments],
+                [*command, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,  # Ctrl-C is the coordinator's to hear
+                start_new_session=True,  # Ctrl-C is for the coordinator alone
             )
 
     def check(self) -> None:
-        """See whether the simulator still runs.
-
-        Raises:
-            ConfigError: it does not; the log says why.
-        """
+        """See whether the simulator still runs; its log says why it has ended."""
         if self._simulator is not None and self._simulator.poll() is not None:
             last = self.log.read_text(errors="replace").strip().splitlines()[-1:]
             raise ConfigError(
@@ -69,9 +64,9 @@ class Simulation(Jobs):
         if self._simulator is None:
             return
         with suppress(psutil.NoSuchProcess):
-            family = psutil.Process(self._simulator.pid).children(recursive=True)
+            simulator = psutil.Process(self._simulator.pid)
             # a site that was orphaned is no child any more
-            family += [psutil.Process(self._simulator.pid), *self._processes.values()]
+            family = [*simulator.children(recursive=True), simulator, *self._processes.values()]
             _, left = psutil.wait_procs(family, timeout=END)
             for process in left:
                 with suppress(psutil.NoSuchProcess):
@@ -82,7 +77,7 @@ class Simulation(Jobs):
         self._workspace.cleanup()
 
     def returning(self, lost: Sequence[str]) -> tuple[str, ...]:
-        """All sites: a simulation is started as a whole."""
+        """Return all sites: a simulation is started as a whole."""
         return self.sites if lost else ()
 
     def welcome(self, processes: Mapping[str, int]) -> None:
@@ -92,17 +87,16 @@ class Simulation(Jobs):
                 self._processes[site] = psutil.Process(number)
 
     def is_alive(self, site: str) -> bool:
-        """Whether its process runs."""
-        process = self._processes.get(site)
-        if process is None:
-            return True  # it has not told its number yet
-        try:
+        """Say whether the site's process runs, or has not told its number yet."""
+        if site not in self._processes:
+            return True
+        with suppress(psutil.NoSuchProcess):
+            process = self._processes[site]
             return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
-        except psutil.NoSuchProcess:
-            return False
+        return False
 
     def kill(self, site: str) -> bool:
-        """Kill its process."""
+        """End the site's process; say whether it was there."""
         with suppress(psutil.NoSuchProcess, KeyError):
             self._processes[site].kill()
             return True

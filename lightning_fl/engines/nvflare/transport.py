@@ -1,4 +1,4 @@
-"""The transport of the NVFlare engine; it starts the processes of lost sites again."""
+"""Carry bytes through NVFlare's jobs, and start the processes of lost sites again."""
 
 import json
 import logging
@@ -8,12 +8,17 @@ from contextlib import ExitStack
 
 from lightning_fl.engines.hosting import HOST
 from lightning_fl.engines.nvflare.jobs import Jobs
-from lightning_fl.engines.nvflare.relay import PING, Post, RelayTransport
+from lightning_fl.engines.nvflare.line import Post
+from lightning_fl.engines.nvflare.relay import PING, RelayTransport
 from lightning_fl.errors import ConfigError, SiteError, SiteErrorKind
 from lightning_fl.wire.transport import Outcomes, Reply, Transport
 
 PING_SECONDS = 10.0
 """For a site that did not answer the last time to say that it is there at all."""
+ABSENT: dict[SiteErrorKind, str] = {
+    "lost": "its process is gone",
+    "timeout": "it still does not answer",
+}
 _log = logging.getLogger(__name__)
 
 
@@ -35,17 +40,13 @@ class NVFlareTransport(Transport):
     def __init__(self, jobs: Jobs, invitations: Mapping[str, bytes], wait: float) -> None:
         self._jobs = jobs
         self._invitations = dict(invitations)
+        self._sites = tuple(invitations)
         self._wait = wait
         self._lost: set[str] = set()
         self._late: set[str] = set()
         self._post = Post()
         self.processes: dict[str, int] = {}
-        self._relay = RelayTransport(self.sites, jobs.is_alive)
-
-    @property
-    def sites(self) -> Sequence[str]:
-        """Names of the sites."""
-        return tuple(self._invitations)
+        self._relay = RelayTransport(jobs.is_alive)
 
     def open(self) -> None:
         """Start all sites.
@@ -54,7 +55,7 @@ class NVFlareTransport(Transport):
             ConfigError: they do not start.
             SiteError: one cannot be hosted.
         """
-        for failure in self._host(self.sites).values():
+        for failure in self._host(self._sites).values():
             raise failure
 
     def close(self) -> None:
@@ -62,8 +63,8 @@ class NVFlareTransport(Transport):
         with ExitStack() as all_of:  # each is done, whatever another one raises
             all_of.callback(self._post.close)
             all_of.callback(self._jobs.close)
-            all_of.callback(self._jobs.stop, self.sites)
-            self._relay.hang_up(self.sites)
+            all_of.callback(self._jobs.stop, self._sites)
+            self._relay.hang_up(self._sites)
 
     def outcomes(self, op: str, payloads: Mapping[str, bytes], timeout: float) -> Outcomes:
         """Ask all sites at once; those that were lost if they can be there again."""
@@ -71,16 +72,15 @@ class NVFlareTransport(Transport):
         if lost and (returning := self._jobs.returning(lost)):
             self._start_again(returning)
         absent = self._absent(payloads)
-        there = {site: payload for site, payload in payloads.items() if site not in absent}
-        for site, reply in self._relay.outcomes(op, there, timeout):
+        present = {site: payload for site, payload in payloads.items() if site not in absent}
+        for site, reply in self._relay.outcomes(op, present, timeout):
             self._mark(site, reply)
             yield site, reply
         for site, kind in absent.items():
-            why = {"lost": "its process is gone", "timeout": "it still does not answer"}[kind]
-            yield site, SiteError(site, op, kind, why)
+            yield site, SiteError(site, op, kind, ABSENT[kind])
 
     def _absent(self, sites: Iterable[str]) -> dict[str, SiteErrorKind]:
-        """Sites that need not be asked: those that are lost, and late ones that are still silent.
+        """Return the sites that need not be asked: lost ones, and late ones that are still silent.
 
         Without a quick look at late ones, each further operation would wait its whole time.
         """
@@ -92,7 +92,7 @@ class NVFlareTransport(Transport):
         return absent
 
     def _mark(self, site: str, reply: Reply | SiteError) -> None:
-        """Remember who is lost; a process that hangs is ended where that can be done."""
+        """Remember lost and late sites; a process that hangs is ended where that can be done."""
         self._late.discard(site)
         if not isinstance(reply, SiteError):
             return
@@ -116,8 +116,23 @@ class NVFlareTransport(Transport):
         _log.info("started again in %.0f s: %s", time.monotonic() - start, back)
 
     def _host(self, sites: Sequence[str]) -> dict[str, SiteError]:
-        """Start processes and let them host their sites; says which cannot."""
+        """Start processes and let them host their sites; return the failures."""
         self._jobs.start(self._post.folder, sites)
+        self._connect(sites)
+        invitations = {site: self._invitations[site] for site in sites}
+        failed: dict[str, SiteError] = {}
+        processes: dict[str, int] = {}
+        for site, reply in self._relay.map(HOST, invitations, timeout=self._wait).items():
+            if isinstance(reply, SiteError):
+                failed[site] = reply
+            else:
+                processes[site] = json.loads(reply.payload)["process"]
+        self._jobs.welcome(processes)
+        self.processes |= processes
+        return failed
+
+    def _connect(self, sites: Sequence[str]) -> None:
+        """Wait until the far ends of all these sites have called in."""
         missing, end = set(sites), time.monotonic() + self._wait
         while missing:
             try:
@@ -128,10 +143,3 @@ class NVFlareTransport(Transport):
                     "seconds. Raise `engine.start_timeout`, or see NVFlare's logs."
                 ) from error
             missing -= set(self._relay.connect(line))
-        asked = {site: self._invitations[site] for site in sites}
-        replies = self._relay.map(HOST, asked, timeout=self._wait)
-        there = {site: r for site, r in replies.items() if isinstance(r, Reply)}
-        new = {site: json.loads(r.payload)["process"] for site, r in there.items()}
-        self._jobs.welcome(new)
-        self.processes |= new
-        return {site: r for site, r in replies.items() if isinstance(r, SiteError)}

@@ -1,1 +1,1 @@
-"""The Ray engine: each site in a process of a cluster."""
+"""The Ray engine: sites in processes of a cluster."""

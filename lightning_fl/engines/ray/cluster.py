@@ -1,4 +1,4 @@
-"""All that is said to Ray: a cluster, processes in it, and calls that are under way."""
+"""All calls to Ray: a cluster, processes in it, and calls that are under way."""
 
 import logging
 import os
@@ -7,53 +7,38 @@ import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from importlib.util import find_spec
 from typing import Any
 
+from lightning_fl.engines.base import MakeSite
 from lightning_fl.engines.ray.host import ROOT, Host, Surroundings
 from lightning_fl.errors import ConfigError
-from lightning_fl.wire.transport import Answering
 
 Pending = Any
 """A call that is under way: Ray's ObjectRef."""
 
 SMALL = 100_000
-"""Fewer bytes travel with a call, in Ray; more lie in its store."""
+"""Payloads of fewer bytes travel with a call; larger ones lie in Ray's store."""
 LONGEST = 60.0
-"""So many seconds are waited at a time, for Ray cannot wait without an end."""
+"""Seconds of one wait at most, for Ray cannot wait without an end."""
 
 
 class WorkerLostError(RuntimeError):
     """The process that was asked is gone."""
 
 
-def require_ray() -> None:
-    """Refuse to go on without Ray.
-
-    Raises:
-        ConfigError: it is not installed.
-    """
-    if find_spec("ray") is None:
-        raise ConfigError(
-            "The engine Ray needs the package ray, which is not installed. Get it by `pip install "
-            '"lightning-fl[ray]"`, or use the Local engine.'
-        )
-
-
 @contextmanager
-def cluster(address: str | None) -> Iterator["Cluster"]:
-    """Ray's cluster, started here where no address is given, and stopped again.
+def cluster(address: str | None) -> Iterator[None]:
+    """Reach Ray's cluster, which is started here and stopped again where no address is given.
 
     Raises:
         ConfigError: there is no cluster at the address, or one of another version.
     """
-    require_ray()
     _reach(address)
     _prepare(address)
     import ray
 
-    if ray.is_initialized():  # somebody else's, who will stop it
-        yield Cluster()
+    if ray.is_initialized():  # by somebody else, who will stop it
+        yield
         return
     try:
         ray.init(
@@ -68,20 +53,16 @@ def cluster(address: str | None) -> Iterator["Cluster"]:
             f"{'cannot be reached there' if address else 'did not start here'}: {error}"
         ) from error
     try:
-        yield Cluster()
+        yield
     finally:
         ray.shutdown()
 
 
 def _reach(address: str | None) -> None:
-    """Try an address at once, for Ray itself tries for ten minutes and more.
-
-    Raises:
-        ConfigError: nobody listens there.
-    """
-    host, colon, port = (address or "").rpartition(":")
+    """Try an address at once, for Ray itself tries for ten minutes and more."""
     if address in (None, "auto"):
         return
+    host, colon, port = (address or "").rpartition(":")
     if not colon or not port.isdecimal() or "/" in host:
         raise ConfigError(
             f"Expected `engine.address` to be HOST:PORT, auto or null, but got {address!r}."
@@ -109,42 +90,15 @@ def _prepare(address: str | None) -> None:
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
-class Cluster:
-    """Machines that Ray knows."""
+def resources() -> list[Mapping[str, float]]:
+    """Return the resources of each machine of the cluster, e.g. "CPU" and "GPU"."""
+    import ray
 
-    def machines(self) -> list[Mapping[str, float]]:
-        """Resources of each machine, e.g. "CPU" and "GPU"."""
-        import ray
-
-        return [node["Resources"] for node in ray.nodes() if node["Alive"]]
-
-    def worker(
-        self,
-        names: Sequence[str],
-        make_site: Callable[[str], Answering],
-        surroundings: Surroundings,
-        *,
-        cpus: float,
-        gpus: float,
-    ) -> "Worker":
-        """A worker for some sites, whose process is started when it is first greeted."""
-        import ray
-
-        path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-        variables = {
-            "PYTHONPATH": os.pathsep.join(path),
-            "OMP_NUM_THREADS": str(surroundings.threads),
-        }
-        if not gpus:  # else `accelerator: auto` would let all workers share one
-            variables["CUDA_VISIBLE_DEVICES"] = ""
-        actor = ray.remote(Host).options(
-            num_cpus=cpus, num_gpus=gpus, runtime_env={"env_vars": variables}
-        )
-        return Worker(names, lambda: actor.remote(names, make_site, surroundings))
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
-class Worker:
-    """Sites and the process they live in; another one takes its place when it is gone.
+class SiteWorker:
+    """Sites and the process they live in; another process takes its place when it is gone.
 
     Args:
         names: of the sites.
@@ -186,8 +140,27 @@ class Worker:
             self._actor = None
 
 
+def worker_for(
+    names: Sequence[str], make_site: MakeSite, surroundings: Surroundings, cpus: float, gpus: float
+) -> SiteWorker:
+    """Make a worker for some sites, whose process is started when it is first greeted."""
+    import ray
+
+    path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    variables = {
+        "PYTHONPATH": os.pathsep.join(path),
+        "OMP_NUM_THREADS": str(surroundings.threads),
+    }
+    if not gpus:  # else `accelerator: auto` would let all workers share one
+        variables["CUDA_VISIBLE_DEVICES"] = ""
+    actor = ray.remote(Host).options(
+        num_cpus=cpus, num_gpus=gpus, runtime_env={"env_vars": variables}
+    )
+    return SiteWorker(names, lambda: actor.remote(make_site, surroundings))
+
+
 def share(payload: bytes) -> Pending:
-    """Bytes that are stored once, whoever gets them; few bytes as they are."""
+    """Store bytes once for all that get them; few bytes stay as they are."""
     if len(payload) < SMALL:
         return payload
     import ray
@@ -196,7 +169,7 @@ def share(payload: bytes) -> Pending:
 
 
 def finished(pending: Sequence[Pending], seconds: float) -> set[Pending]:
-    """Those calls that have ended; waits until one has, or for so many seconds at most."""
+    """Return the calls that have ended; wait until one has, or for so many seconds at most."""
     import ray
 
     ready, _ = ray.wait(list(pending), num_returns=1, timeout=min(seconds, LONGEST))
@@ -206,21 +179,17 @@ def finished(pending: Sequence[Pending], seconds: float) -> set[Pending]:
 
 
 def result(pending: Pending) -> Any:
-    """What a call that has ended gives.
+    """Return what a call that has ended gives.
 
     Raises:
-        WorkerLostError: the process did not live to say it.
+        WorkerLostError: the process ended before it could answer.
     """
     import ray
 
     try:
         return ray.get(pending)
     except ray.exceptions.RayError as error:
-        raise WorkerLostError(_reason(str(error))) from error
-
-
-def _reason(text: str) -> str:
-    """The part of Ray's long messages that says what happened."""
-    last = (text.strip().splitlines() or ["its process is gone"])[-1]
-    _, _, detail = last.rpartition("Worker exit detail: ")
-    return detail.partition(" Some common causes")[0].strip()
+        # the part of Ray's long message that says what happened
+        last = (str(error).strip().splitlines() or ["its process is gone"])[-1]
+        detail = last.rpartition("Worker exit detail: ")[2].partition(" Some common causes")[0]
+        raise WorkerLostError(detail.strip()) from error

@@ -1,4 +1,4 @@
-"""Calls to sites in processes of a Ray cluster: all workers at once, a worker's sites in turn."""
+"""Call sites in processes of a Ray cluster: all workers at once, a worker's sites in turn."""
 
 import time
 from collections import deque
@@ -7,37 +7,40 @@ from dataclasses import dataclass
 from typing import Any
 
 from lightning_fl.engines.ray import cluster as ray_cluster
-from lightning_fl.engines.ray.cluster import Pending, Worker, WorkerLostError
+from lightning_fl.engines.ray.cluster import Pending, SiteWorker, WorkerLostError
 from lightning_fl.engines.ray.host import ANSWERED
 from lightning_fl.errors import SiteError
 from lightning_fl.wire.transport import Outcomes, Reply, Transport
 
 START = 300.0
-"""A process that is not there after so many seconds counts as lost: the cluster has no room."""
+"""Seconds after which a process that is not there counts as lost: the cluster has no room."""
 AGAIN = 30.0
-"""The same where the last try was in vain, or each operation would wait so long."""
+"""The seconds after a start in vain, or each operation would wait for `START`."""
 
 
 @dataclass
 class Turn:
     """One site's call, from the moment at which its worker turns to it.
 
+    A worker has one call at a time. So the timeout counts from a site's own turn, and a process
+    that hangs is ended without losing what its other sites were to be asked.
+
     Attributes:
-        site: that is asked.
-        op: the operation.
         payload: shared bytes.
         worker: where the site lives.
         timeout: seconds for the whole turn, a start of the process included.
+        limit: seconds from the beginning for what is under way.
         began: when, by `time.perf_counter`.
         greeting: whether the worker's process is only being started.
-        pending: what is waited for.
+        pending: the call that is under way.
     """
 
     site: str
     op: str
     payload: Pending
-    worker: Worker
+    worker: SiteWorker
     timeout: float
+    limit: float = 0.0
     began: float = 0.0
     greeting: bool = False
     pending: Pending = None
@@ -46,61 +49,61 @@ class Turn:
         """Ask the site, or start a process for it where there is none."""
         self.began = time.perf_counter()
         self.greeting = not self.worker.there
-        self.pending = self.worker.greet() if self.greeting else self._ask()
+        if self.greeting:
+            self.limit = min(self.timeout, AGAIN if self.worker.in_vain else START)
+            self.pending = self.worker.greet()
+        else:
+            self._ask()
         return self
 
     def seconds_left(self) -> float:
-        """Until the site counts as late; never negative."""
-        limit = min(self.timeout, self._patience) if self.greeting else self.timeout
-        return max(0.0, limit - (time.perf_counter() - self.began))
-
-    @property
-    def _patience(self) -> float:
-        """Seconds for a start."""
-        return AGAIN if self.worker.in_vain else START
+        """Return the seconds until the site counts as late; never negative."""
+        return max(0.0, self.limit - (time.perf_counter() - self.began))
 
     def go_on(self) -> Reply | SiteError | None:
-        """Take what has come.
+        """Take the result of the call that has ended.
 
         Returns:
             The outcome; None where the process has only been greeted and the site asked.
         """
         try:
-            found = ray_cluster.result(self.pending)
+            result = ray_cluster.result(self.pending)
         except WorkerLostError as error:
+            # not asked again: whether the call had begun cannot be known
             return self._lost(f"its process {self.worker.pid or ''} is gone: {error}")
-        if not self.greeting:
-            return self._outcome(*found)
-        self.worker.pid, problems = found
-        self.worker.in_vain = False
+        return self._greeted(*result) if self.greeting else self._answered(*result)
+
+    def _greeted(self, pid: int, problems: Sequence[str]) -> SiteError | None:
+        self.worker.pid, self.worker.in_vain = pid, False
         if problems:
             return self._lost("; ".join(problems))
-        self.greeting, self.pending = False, self._ask()
+        self._ask()
         return None
 
+    def _answered(self, kind: Any, content: Any) -> Reply | SiteError:
+        if kind == ANSWERED:
+            return Reply(content, time.perf_counter() - self.began)
+        return SiteError(self.site, self.op, kind, content)
+
     def expire(self) -> SiteError:
-        """The outcome of a turn that took too long; its process may hang and is ended."""
-        if self.greeting and self.timeout > (patience := self._patience):
+        """Return the outcome of a turn that took too long; its process may hang and is ended."""
+        if self.limit < self.timeout:
             self.worker.in_vain = True
             return self._lost(
-                f"no process could be started within {patience:g} s; the cluster may have no room "
-                "left, so set fewer `engine.workers` or wait for it"
+                f"no process could be started within {self.limit:g} s; the cluster may have no "
+                "room left, so set fewer `engine.workers` or wait for it"
             )
         self.worker.give_up()
         detail = f"no answer within {self.timeout:g} s; raise `engine.timeout` if it is only slow"
         return SiteError(self.site, self.op, "timeout", detail)
 
-    def _ask(self) -> Pending:
-        return self.worker.ask(self.site, self.op, self.payload)
+    def _ask(self) -> None:
+        self.greeting, self.limit = False, self.timeout
+        self.pending = self.worker.ask(self.site, self.op, self.payload)
 
     def _lost(self, detail: str) -> SiteError:
         self.worker.give_up()
         return SiteError(self.site, self.op, "lost", detail)
-
-    def _outcome(self, kind: Any, content: Any) -> Reply | SiteError:
-        if kind == ANSWERED:
-            return Reply(content, time.perf_counter() - self.began)
-        return SiteError(self.site, self.op, kind, content)
 
 
 class RayTransport(Transport):
@@ -113,49 +116,45 @@ class RayTransport(Transport):
         workers: each with its sites.
     """
 
-    def __init__(self, workers: Sequence[Worker]) -> None:
+    def __init__(self, workers: Sequence[SiteWorker]) -> None:
         self.workers = tuple(workers)
         self._homes = {name: worker for worker in workers for name in worker.names}
-
-    @property
-    def sites(self) -> Sequence[str]:
-        """Names of the sites."""
-        return tuple(sorted(self._homes))
 
     def outcomes(self, op: str, payloads: Mapping[str, bytes], timeout: float) -> Outcomes:
         """Ask all workers at once; the timeout is for each site's own turn."""
         queues = self._queues(op, payloads, timeout)
         turns = [queue.popleft().begin() for queue in queues.values()]
         while turns:
-            outcomes = self._ended(turns)
+            outcomes = _ended(turns)
             turns = [turn for turn in turns if turn.site not in outcomes]
-            for site in outcomes:  # first of all, no worker should stand idle
+            for site in outcomes:  # before anything else, so that no worker stands idle
                 if queue := queues[self._homes[site]]:
                     turns.append(queue.popleft().begin())
             yield from outcomes.items()
 
     def _queues(
         self, op: str, payloads: Mapping[str, bytes], timeout: float
-    ) -> dict[Worker, deque[Turn]]:
-        """The turns of each worker that has any, in the order of `payloads`."""
+    ) -> dict[SiteWorker, deque[Turn]]:
+        """Make the turns of each worker that has any, in the order of `payloads`."""
         distinct = {id(payload): payload for payload in payloads.values()}
         shared = {key: ray_cluster.share(payload) for key, payload in distinct.items()}
-        queues: dict[Worker, deque[Turn]] = {}
+        queues: dict[SiteWorker, deque[Turn]] = {}
         for site, payload in payloads.items():
             worker = self._homes[site]
             turn = Turn(site, op, shared[id(payload)], worker, timeout)
             queues.setdefault(worker, deque()).append(turn)
         return queues
 
-    def _ended(self, turns: Sequence[Turn]) -> dict[str, Reply | SiteError]:
-        """Of those turns that end next, whichever way."""
-        longest = min(turn.seconds_left() for turn in turns)
-        done = ray_cluster.finished([turn.pending for turn in turns], longest)
-        outcomes: dict[str, Reply | SiteError] = {}
-        for turn in turns:
-            outcome = turn.go_on() if turn.pending in done else None
-            if outcome is None and not turn.seconds_left():
-                outcome = turn.expire()
-            if outcome is not None:
-                outcomes[turn.site] = outcome
-        return outcomes
+
+def _ended(turns: Sequence[Turn]) -> dict[str, Reply | SiteError]:
+    """Wait for the turns that end next, and return the outcome of each."""
+    longest = min(turn.seconds_left() for turn in turns)
+    done = ray_cluster.finished([turn.pending for turn in turns], longest)
+    outcomes: dict[str, Reply | SiteError] = {}
+    for turn in turns:
+        outcome = turn.go_on() if turn.pending in done else None
+        if outcome is None and not turn.seconds_left():
+            outcome = turn.expire()
+        if outcome is not None:
+            outcomes[turn.site] = outcome
+    return outcomes

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from datamodules import CTFolder
-from tests.datamodules.ct.files import SPACING, write_nifti
+from tests.datamodules.ct.scan_files import SPACING, write_nifti
 
 SHAPE = (24, 20, 8)
 """Of a patient's own array: 16.8 x 16 x 20 mm."""

@@ -12,7 +12,7 @@ from datamodules.ct.dicom import open_series
 from datamodules.ct.space import edges
 from datamodules.ct.volume import read_ct
 from lightning_fl.errors import DataError
-from tests.datamodules.ct.files import AXIAL, SPACING, edit, noise, write_series
+from tests.datamodules.ct.scan_files import AXIAL, SPACING, edit, noise, write_series
 
 SAGITTAL = (0.0, 1.0, 0.0, 0.0, 0.0, -1.0)
 CORONAL = (1.0, 0.0, 0.0, 0.0, 0.0, -1.0)
@@ -38,7 +38,7 @@ def test_affine_and_values_are_those_of_highdicom(
     np.testing.assert_allclose(place, lps * np.array([-1, -1, 1, 1]), atol=1e-4)
     assert edges(series.affine) == pytest.approx(SPACING)
     ct = read_ct(tmp_path)
-    np.testing.assert_array_equal(ct.to_own(ct.hu), hu)
+    np.testing.assert_array_equal(ct.from_ras(ct.hu), hu)
 
 
 def test_affine_of_an_axial_series_is_that_of_the_standard(tmp_path: Path) -> None:
@@ -62,10 +62,10 @@ def test_every_slice_has_its_own_rescaling(tmp_path: Path) -> None:
     edit(files[2], RescaleSlope=2, RescaleIntercept=-2048)
     edit(files[3], RescaleSlope=0.5, RescaleIntercept=-512)
     ct = read_ct(tmp_path)
-    own = ct.to_own(ct.hu)
-    np.testing.assert_array_equal(own[:, :, 2], np.clip(hu[:, :, 2] * 2, -1024, 4000))
-    np.testing.assert_array_equal(own[:, :, 3], np.rint(hu[:, :, 3] / 2))
-    np.testing.assert_array_equal(own[:, :, 4], hu[:, :, 4])
+    stored = ct.from_ras(ct.hu)
+    np.testing.assert_array_equal(stored[:, :, 2], np.clip(hu[:, :, 2] * 2, -1024, 4000))
+    np.testing.assert_array_equal(stored[:, :, 3], np.rint(hu[:, :, 3] / 2))
+    np.testing.assert_array_equal(stored[:, :, 4], hu[:, :, 4])
 
 
 def test_other_files_are_passed_over(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from scipy.ndimage import center_of_mass
 from torch import Tensor
 
 from datamodules.ct.axis import Axis
-from datamodules.ct.grid import Grid, Placement
+from datamodules.ct.grid import Placement, ScanGrid
 from lightning_fl.errors import ConfigError
 
 Shape = tuple[int, int, int]
@@ -36,15 +36,19 @@ def dice(one: Mask, other: Mask) -> float:
 
 
 CASES = [
-    ((64, 56, 30), (1.0, 1.0, 2.5), Grid((1.5, 1.5, 1.5), (48, 48, 64))),  # cut in X, padded in Z
-    ((50, 50, 50), (2.0, 2.0, 2.0), Grid((1.0, 1.0, 1.0), (96, 112, 101))),  # finer; odd
-    ((61, 47, 83), (0.7, 0.9, 1.25), Grid((1.0, 1.0, 1.0), (64, 64, 64))),  # cut in Z only
+    (
+        (64, 56, 30),
+        (1.0, 1.0, 2.5),
+        ScanGrid((1.5, 1.5, 1.5), (48, 48, 64)),
+    ),  # cut in X, padded in Z
+    ((50, 50, 50), (2.0, 2.0, 2.0), ScanGrid((1.0, 1.0, 1.0), (96, 112, 101))),  # finer; odd
+    ((61, 47, 83), (0.7, 0.9, 1.25), ScanGrid((1.0, 1.0, 1.0), (64, 64, 64))),  # cut in Z only
 ]
 
 
 @pytest.mark.parametrize(("shape", "spacing", "grid"), CASES)
 def test_ball_comes_back_where_it_was(
-    shape: Shape, spacing: tuple[float, float, float], grid: Grid
+    shape: Shape, spacing: tuple[float, float, float], grid: ScanGrid
 ) -> None:
     centre = (shape[0] / 2 + 3.3, shape[1] / 2 - 4.2, shape[2] / 2 + 1.7)
     mask = ball(shape, spacing, centre, mm=14)
@@ -56,7 +60,7 @@ def test_ball_comes_back_where_it_was(
 
 @pytest.mark.parametrize(("shape", "spacing", "grid"), CASES)
 def test_ball_lies_on_the_grid_where_its_mm_say(
-    shape: Shape, spacing: tuple[float, float, float], grid: Grid
+    shape: Shape, spacing: tuple[float, float, float], grid: ScanGrid
 ) -> None:
     centre = (shape[0] / 2 + 3.3, shape[1] / 2 - 4.2, shape[2] / 2 + 1.7)
     mask = ball(shape, spacing, centre, mm=14)
@@ -74,14 +78,14 @@ def test_ball_lies_on_the_grid_where_its_mm_say(
 
 def test_volume_of_a_ball_is_kept() -> None:
     mask = ball((60, 60, 60), (1, 1, 1), (31, 29, 30), mm=15)
-    on_grid = Grid((1.7, 1.7, 2.9), (40, 40, 24)).place((60, 60, 60), (1, 1, 1)).mask(mask, 1)
+    on_grid = ScanGrid((1.7, 1.7, 2.9), (40, 40, 24)).place((60, 60, 60), (1, 1, 1)).mask(mask, 1)
     x, y, z = (60 / round(60 / edge) for edge in (1.7, 1.7, 2.9))
     assert on_grid.sum() * x * y * z == pytest.approx(mask.sum(), rel=0.02)
 
 
 def test_same_spacing_cuts_and_pads_without_touching_a_value() -> None:
     hu = np.random.default_rng(0).integers(-1024, 3000, (6, 4, 5), dtype=np.int16)
-    placement = Grid((1, 1, 1), (4, 8, 5)).place((6, 4, 5), (1, 1, 1))
+    placement = ScanGrid((1, 1, 1), (4, 8, 5)).place((6, 4, 5), (1, 1, 1))
     image = placement.image(hu)
     np.testing.assert_array_equal(image[:, 2:6], hu[1:5])
     assert (image[:, :2] == -1024).all()
@@ -93,7 +97,7 @@ def test_same_spacing_cuts_and_pads_without_touching_a_value() -> None:
 def test_values_of_half_the_resolution_are_means() -> None:
     hu = np.zeros((8, 4, 4), dtype=np.int16)
     hu[4:] = 100
-    image = Grid((2, 2, 2), (4, 2, 2)).place((8, 4, 4), (1, 1, 1)).image(hu)
+    image = ScanGrid((2, 2, 2), (4, 2, 2)).place((8, 4, 4), (1, 1, 1)).image(hu)
     # a triangle of width 4 over the steps: weights 1/8, 3/8, 3/8, 1/8
     np.testing.assert_array_equal(image[:, 0, 0], [0, 12, 88, 100])
 
@@ -101,28 +105,28 @@ def test_values_of_half_the_resolution_are_means() -> None:
 def test_slabs_meet_without_a_seam() -> None:
     shape = (40, 8, 70)
     ramp = (np.arange(40)[:, None, None] * 10 + np.arange(70) * 20 + np.zeros(shape)).astype("i2")
-    image = Grid((2, 1, 2), (20, 8, 35)).place(shape, (1, 1, 1)).image(ramp)
+    image = ScanGrid((2, 1, 2), (20, 8, 35)).place(shape, (1, 1, 1)).image(ramp)
     inner = image[2:-2, :, 2:-2].astype(int)
     assert (np.diff(inner, axis=0) == 20).all()
     assert (np.diff(inner, axis=2) == 40).all()
 
 
 def test_outside_the_grid_is_background() -> None:
-    placement = Grid((1, 1, 1), (4, 4, 4)).place((8, 6, 3), (1, 1, 1))
+    placement = ScanGrid((1, 1, 1), (4, 4, 4)).place((8, 6, 3), (1, 1, 1))
     expected = np.zeros((8, 6, 3), dtype=np.uint8)
     expected[2:6, 1:5] = 1
     np.testing.assert_array_equal(back(placement, np.ones((4, 4, 4), np.uint8)), expected)
 
 
 def test_coarse_grid_reaches_voxels_up_to_its_edge() -> None:
-    placement = Grid((2, 2, 2), (2, 2, 2)).place((10, 4, 4), (1, 1, 1))
-    own = back(placement, np.ones((2, 2, 2), np.uint8))
+    placement = ScanGrid((2, 2, 2), (2, 2, 2)).place((10, 4, 4), (1, 1, 1))
+    classes = back(placement, np.ones((2, 2, 2), np.uint8))
     # 5 voxels of 2 mm, the first 2 and the last 1 are cut off: own voxels 4 to 7
-    np.testing.assert_array_equal(own.any(axis=(1, 2)), np.isin(np.arange(10), [4, 5, 6, 7]))
+    np.testing.assert_array_equal(classes.any(axis=(1, 2)), np.isin(np.arange(10), [4, 5, 6, 7]))
 
 
 def test_grid_that_misses_every_centre_gives_background() -> None:
-    placement = Grid((1, 1, 1), (4, 4, 4)).place((2, 4, 4), (50, 1, 1))
+    placement = ScanGrid((1, 1, 1), (4, 4, 4)).place((2, 4, 4), (50, 1, 1))
     assert placement.reached[0] == slice(0, 0)
     assert not back(placement, np.ones((4, 4, 4), np.uint8)).any()
 
@@ -131,7 +135,7 @@ def test_several_classes_keep_their_places() -> None:
     shape: Shape = (40, 40, 40)
     mask = ball(shape, (1, 1, 1), (20, 20, 20), mm=14)
     mask[:, :24] *= 2  # an edge between two voxels of the grid
-    placement = Grid((1.6, 1.6, 1.6), (24, 28, 24)).place(shape, (1, 1, 1))
+    placement = ScanGrid((1.6, 1.6, 1.6), (24, 28, 24)).place(shape, (1, 1, 1))
     on_grid = placement.mask(mask, 3)
     one_hot = torch.stack([torch.from_numpy(on_grid) == label for label in range(3)]).float()
     again = placement.back(one_hot, lambda p: p.argmax(dim=1))
@@ -142,29 +146,29 @@ def test_several_classes_keep_their_places() -> None:
 def test_class_that_covers_most_of_a_voxel_wins() -> None:
     mask = np.zeros((6, 1, 1), dtype=np.uint8)
     mask[:, 0, 0] = [1, 1, 2, 2, 2, 0]
-    placement = Grid((6, 1, 1), (1, 1, 1)).place((6, 1, 1), (1, 1, 1))
+    placement = ScanGrid((6, 1, 1), (1, 1, 1)).place((6, 1, 1), (1, 1, 1))
     assert placement.mask(mask, 3).item() == 2
-    assert Grid((6, 1, 1), (1, 1, 1)).place((6, 1, 1), (1, 1, 1)).mask(mask, 2).item() == 0
+    assert ScanGrid((6, 1, 1), (1, 1, 1)).place((6, 1, 1), (1, 1, 1)).mask(mask, 2).item() == 0
 
 
 def test_two_classes_are_as_one_and_background() -> None:
     mask = ball((30, 30, 30), (1, 1, 1), (15, 14, 16), mm=8)
-    placement = Grid((1.3, 1.3, 1.3), (24, 24, 24)).place((30, 30, 30), (1, 1, 1))
+    placement = ScanGrid((1.3, 1.3, 1.3), (24, 24, 24)).place((30, 30, 30), (1, 1, 1))
     np.testing.assert_array_equal(placement.mask(mask, 1), placement.mask(mask, 2))
     np.testing.assert_array_equal(placement.mask(mask, 1), placement.mask(mask, 3))
 
 
 def test_scan_of_one_slice_becomes_at_least_one() -> None:
-    assert Grid((1, 1, 2), (4, 4, 4)).place((4, 4, 1), (1, 1, 0.5)).z == Axis(1, 1, 4)
+    assert ScanGrid((1, 1, 2), (4, 4, 4)).place((4, 4, 1), (1, 1, 0.5)).z == Axis(1, 1, 4)
 
 
 @pytest.mark.parametrize("spacing", [(1, 0, 1), (1, -1, 1), (1, 1), (1, float("nan"), 1)])
 def test_impossible_spacing_is_named(spacing: tuple[float, float, float]) -> None:
     with pytest.raises(ConfigError, match="`spacing`.*got " + re.escape(str(spacing))):
-        Grid(spacing, (4, 4, 4))
+        ScanGrid(spacing, (4, 4, 4))
 
 
 @pytest.mark.parametrize("shape", [(4, 0, 4), (4, 4)])
 def test_impossible_shape_is_named(shape: Shape) -> None:
     with pytest.raises(ConfigError, match="`shape`.*got " + re.escape(str(shape))):
-        Grid((1, 1, 1), shape)
+        ScanGrid((1, 1, 1), shape)

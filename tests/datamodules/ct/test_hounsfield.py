@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datamodules.ct.hounsfield import clip, to_int16, warn_of_impossible
+from datamodules.ct.hounsfield import limit, to_int16
 
 
 @pytest.mark.parametrize(
@@ -29,9 +29,9 @@ def test_values_of_every_kind_become_int16(
     assert count == lost
 
 
-def test_clip_keeps_air_to_metal() -> None:
+def test_limits_are_air_and_metal(tmp_path: Path) -> None:
     hu = np.array([-3024, -1024, 0, 4000, 4001], np.int16)
-    clip(hu)
+    limit(hu, tmp_path)
     assert hu.tolist() == [-1024, -1024, 0, 4000, 4000]
 
 
@@ -46,12 +46,12 @@ def volume(*values: int) -> np.ndarray:
 
 
 def test_usual_values_pass_in_silence(path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    warn_of_impossible(volume(-1100, 0, 4000), path)
+    limit(volume(-1100, 0, 4000), path)
     assert not caplog.records
 
 
 def test_impossible_values_are_counted(path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    warn_of_impossible(volume(-3024, -2000, -1101, 0, 4001), path)
+    limit(volume(-3024, -2000, -1101, 0, 4001), path)
     [record] = caplog.records
     assert record.message.startswith(
         f"{path}: 3 of 5 voxels lie below -1100 HU and 1 above 4000 (values go from -3024 to 4001)."
@@ -69,19 +69,19 @@ def test_impossible_values_are_counted(path: Path, caplog: pytest.LogCaptureFixt
 def test_values_without_air_are_no_hu(
     path: Path, caplog: pytest.LogCaptureFixture, values: tuple[int, ...], message: str
 ) -> None:
-    warn_of_impossible(volume(*values), path)
+    limit(volume(*values), path)
     [record] = caplog.records
     assert re.search(message, record.message)
 
 
 def test_lost_voxels_are_counted(path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    warn_of_impossible(volume(-1000), path, lost=12)
+    limit(volume(-1000), path, lost=12)
     [record] = caplog.records
     assert "12 voxels are NaN or infinite and are set to -1024" in record.message
 
 
 def test_a_file_is_reported_once(path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    warn_of_impossible(volume(0, 3000), path)
-    warn_of_impossible(volume(0, 3000), path)
-    warn_of_impossible(volume(0, 3000), path.with_name("other.nii"))
+    limit(volume(0, 3000), path)
+    limit(volume(0, 3000), path)
+    limit(volume(0, 3000), path.with_name("other.nii"))
     assert len(caplog.records) == 2

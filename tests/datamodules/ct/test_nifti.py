@@ -9,7 +9,7 @@ from datamodules.ct import nifti
 from datamodules.ct.nifti import open_nifti
 from datamodules.ct.volume import read_ct
 from lightning_fl.errors import DataError
-from tests.datamodules.ct.files import SPACING, noise, write_nifti
+from tests.datamodules.ct.scan_files import SPACING, noise, write_nifti
 
 
 @pytest.mark.parametrize("name", ["ct.nii", "ct.nii.gz"])

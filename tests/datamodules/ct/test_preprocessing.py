@@ -6,13 +6,13 @@ import pytest
 import torch
 import yaml
 
-from datamodules.ct.cache import ScanCache
 from datamodules.ct.preprocessing import CTPreprocessing
+from datamodules.ct.scan_cache import ScanCache
 from datamodules.ct.slices import AXES
 from lightning_fl.data.scans import ScanFiles, from_settings
 from lightning_fl.errors import ConfigError, DataError
-from tests.datamodules.ct.files import SPACING, write_nifti, write_series
 from tests.datamodules.ct.patients import SHAPE, TURNED, lesion, scan, write_patient
+from tests.datamodules.ct.scan_files import SPACING, write_nifti, write_series
 
 PREPARED = CTPreprocessing(spacing=(1, 1, 2), shape=(18, 16, 12), neighbours=1)
 

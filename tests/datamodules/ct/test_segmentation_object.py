@@ -6,9 +6,9 @@ import pytest
 from pydicom import dcmread
 from pydicom.uid import CTImageStorage
 
-from datamodules.ct.volume import check_headers, read_ct, read_mask
+from datamodules.ct.volume import read_ct, read_mask
 from lightning_fl.errors import DataError
-from tests.datamodules.ct.files import edit, noise, write_segmentation, write_series
+from tests.datamodules.ct.scan_files import edit, noise, write_segmentation, write_series
 
 SHAPE = (5, 6, 7)
 OBLIQUE = (0.96, 0.28, 0.0, -0.28 * 0.8, 0.96 * 0.8, 0.6)
@@ -28,7 +28,6 @@ def test_frames_lie_on_the_slices_they_were_drawn_on(
 ) -> None:
     files = write_series(tmp_path / "ct", noise(), orientation=orientation)
     mask = write_segmentation(tmp_path / "mask.dcm", files, drawn(), numbers=(number,))
-    check_headers(tmp_path / "ct", mask, classes=1)
     read = read_mask(mask, read_ct(tmp_path / "ct"), classes=1)
     np.testing.assert_array_equal(read, drawn()[..., 0])
     assert read.dtype == np.uint8
@@ -62,7 +61,7 @@ def test_other_segments_than_classes_are_refused(
     files = write_series(tmp_path / "ct", noise())
     mask = write_segmentation(tmp_path / "mask.dcm", files, drawn(2), numbers=(1, 2))
     with pytest.raises(DataError, match=rf"mask\.dcm {message}"):
-        check_headers(tmp_path / "ct", mask, classes)
+        read_mask(mask, read_ct(tmp_path / "ct"), classes)
 
 
 def test_overlap_is_refused(tmp_path: Path) -> None:
@@ -97,7 +96,7 @@ def test_segmentation_that_cannot_be_used_is_named(
     files = write_series(tmp_path / "ct", noise(), frame_of_reference="1.8")
     mask = edit(write_segmentation(tmp_path / "mask.dcm", files, drawn()), **changes)
     with pytest.raises(DataError, match=rf"mask\.dcm {message}"):
-        check_headers(tmp_path / "ct", mask)
+        read_mask(mask, read_ct(tmp_path / "ct"), classes=1)
 
 
 @pytest.mark.parametrize(("shift", "fits"), [(0.05, True), (1.2, False), (100.0, False)])
@@ -117,7 +116,7 @@ def test_frame_beside_every_slice_is_refused(tmp_path: Path, shift: float, fits:
     with pytest.raises(
         DataError, match=rf"Frame {number + 1} of .*mask\.dcm .*{shift:.3f} mm from"
     ):
-        check_headers(tmp_path / "ct", mask)
+        read_mask(mask, read_ct(tmp_path / "ct"), classes=1)
 
 
 def test_frame_moved_within_its_plane_is_refused(tmp_path: Path) -> None:
@@ -128,7 +127,7 @@ def test_frame_moved_within_its_plane_is_refused(tmp_path: Path) -> None:
     place.ImagePositionPatient[0] += 0.7
     dataset.save_as(mask)
     with pytest.raises(DataError, match=r"Frame 1 of .* 0\.700 mm from the nearest slice"):
-        check_headers(tmp_path / "ct", mask)
+        read_mask(mask, read_ct(tmp_path / "ct"), classes=1)
 
 
 def test_other_pixels_are_refused(tmp_path: Path) -> None:
@@ -139,7 +138,7 @@ def test_other_pixels_are_refused(tmp_path: Path) -> None:
     shared.PixelMeasuresSequence[0].PixelSpacing = [0.9, 0.7]
     dataset.save_as(mask)
     with pytest.raises(DataError, match=r"Frame 1 of .* differs in spacing from its CT"):
-        check_headers(tmp_path / "ct", mask)
+        read_mask(mask, read_ct(tmp_path / "ct"), classes=1)
 
 
 def test_damaged_files_are_named(tmp_path: Path) -> None:
@@ -161,7 +160,7 @@ def test_frame_of_a_segment_that_is_not_described_is_refused(tmp_path: Path) -> 
     del dataset.SegmentSequence[1]
     dataset.save_as(mask)
     with pytest.raises(DataError, match=r"has frames of segments \[2\], but describes \[1\]"):
-        check_headers(tmp_path / "ct", mask)
+        read_mask(mask, read_ct(tmp_path / "ct"), classes=1)
 
 
 def test_frames_that_are_not_described_are_refused(tmp_path: Path) -> None:

@@ -12,13 +12,13 @@ from pydicom.uid import CTImageStorage
 
 from datamodules.examples import covid
 from datamodules.examples.covid import WRITERS, Export
-from datamodules.examples.dicom import series
-from datamodules.examples.dicom_seg import write_segmentation
+from datamodules.examples.dicom_writer import series
 from datamodules.examples.example import Amount
-from datamodules.examples.nifti import write_nifti
+from datamodules.examples.nifti_writer import write_nifti
 from datamodules.examples.phantom_volume import PhantomVolume, phantom_volume
+from datamodules.examples.segmentation_writer import write_segmentation
 from datamodules.phantoms.patient import Patient
-from datamodules.phantoms.sites import REFERENCE
+from datamodules.phantoms.profiles import REFERENCE
 
 SMALL = Amount(sites=4, patients=3, size=32, slices=15)
 

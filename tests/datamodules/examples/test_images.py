@@ -9,7 +9,7 @@ from datamodules import ImageFolder
 from datamodules.examples.example import Amount
 from datamodules.examples.images import make, make_apart
 from datamodules.phantoms.patient import Patient, render
-from datamodules.phantoms.sites import SHIFTS, profile
+from datamodules.phantoms.profiles import SHIFTS, profile
 from lightning_fl.seeds import derive_seed
 
 AMOUNT = Amount(sites=2, patients=3, size=32, slices=12)

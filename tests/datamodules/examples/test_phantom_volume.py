@@ -10,8 +10,8 @@ from datamodules.examples.phantom_volume import PhantomVolume, phantom_volume
 from datamodules.phantoms.geometry import image_space
 from datamodules.phantoms.lesions import Disease
 from datamodules.phantoms.patient import Patient
+from datamodules.phantoms.profiles import REFERENCE, Profile
 from datamodules.phantoms.scanner import Scanner
-from datamodules.phantoms.sites import REFERENCE, Profile
 
 SEED = 3
 

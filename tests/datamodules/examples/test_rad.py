@@ -12,7 +12,7 @@ from datamodules.examples.phantom_volume import PhantomVolume, phantom_volume
 from datamodules.examples.rad import write_volume
 from datamodules.examples.rad_metadata import MACHINES, metadata
 from datamodules.phantoms.patient import Patient
-from datamodules.phantoms.sites import REFERENCE
+from datamodules.phantoms.profiles import REFERENCE
 
 SMALL = Amount(sites=3, patients=4, size=32, slices=12)
 HEADER = (

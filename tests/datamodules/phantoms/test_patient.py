@@ -12,7 +12,7 @@ from datamodules.phantoms.anatomy import draw_habitus
 from datamodules.phantoms.geometry import FIELD_OF_VIEW, FloatArray, Space
 from datamodules.phantoms.lesions import Disease, Extent, Opacity, Reader
 from datamodules.phantoms.patient import STACK, Patient, hounsfield, levels, render
-from datamodules.phantoms.sites import PROFILES, REFERENCE, Profile, profile
+from datamodules.phantoms.profiles import PROFILES, REFERENCE, Profile, profile
 
 SIZE = 64
 SEED = 11

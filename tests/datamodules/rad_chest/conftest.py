@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.datamodules.rad_chest.volumes import row, save, volume, write_table
+from tests.datamodules.rad_chest.npz_volumes import row, save, volume, write_table
 
 
 @pytest.fixture

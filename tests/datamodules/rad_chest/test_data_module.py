@@ -14,7 +14,7 @@ from datamodules import RadChestCT
 from datamodules.rad_chest.volume_file import read_volume
 from lightning_fl.data.module import FederatedDataModule, LabelledSample
 from lightning_fl.errors import ConfigError, DataError
-from tests.datamodules.rad_chest.volumes import rad, save, volume
+from tests.datamodules.rad_chest.npz_volumes import rad, save, volume
 
 
 def every(data: RadChestCT, site: str = "1", *, augment: bool = False) -> list[LabelledSample]:

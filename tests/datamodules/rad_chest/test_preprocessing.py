@@ -9,7 +9,7 @@ from datamodules.rad_chest.preprocessing import RadPreprocessing
 from datamodules.rad_chest.rescale import SLAB, centred, rescale, thicker
 from lightning_fl.data.scans import from_settings
 from lightning_fl.errors import ConfigError, DataError
-from tests.datamodules.rad_chest.volumes import save, volume
+from tests.datamodules.rad_chest.npz_volumes import save, volume
 
 
 def levels(count: int) -> Tensor:

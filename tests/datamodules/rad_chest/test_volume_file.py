@@ -7,7 +7,7 @@ import pytest
 
 from datamodules.rad_chest.volume_file import read_volume
 from lightning_fl.errors import DataError
-from tests.datamodules.rad_chest.volumes import save, volume
+from tests.datamodules.rad_chest.npz_volumes import save, volume
 
 
 def test_a_volume_is_read_as_it_is(tmp_path: Path) -> None:

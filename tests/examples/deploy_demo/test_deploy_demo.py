@@ -1,6 +1,7 @@
 """The deployment demo: its pieces, and once the whole of it in processes of their own."""
 
 import csv
+import itertools
 import json
 import os
 import signal
@@ -8,30 +9,34 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 import yaml
 
-from examples.deploy_demo import hospital
+from examples.deploy_demo import kits
 from examples.deploy_demo.__main__ import main
+from examples.deploy_demo.outcome import is_a_hospitals, run_folders, summary
 from examples.deploy_demo.places import PROJECT, REPOSITORY, Places, environment
 from examples.deploy_demo.processes import MARK, Party, Processes
 from examples.deploy_demo.project import Project, free_ports, hand_out, provision
-from examples.deploy_demo.summary import is_a_hospitals, run_folders, summary
 from lightning_fl.errors import ConfigError
 from lightning_fl.hospital.file import HospitalFile
 from lightning_fl.hospital.prepare_kit import prepare
 from lightning_fl.predict.finished_run import FinishedRun
 
-SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
+BOUND = 300
+"""Seconds after which a test gives up the event that it waits for."""
+SLEEP = [sys.executable, "-c", "import time; time.sleep(3600)"]
+AWAKE = [sys.executable, "-c", "import time; print('awake', flush=True); time.sleep(3600)"]
 STUBBORN = [
     sys.executable,
     "-c",
     "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
-    "print('deaf', flush=True); time.sleep(60)",
+    "print('deaf', flush=True); time.sleep(3600)",
 ]
 PARENT = [
     sys.executable,
@@ -45,11 +50,17 @@ def party(folder: Path, name: str = "A") -> Party:
     return Party(name, folder, {"PATH": os.environ["PATH"]}, folder / f"{name}.log")
 
 
-def wait_for(log: Path) -> str:
-    end = time.monotonic() + 30
-    while not (log.is_file() and log.read_text()) and time.monotonic() < end:
+def wait_until(event: Callable[[], bool]) -> None:
+    end = time.monotonic() + BOUND
+    while not event():
+        assert time.monotonic() < end
         time.sleep(0.05)
-    return log.read_text()
+
+
+def wait_for(log: Path) -> str:
+    """Return the first line that a process writes into its log."""
+    wait_until(lambda: log.is_file() and "\n" in log.read_text())
+    return log.read_text().splitlines()[0]
 
 
 @pytest.fixture
@@ -62,31 +73,31 @@ def test_free_ports_differ_and_can_be_bound() -> None:
     ports = free_ports(4)
     assert len(set(ports)) == 4
     for port in ports:
-        with socket.socket() as one:
-            one.bind(("localhost", port))
+        with socket.socket() as listener:
+            listener.bind(("localhost", port))
 
 
 def test_project_file_is_that_of_the_demo_but_for_the_ports() -> None:
-    read = Project.read(PROJECT)
-    project = read.with_ports(1234, 1235)
+    of_the_demo = Project.read(PROJECT)
+    project = of_the_demo.with_ports(1234, 1235)
     assert project.sites == ["A", "B", "C"]
     assert project.user == "lead@example.org"
     assert project.server["name"] == "localhost"
     assert (project.server["fed_learn_port"], project.server["admin_port"]) == (1234, 1235)
-    assert project.with_ports(8002, 8003) == read
+    assert project.with_ports(8002, 8003) == of_the_demo
 
 
 def test_processes_are_ended_with_those_they_started_even_after_their_parent(
     processes: Processes, tmp_path: Path
 ) -> None:
     processes.start(party(tmp_path, "A"), SLEEP)
-    assert processes.run(party(tmp_path, "B"), PARENT, limit=30) == 0
+    assert processes.run(party(tmp_path, "B"), PARENT, limit=BOUND) == 0
     orphan = int(wait_for(tmp_path / "B.log"))
     assert orphan in {process.pid for process in processes.family()}
     assert len(processes.family()) == 2
     processes.stop()
     assert processes.family() == []
-    assert not psutil.pid_exists(orphan)
+    wait_until(lambda: not psutil.pid_exists(orphan))
 
 
 def test_what_does_not_listen_is_killed(
@@ -106,10 +117,21 @@ def test_processes_of_others_are_left_alone(processes: Processes, tmp_path: Path
         assert len(others.family()) == 1
 
 
-def test_a_run_that_takes_too_long_is_interrupted(processes: Processes, tmp_path: Path) -> None:
+def test_a_run_that_takes_too_long_is_interrupted(
+    processes: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, tens = tmp_path / "A.log", itertools.count(10, step=10)
+
+    def monotonic() -> float:
+        """Stand still until the process is awake: an interrupt before would leave no trace."""
+        return next(tens) if log.is_file() and "awake" in log.read_text() else 0
+
+    clock = SimpleNamespace(monotonic=monotonic)
+    monkeypatch.setattr("examples.deploy_demo.processes.time", clock)
+    monkeypatch.setattr("examples.deploy_demo.processes.SAVE", BOUND)
     with pytest.raises(ConfigError, match="A has not ended in 1 seconds"):
-        processes.run(party(tmp_path), SLEEP, limit=1)
-    assert "KeyboardInterrupt" in (tmp_path / "A.log").read_text()
+        processes.run(party(tmp_path), AWAKE, limit=1)
+    assert "KeyboardInterrupt" in log.read_text()
     assert processes.family() == []
 
 
@@ -118,7 +140,7 @@ def test_a_run_ends_when_the_process_of_another_has_ended(
 ) -> None:
     processes.start(party(tmp_path, "A"), [sys.executable, "-c", "exit('no kit')"])
     with pytest.raises(ConfigError, match=r"(?s)process of A ended with status 1.*no kit"):
-        processes.run(party(tmp_path, "B"), SLEEP, limit=30)
+        processes.run(party(tmp_path, "B"), SLEEP, limit=BOUND)
 
 
 def test_environment_has_nothing_of_the_users_own(
@@ -156,14 +178,14 @@ def test_what_belongs_to_a_hospital_is_known(file: str, whose: bool) -> None:
 def test_kits_are_made_handed_out_and_prepared(processes: Processes, tmp_path: Path) -> None:
     pytest.importorskip("nvflare")
     who = Party("provisioner", tmp_path, environment(tmp_path, 1), tmp_path / "provision.log")
-    kits = provision(Project.read(PROJECT), who, processes)
-    assert set(kits) == {"localhost", "A", "B", "C", "lead@example.org"}
+    made = provision(Project.read(PROJECT), who, processes)
+    assert set(made) == {"localhost", "A", "B", "C", "lead@example.org"}
     place = tmp_path / "A"
-    hand_out(kits["A"], place / "kit")
-    assert not kits["A"].exists()
+    hand_out(made["A"], place / "kit")
+    assert not made["A"].exists()
     (place / "data").mkdir()
-    fingerprint = hospital.settle(place, "A", place / "data")
-    hospital.pin(place, {"A": fingerprint})
+    fingerprint = kits.settle(place, "A", place / "data")
+    kits.pin(place, {"A": fingerprint})
     mine = HospitalFile.read(place / "kit" / "local" / "lightning_fl.yaml")
     assert mine.settings["data"]["init_args"]["root"] == str(place / "data")
     assert mine.settings["aggregator"]["init_args"]["pins"] == {"A": fingerprint}
@@ -200,8 +222,8 @@ def test_a_failed_provisioning_tells_the_end_of_its_log(
 
 def of_the_demo(mark: str) -> list[int]:
     """Processes that have a text in their command line."""
-    found = psutil.process_iter(["cmdline"])
-    return [one.pid for one in found if mark in " ".join(one.info["cmdline"] or ())]
+    processes = psutil.process_iter(["cmdline"])
+    return [each.pid for each in processes if mark in " ".join(each.info["cmdline"] or ())]
 
 
 def demo(folder: Path, *settings: str) -> "subprocess.Popen[str]":
@@ -226,10 +248,9 @@ def test_parties_find_their_files_from_wherever_they_work(
 @pytest.mark.slow
 def test_the_demo_runs_and_everybody_has_what_is_theirs(tmp_path: Path) -> None:
     places = Places(tmp_path / "demo")
-    said, _ = (
-        run := demo(places.folder, "--rounds", "2", "--trainer.local_steps", "4")
-    ).communicate(timeout=600)
-    assert run.returncode == 0, said
+    run = demo(places.folder, "--rounds", "2", "--trainer.local_steps", "4")
+    printed, _ = run.communicate(timeout=1200)
+    assert run.returncode == 0, printed
     assert of_the_demo(str(places.folder)) == []
 
     assert (places.run / "report.html").is_file()
@@ -240,7 +261,7 @@ def test_the_demo_runs_and_everybody_has_what_is_theirs(tmp_path: Path) -> None:
         assert "dice" in models["personal"]["test"]
     everything = [file for file in places.coordinator.rglob("*") if file.is_file()]
     assert not [file for file in everything if is_a_hospitals(file)]
-    assert "Coordinator: the shared model" in said
+    assert "Coordinator: the shared model" in printed
 
     for site in "ABC":
         (folder,) = run_folders(places, site)
@@ -252,7 +273,7 @@ def test_the_demo_runs_and_everybody_has_what_is_theirs(tmp_path: Path) -> None:
         assert settings["data"]["init_args"]["root"] == str(places.data(site))
         assert [path.name for path in places.data(site).iterdir() if path.is_dir()] == [site]
         assert len(settings["aggregator"]["init_args"]["pins"]) == 3
-    assert summary(places, ["A", "B", "C"]) in said
+    assert summary(places, ["A", "B", "C"]) in printed
 
 
 @pytest.mark.slow
@@ -265,7 +286,7 @@ def test_a_demo_that_is_stopped_leaves_no_process(tmp_path: Path, ending: int) -
             break
     assert len(of_the_demo(str(tmp_path))) > 4
     run.send_signal(ending)
-    assert run.wait(120) == (130 if ending == signal.SIGINT else 128 + ending)
+    assert run.wait(BOUND) == (130 if ending == signal.SIGINT else 128 + ending)
     run.stdout.close()
     assert of_the_demo(str(tmp_path)) == []
     assert MARK not in os.environ

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_fl.aggregation import Aggregate, Aggregator, Updates
-from lightning_fl.engines.asking import ask
-from lightning_fl.engines.local import LocalTransport
+from lightning_fl.engines.local import LocalTransport, ask
 from lightning_fl.errors import SiteError
 from lightning_fl.training.layout import Layout
 from lightning_fl.wire.channel import Channel
@@ -203,7 +202,7 @@ class RecordingTransport(LocalTransport):
         return Reply(answer, first.seconds)
 
     def _recorded(self, op: str, site: str, request: bytes) -> Reply | SiteError:
-        reply = ask(site, self._sites[site], op, request)
+        reply = ask(site, self._sites[site].handle, op, request)
         answer, error = (None, reply) if isinstance(reply, SiteError) else (reply.payload, None)
         self.exchanges.append(Exchange(op, site, request, answer, error))
         return reply

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lightning_fl.aggregation import Aggregate, CyclicCKKS
-from lightning_fl.aggregation.ring import plan as ring_plan
+from lightning_fl.aggregation.ring import ring_plan
 from lightning_fl.aggregation.ring.fixed_point import exponents_for
 from lightning_fl.aggregation.ring.member import RingMember
-from lightning_fl.aggregation.ring.membership import Membership
-from lightning_fl.aggregation.ring.parameters import choose
-from lightning_fl.aggregation.ring.plan import ring_order
+from lightning_fl.aggregation.ring.member_state import MemberState
+from lightning_fl.aggregation.ring.packing_parameters import choose
+from lightning_fl.aggregation.ring.ring_plan import ring_order
 from lightning_fl.errors import ConfigError, TooFewSitesError
 from lightning_fl.wire.messages import Message
 from tests.lightning_fl.aggregation.hosts import (
@@ -345,12 +345,12 @@ def test_a_site_lost_at_any_point_is_left_out_and_nothing_was_opened(
         assert len(told) == 1  # the second ring's; the first gave its sums to nobody
         for name, host in hosts.hosts.items():
             if way == "damaged" or name not in gone:
-                assert membership(host) is None
+                assert state(host) is None
 
 
-def membership(host: Host) -> Membership | None:
+def state(host: Host) -> MemberState | None:
     member: RingMember = host.operations["ring_pass"].__self__  # type: ignore[attr-defined]
-    return member.membership
+    return member.state
 
 
 def test_losses_go_on_until_too_few_are_left() -> None:

@@ -5,11 +5,11 @@ import torch
 from torch import Tensor, nn
 
 from lightning_fl.algorithms.meta_gradient import (
-    Float64,
     at_finite_scale,
     gradient,
     hessian_product,
     hessian_product_by_differences,
+    in_float64,
 )
 
 
@@ -62,7 +62,7 @@ def test_double_precision_comes_and_goes_without_loss() -> None:
     before = {k: v.clone() for k, v in module.state_dict().items()}
     identities = [id(p) for p in module.parameters()]
     module[0].weight.grad = torch.ones(2, 3)
-    with Float64(module):
+    with in_float64(module):
         assert {p.dtype for p in module.parameters()} == {torch.float64}
         assert module.state_dict()["1.num_batches_tracked"].dtype == torch.int64
         assert module[0].weight.grad is None

@@ -6,7 +6,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from lightning_fl.audit.trials import Attack, Candidates
+from lightning_fl.audit import Audit
+from lightning_fl.audit.trial_images import TrialImages
+from lightning_fl.audit.trials import TrialAttack
 from lightning_fl.audit.views.guesses import Evidence
 from models import Classification
 from models.lenet import LeNet
@@ -25,13 +27,15 @@ def task(seed: int = 1) -> Classification:
     return Classification(LeNet(1, 2, SIZE), classes=2, optimizer=sgd())
 
 
-def candidates(count: int = 8) -> Candidates:
-    return Candidates(pictures(count, SIZE), torch.arange(count) % 2)
+def images(count: int = 8) -> TrialImages:
+    return TrialImages(pictures(count, SIZE), torch.arange(count) % 2)
 
 
-def attack(sites: int = 5) -> Attack:
-    return Attack(task(), 1, RATE, sites=sites, steps=2, iterations=100)
+def attack(sites: int = 5) -> TrialAttack:
+    settings = Audit(sites=sites, local_steps=2, iterations=100)
+    return TrialAttack(task(), 1, RATE, settings, images(), bits=24)
 
 
 def evidence(folder: Path, sites: int = 5) -> Evidence:
-    return attack(sites).evidence(candidates().samples(range(8)), folder, seed=0)
+    samples = {f"S{number + 1}": images().sample(number) for number in range(8)}
+    return attack(sites).evidence(samples, folder, seed=0)

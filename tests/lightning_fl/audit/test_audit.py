@@ -14,10 +14,10 @@ from datamodules import ChestPhantoms, LabelledPhantoms
 from lightning_fl.aggregation import CyclicCKKS, Plain
 from lightning_fl.aggregation.ring import ckks
 from lightning_fl.algorithms import Centralised, Local
-from lightning_fl.audit.audit import Audit
-from lightning_fl.audit.prepared_audit import PreparedAudit
+from lightning_fl.audit import Audit
+from lightning_fl.audit.prepared_audit import PreparedAudit, prepare_audit
 from lightning_fl.audit.protection import Protection
-from lightning_fl.audit.trials import Attack, TrialRow
+from lightning_fl.audit.trials import TrialAttack, TrialRow
 from lightning_fl.audit.views.guesses import VIEWS
 from lightning_fl.data.module import FederatedDataModule
 from lightning_fl.errors import ConfigError, DataError
@@ -47,7 +47,7 @@ def prepared(
     audit: Audit, data: FederatedDataModule, template: pl.LightningModule | None = None
 ) -> PreparedAudit:
     protection = Protection(CyclicCKKS(bits=22).describe(), sites=3)
-    return audit.prepare(template or task(), data, protection, 0)
+    return prepare_audit(audit, template or task(), data, protection, 0)
 
 
 @pytest.fixture(scope="module")
@@ -158,12 +158,12 @@ def test_every_seed_has_the_first_weights_of_a_run_with_that_seed(
 ) -> None:
     attacked: list[tuple[int, int, dict[str, Any]]] = []
 
-    def trial(self: Attack, number: int, *_: Any, **__: Any) -> tuple[list[TrialRow], Any]:
+    def trial(self: TrialAttack, number: int, *_: Any, **__: Any) -> tuple[list[TrialRow], Any]:
         attacked.append((self.weights_seed, number, self.template.state_dict()))
         row = TrialRow("plain", self.weights_seed, number, 1, 30, 1, 1, 0, 1, 1, 100, 10, 0, 0)
         return [row], {}
 
-    monkeypatch.setattr(Attack, "trial", trial)
+    monkeypatch.setattr(TrialAttack, "trial", trial)
     own = read_settings(["--config", str(CONFIG), "--output", str(tmp_path)])
     own.save()
     first = FinishedRun(tmp_path).fresh_task(0)
@@ -272,7 +272,7 @@ def test_an_audit_that_fails_leaves_the_report_and_can_be_made_again(
     experiment = toy_experiment(module=task(), data=data, audit=audit, rounds=1)
     folder = tmp_path / "run"
     with monkeypatch.context() as broke:
-        broke.setattr(Attack, "attacked", broken)
+        broke.setattr(TrialAttack, "attacked", broken)
         with pytest.raises(DataError, match=r"audit failed: Trial 1 .* seed 0: The seen gradient"):
             toy_run(folder, experiment).start()
     assert "Privacy audit" not in (folder / "report.html").read_text()

@@ -1,11 +1,12 @@
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 
 from lightning_fl.audit.trials import TrialRow
-from lightning_fl.audit.verdicts import signs, summarise, verdict
+from lightning_fl.audit.verdicts import ViewTrials
 
 
 def row(
@@ -38,8 +39,16 @@ def row(
     )
 
 
+def view(rows: Sequence[TrialRow], floor: Sequence[TrialRow] = ()) -> ViewTrials:
+    return ViewTrials(rows, floor, common_label=0.75)
+
+
 def judged(rows: Sequence[TrialRow], floor: Sequence[TrialRow] = ()) -> str:
-    return verdict(rows, floor, common_label=0.75)
+    return view(rows, floor).verdict
+
+
+def record(rows: Sequence[TrialRow]) -> dict[str, Any]:
+    return view(rows).record()
 
 
 @pytest.mark.parametrize(
@@ -70,7 +79,9 @@ def test_a_gain_that_students_t_takes_for_chance_is_no_gain() -> None:
 def test_few_gains_of_nothing_are_taken_for_something_once_in_a_hundred(count: int) -> None:
     generator = np.random.default_rng(0)
     drawn = [10 + generator.normal(0, 1, count) for _ in range(2000)]
-    alarms = [judged([row(psnr) for psnr in one]) != "no better than guessing" for one in drawn]
+    alarms = [
+        judged([row(psnr) for psnr in trials]) != "no better than guessing" for trials in drawn
+    ]
     assert np.mean(alarms) == pytest.approx(0.01, abs=0.01)
 
 
@@ -79,9 +90,9 @@ def test_a_view_is_compared_with_what_noise_gives_in_the_same_trial() -> None:
     psnr = [2, 9, 4, 7]
     floor = [row(value, trial=trial) for trial, value in enumerate(psnr)]
     nearer = [row(value + 1, trial=trial) for trial, value in enumerate(psnr)]
-    assert signs(nearer, floor, 0.75) == ("nearer than what noise gives",)
+    assert view(nearer, floor).signs == ("nearer than what noise gives",)
     alike = [row(value, ssim=0.1, trial=trial) for trial, value in enumerate(psnr)]
-    assert signs(alike, floor, 0.75) == ("more alike than what noise gives",)
+    assert view(alike, floor).signs == ("more alike than what noise gives",)
     assert judged(floor, floor) == "no better than guessing"
     assert judged([row(r.psnr, images=8, trial=r.trial) for r in nearer], floor) == (
         "no better than guessing"  # noise has no row for eight images
@@ -99,7 +110,7 @@ def test_a_guess_that_is_correlated_with_the_update_is_something() -> None:
 def test_labels_that_are_read_are_something() -> None:
     """Of 20 labels, 75 % of which are the common one, all right: probability 0.003."""
     assert judged([row(5)] * 10) == "no better than guessing"  # probability 0.056
-    assert signs([row(5)] * 20, (), 0.75) == ("labels read",)
+    assert view([row(5)] * 20).signs == ("labels read",)
     assert judged([row(5), *[row(5, label=0.0)] * 19]) == "no better than guessing"
 
 
@@ -112,35 +123,36 @@ def test_images_found_by_more_than_luck_are_something() -> None:
 
 def test_summary_by_hand() -> None:
     rows = [row(30, found=1.0, ssim=0.3), row(40, label=0.0, ssim=0.4, related=0.01)]
-    found = summarise(rows, (), 0.75)
-    assert (found.trials, found.psnr, found.guess_psnr) == (2, 35, 10)
-    assert found.psnr_sd == pytest.approx(50**0.5)
-    assert found.ssim == pytest.approx(0.35)
-    assert (found.identified, found.luck, found.label_right) == (0.5, 1 / 32, 0.5)
-    assert found.correlation == pytest.approx(0.01 / 2**0.5)
-    assert found.verdict == "comes back"
-    assert found.words == "The image comes back."
+    found = record(rows)
+    assert (found["trials"], found["psnr"], found["guess_psnr"]) == (2, 35, 10)
+    assert found["psnr_sd"] == pytest.approx(50**0.5)
+    assert found["ssim"] == pytest.approx(0.35)
+    assert (found["identified"], found["luck"], found["label_right"]) == (0.5, 1 / 32, 0.5)
+    assert found["correlation"] == pytest.approx(0.01 / 2**0.5)
+    assert found["verdict"] == "comes back"
+    assert found["words"] == "The image comes back."
 
 
 def test_the_words_say_what_was_seen() -> None:
-    found = summarise([row(11)], (), 0.75)
-    assert found.words == "Not the image, but more than a guess: nearer than a blind guess."
+    assert (
+        view([row(11)]).words == "Not the image, but more than a guess: nearer than a blind guess."
+    )
 
 
 def test_a_label_that_was_told_is_not_counted() -> None:
-    assert summarise([row(30, label=math.nan)], (), 0.75).label_right is None
+    assert record([row(30, label=math.nan)])["label_right"] is None
 
 
 def test_one_trial_has_no_spread() -> None:
-    assert summarise([row(30)], (), 0.75).psnr_sd is None
+    assert record([row(30)])["psnr_sd"] is None
 
 
 def test_the_spread_over_seeds_is_that_of_their_means() -> None:
     """Means 35 and 25 of two seeds: standard deviation sqrt(50), whatever is inside a seed."""
     rows = [row(20, seed=4), row(50, seed=4), row(25, seed=5), row(25, seed=5)]
-    found = summarise(rows, (), 0.75)
-    assert (found.seeds, found.trials, found.psnr) == (2, 4, 30)
-    assert found.psnr_sd == pytest.approx(50**0.5)
+    found = record(rows)
+    assert (found["seeds"], found["trials"], found["psnr"]) == (2, 4, 30)
+    assert found["psnr_sd"] == pytest.approx(50**0.5)
 
 
 def test_trials_with_the_same_weights_are_no_independent_gains() -> None:

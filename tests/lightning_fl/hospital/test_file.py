@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from lightning_fl.errors import ConfigError
-from lightning_fl.hospital.file import NAME, TEMPLATE, HospitalFile, import_paths
+from lightning_fl.hospital.file import NAME, TEMPLATE, HospitalFile
+from lightning_fl.run.import_paths import import_paths
 
 ALL = ["segmentation_models_pytorch.*", "datamodules.*", "lightning_fl.*"]
 SENT: dict[str, Any] = {
@@ -118,6 +119,36 @@ def test_what_allow_cannot_mean_is_refused(tmp_path: Path, entry: str) -> None:
     file.write_text(yaml.safe_dump({"folder": "x", "settings": {}, "allow": [entry]}))
     with pytest.raises(ConfigError, match="to list paths such as"):
         HospitalFile.read(file)
+
+
+@pytest.mark.parametrize(
+    ("values", "moved"),
+    [
+        (
+            {"allow": ["lightning_fl.differential_privacy.*"]},
+            "lightning_fl.differential_privacy.*, which is lightning_fl.privacy.* since",
+        ),
+        (
+            {"settings": {"audit": {"class_path": "lightning_fl.privacy.Audit"}}},
+            "lightning_fl.privacy.Audit, which is lightning_fl.audit.Audit since",
+        ),
+    ],
+)
+def test_a_file_of_version_0_1_0_ends_in_one_sentence_that_says_what_to_change(
+    tmp_path: Path, values: dict[str, Any], moved: str
+) -> None:
+    file = tmp_path / NAME
+    file.write_text(yaml.safe_dump({"folder": "x", "settings": {}, "allow": [], **values}))
+    with pytest.raises(ConfigError) as error:
+        HospitalFile.read(file)
+    assert str(error.value) == f"{file} names {moved} version 0.2.0; change it there."
+
+
+def test_what_stands_at_a_path_of_version_0_1_0_today_may_be_named(tmp_path: Path) -> None:
+    file = tmp_path / NAME
+    allow = ["lightning_fl.privacy.*", "lightning_fl.privacy.SiteLevelDP"]
+    file.write_text(yaml.safe_dump({"folder": "x", "settings": {}, "allow": allow}))
+    assert HospitalFile.read(file).allow == tuple(allow)
 
 
 def test_paths_of_data_are_never_the_coordinators(own: HospitalFile) -> None:

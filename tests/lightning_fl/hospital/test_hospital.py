@@ -52,7 +52,7 @@ def hospital(tmp_path: Path) -> Hospital:
     file = tmp_path / "local" / NAME
     file.parent.mkdir()
     file.write_text(TEMPLATE.replace("ROOT", f"cache_dir: {tmp_path / 'own_cache'}"))
-    return Hospital.of(file.parent)
+    return Hospital(file.parent)
 
 
 def ask(hospital: Hospital, op: str, run: str = RUN) -> Message:
@@ -162,7 +162,7 @@ def test_a_hospital_hosts_no_site_of_another_name(
 ) -> None:
     assert hospital.file is not None
     with pytest.raises(ConfigError, match="This is 'B', and cannot host site 'A'"):
-        Hospital.of(hospital.file.parent, "B").handle(HOST, invitation.encode())
+        Hospital(hospital.file.parent, "B").handle(HOST, invitation.encode())
 
 
 def test_settings_and_run_names_that_are_none_are_refused(
@@ -189,13 +189,13 @@ def test_a_missing_data_folder_is_named(tmp_path: Path, invitation: Invitation) 
     values["data"] = {"class_path": "datamodules.ImageFolder", "init_args": {"root": "/x"}}
     asked = replace(invitation, settings=yaml.safe_dump(values))
     with pytest.raises((ConfigError, DataError), match=r"no data folder .*gone"):
-        Hospital(file).handle(HOST, asked.encode())
+        Hospital(tmp_path).handle(HOST, asked.encode())
 
 
 def test_a_simulated_site_lives_in_the_folder_of_the_run(
     invitation: Invitation, tmp_path: Path
 ) -> None:
-    hospital = Hospital.of(None)
+    hospital = Hospital(None)
     hospital.handle(HOST, replace(invitation, folder=str(tmp_path / "run"), sites=()).encode())
     assert ask(hospital, "describe").info["layout"]
     assert (tmp_path / "run" / "checkpoints" / "sites" / "A").is_dir()

@@ -47,7 +47,7 @@ def train(module: pl.LightningModule, *, steps: int = 1, **settings: Any) -> Pri
     """Some steps of DP-SGD on all samples at once."""
     loader, batches = poisson_loader(DataLoader(toy_data(SAMPLES), batch_size=SAMPLES))
     defaults: dict[str, Any] = {"max_grad_norm": 1e6, "noise_multiplier": 0.0}
-    private = PrivateFit(batch_size=SAMPLES, batches=batches, **(defaults | settings))
+    private = PrivateFit(batches=batches, **(defaults | settings))
     quiet_trainer(max_epochs=-1, max_steps=steps, callbacks=[private]).fit(module, loader)
     return private
 
@@ -109,7 +109,7 @@ def test_an_empty_batch_has_its_noise_and_nothing_else(monkeypatch: pytest.Monke
     module = ToyModule()
     before = [p.detach().clone() for p in module.parameters()]
     loader, batches = poisson_loader(DataLoader(toy_data(SAMPLES), batch_size=2))
-    private = PrivateFit(max_grad_norm=1.0, noise_multiplier=0.0, batch_size=2, batches=batches)
+    private = PrivateFit(max_grad_norm=1.0, noise_multiplier=0.0, batches=batches)
     quiet_trainer(max_epochs=-1, max_steps=2, callbacks=[private]).fit(module, loader)
     assert all(torch.equal(a, b) for a, b in zip(before, module.parameters(), strict=True))
 

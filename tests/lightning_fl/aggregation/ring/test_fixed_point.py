@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from lightning_fl.aggregation.ring.fixed_point import (
     COARSEST,
     FINEST,
-    Grid,
+    FixedPointGrid,
     exponents_for,
     from_limbs,
     to_limbs,
@@ -14,7 +14,7 @@ from lightning_fl.aggregation.ring.fixed_point import (
 
 
 def test_steps_follow_the_tensors_across_any_cut() -> None:
-    grid = Grid((-3, 0, 2), (3, 1, 4), 100)
+    grid = FixedPointGrid((-3, 0, 2), (3, 1, 4), 100)
     whole = [0.125] * 3 + [1.0] + [4.0] * 4
     for start in range(8):
         for stop in range(start + 1, 9):
@@ -23,14 +23,14 @@ def test_steps_follow_the_tensors_across_any_cut() -> None:
 
 @given(st.lists(st.integers(-1000, 1000), min_size=1, max_size=50), st.integers(-24, 20))
 def test_grid_values_come_back_exactly(integers: list[int], exponent: int) -> None:
-    grid = Grid((exponent,), (len(integers),), 1000)
+    grid = FixedPointGrid((exponent,), (len(integers),), 1000)
     values = grid.to_values(np.array(integers), 0)
     found, clipped = grid.to_integers(values, 0)
     assert (found.tolist(), clipped) == (integers, 0)
 
 
 def test_halves_go_to_the_even_neighbour_and_outsiders_are_clipped() -> None:
-    grid = Grid((0,), (6,), 3)
+    grid = FixedPointGrid((0,), (6,), 3)
     values = np.array([0.5, 1.5, -0.5, 3.4, 3.6, -1e30])
     found, clipped = grid.to_integers(values, 0)
     assert (found.tolist(), clipped) == ([0, 2, 0, 3, 3, -3], 2)

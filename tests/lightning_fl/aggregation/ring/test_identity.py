@@ -264,8 +264,8 @@ def what_a_meddler_reads(hosts: Hosts) -> torch.Tensor:
     by_hand.ask("ring_start", "A", altered(by_hand.opening("A"), info=told))
 
     initiator: Any = hosts.hosts["B"].operations["ring_pass"]
-    membership = initiator.__self__.membership
-    parameters, key = membership.plan.parameters, membership.key
+    state = initiator.__self__.state
+    parameters, key = state.ring.plan.parameters, state.key
     nothing = key.encrypt(np.zeros(parameters.degree))
     data = torch.frombuffer(bytearray(nothing[0]), dtype=torch.uint8)
     arriving = by_hand.message("A", sender="B", tensors={"block": data})
@@ -278,8 +278,8 @@ def what_a_meddler_reads(hosts: Hosts) -> torch.Tensor:
     bits = parameters.word_bits
     mask = site_mask("A", masks, 0, len(reals), bits)
     words = (np.rint(reals).astype(np.int64) + 2 ** (bits - 1) - mask) % 2**bits
-    integers = words[: membership.plan.length] - parameters.limit
-    return torch.from_numpy(membership.plan.grid.to_values(integers, 0)).float()
+    integers = words[: state.ring.plan.length] - parameters.limit
+    return torch.from_numpy(state.ring.plan.grid.to_values(integers, 0)).float()
 
 
 def test_without_pins_a_swapped_key_goes_unnoticed_and_gives_a_site_away() -> None:

@@ -12,7 +12,7 @@ from lightning_fl.aggregation import CyclicCKKS
 from lightning_fl.aggregation.ring import ckks
 from lightning_fl.aggregation.ring.byte_tensors import unseal
 from lightning_fl.aggregation.ring.ckks import RingKey
-from lightning_fl.aggregation.ring.plan import CIPHERTEXTS_PER_BLOCK
+from lightning_fl.aggregation.ring.ring_plan import CIPHERTEXTS_PER_BLOCK
 from lightning_fl.errors import OutOfRangeError, TooFewSitesError
 from lightning_fl.wire.messages import HEAD, Message, MessageError
 from tests.lightning_fl.aggregation.hosts import (
@@ -58,9 +58,9 @@ def ring_of(length: int = 20, **settings: Any) -> RingByHand:
     return RingByHand(hosts_of(length, **settings), "ABC").begin()
 
 
-def membership(ring: RingByHand, site: str) -> Any:
+def state(ring: RingByHand, site: str) -> Any:
     member: Any = ring.hosts[site].operations["ring_pass"]
-    return member.__self__.membership
+    return member.__self__.state
 
 
 def refuse(
@@ -298,7 +298,7 @@ def test_a_ring_that_has_ended_at_a_site_is_not_started_again(parsed: Parsed, en
 def test_the_masks_of_a_ring_never_hide_two_messages(parsed: Parsed) -> None:
     """An initiator and a coordinator together would subtract one from the other."""
     ring = RingByHand(hosts_of(), "ABC").join().open()
-    parameters, key = membership(ring, "A").plan.parameters, membership(ring, "A").key
+    parameters, key = state(ring, "A").ring.plan.parameters, state(ring, "A").key
     nothing = key.encrypt(np.zeros(parameters.degree))[0]
     data = torch.frombuffer(bytearray(nothing), dtype=torch.uint8)
     arriving = ring.message("B", sender="A", tensors={"block": data})
@@ -318,7 +318,7 @@ def test_the_masks_of_a_ring_never_hide_two_messages(parsed: Parsed) -> None:
     difference = (whole - half) % 2**parameters.word_bits
     signed = (difference + 2 ** (parameters.word_bits - 1)) % 2**parameters.word_bits
     signed = signed - 2 ** (parameters.word_bits - 1)
-    read = 2 * membership(ring, "A").plan.grid.to_values(signed, 0)
+    read = 2 * state(ring, "A").ring.plan.grid.to_values(signed, 0)
     off = float(np.abs(read - ring.hosts["B"].vector.double().numpy()).max())
     pytest.fail(f"B's masks hid two messages; their difference is its update, but for {off:.1g}")
 
@@ -383,7 +383,7 @@ def test_a_site_opens_only_a_ring_that_it_leads(parsed: Parsed) -> None:
 
 def test_a_public_key_that_does_not_match_the_fingerprint_is_refused() -> None:
     ring = RingByHand(hosts_of(), "ABC").join().open()
-    other = RingKey(membership(ring, "A").plan.parameters)
+    other = RingKey(state(ring, "A").ring.plan.parameters)
     data = torch.frombuffer(bytearray(other.public_key), dtype=torch.uint8)
     payload = altered(ring.opening("B"), tensors={"public_key": data})
     reason = f"have the fingerprint {other.context.fingerprint}, but the message says"
@@ -528,7 +528,7 @@ def test_a_part_of_the_sums_cannot_be_read_without_the_last_message() -> None:
 @pytest.mark.parametrize("masking", ["pairwise", "initiator", "none"])
 def test_a_ciphertext_of_another_key_is_noticed_at_its_decryption(masking: str) -> None:
     ring = ring_of(masking=masking)
-    parameters = membership(ring, "A").plan.parameters
+    parameters = state(ring, "A").ring.plan.parameters
     foreign = RingKey(parameters).encrypt(np.zeros(parameters.degree))[0]
     due = with_block(ring.due(1), lambda _: foreign)  # with the fingerprint of the ring's own key
     for site in "BC":
@@ -550,7 +550,7 @@ def test_a_swapped_ciphertext_of_another_place_is_noticed_at_its_decryption() ->
 def test_a_message_of_one_site_alone_gives_the_initiator_nothing_it_can_read() -> None:
     """Its own key and B's message: uniform words, whatever B's update is."""
     ring = ring_of()
-    key, parameters = membership(ring, "A").key, membership(ring, "A").plan.parameters
+    key, parameters = state(ring, "A").key, state(ring, "A").ring.plan.parameters
     block = bytes(Message.decode(ring.due(2)).tensors["block"].numpy())
     words = np.rint(key.decrypt(key.context.from_bytes([block]))).astype(np.int64)
     words = words % 2**parameters.word_bits
@@ -561,10 +561,10 @@ def test_a_message_of_one_site_alone_gives_the_initiator_nothing_it_can_read() -
 def test_a_site_forgets_a_ring_that_is_dropped(parsed: Parsed) -> None:
     ring = ring_of()
     due = ring.due(1)
-    assert membership(ring, "A").key is not None
+    assert state(ring, "A").key is not None
     for site in "AB":
         ring.ask("ring_drop", site, ring.message(site))
-        assert membership(ring, site) is None
+        assert state(ring, site) is None
     refuse(ring, "ring_pass", "B", due, "reached site 'B', which is in None", parsed)
 
 
@@ -579,7 +579,7 @@ def test_a_drop_of_another_ring_changes_nothing() -> None:
 def test_a_ring_whose_decryption_failed_answers_no_more(parsed: Parsed) -> None:
     """Else a coordinator could try ciphertexts of its choice until it knows the key."""
     ring = ring_of()
-    finished, other = ring.due(3), RingKey(membership(ring, "A").plan.parameters).context
+    finished, other = ring.due(3), RingKey(state(ring, "A").ring.plan.parameters).context
     foreign = other.to_bytes(other.encrypt(np.zeros(4096)))[0]
     with pytest.raises(OutOfRangeError):
         ring.ask("ring_close", "A", with_block(finished, lambda _: foreign))

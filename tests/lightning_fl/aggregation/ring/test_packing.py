@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from lightning_fl.aggregation.ring.fixed_point import Integers
 from lightning_fl.aggregation.ring.packing import from_reals, pack, to_reals, unpack
-from lightning_fl.aggregation.ring.parameters import RingParameters, choose
+from lightning_fl.aggregation.ring.packing_parameters import RingParameters, choose
 from lightning_fl.errors import ConfigError, OutOfRangeError
 
 

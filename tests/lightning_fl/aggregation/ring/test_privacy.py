@@ -19,11 +19,11 @@ from lightning_fl.aggregation.ring.ckks import RingContext, RingKey
 from lightning_fl.aggregation.ring.fixed_point import Integers, to_limbs
 from lightning_fl.aggregation.ring.masks import mask_words
 from lightning_fl.aggregation.ring.member import RingMember
-from lightning_fl.aggregation.ring.membership import Membership
+from lightning_fl.aggregation.ring.member_state import MemberState
 from lightning_fl.aggregation.ring.packing import pack, to_reals
-from lightning_fl.aggregation.ring.parameters import LIMBS
-from lightning_fl.aggregation.ring.plan import RingPlan
-from lightning_fl.aggregation.ring.settings import RingSettings
+from lightning_fl.aggregation.ring.packing_parameters import LIMBS
+from lightning_fl.aggregation.ring.ring_plan import RingPlan
+from lightning_fl.aggregation.ring.ring_settings import RingSettings
 from lightning_fl.errors import OutOfRangeError
 from lightning_fl.wire.messages import Message
 from tests.lightning_fl.aggregation.hosts import (
@@ -52,20 +52,21 @@ class Attacked:
         hosts: after the ring.
         integers: of each site, as they were: the truth.
         words: of each site: what the attacker gets by decrypting the difference of two hops.
-        memberships: of each site, masks and all, to play colluding sites.
+        states: of each site, masks and all, to play colluding sites.
     """
 
     def __init__(self, masking: Any) -> None:
         aggregator = CyclicCKKS(masking=masking)
         updates = random_updates(SITES, 4096 - LIMBS, largest=30.0)
         self.hosts = join_hosts(aggregator, make_hosts(aggregator, updates))
-        self.memberships: dict[str, Membership] = {}
+        self.states: dict[str, MemberState] = {}
         self.hosts.transport.on_answer = self.listen
         self.hosts.mean()
-        first = next(m for m in self.memberships.values() if m.key is not None)
+        first = next(m for m in self.states.values() if m.key is not None)
         assert first.key is not None
-        self.order, self.key, self.parameters = first.order, first.key, first.plan.parameters
-        grid = first.plan.grid
+        ring = first.ring
+        self.order, self.key, self.parameters = ring.order, first.key, ring.plan.parameters
+        grid = ring.plan.grid
         self.integers = {
             name: np.concatenate(
                 [grid.to_integers(host.vector.double().numpy(), 0)[0], to_limbs(1)]
@@ -75,9 +76,9 @@ class Attacked:
         self.words = self._words()
 
     def listen(self, op: str, site: str, answer: bytes) -> bytes:
-        found = member(self.hosts.hosts[site]).membership
+        found = member(self.hosts.hosts[site]).state
         if found is not None:
-            self.memberships[site] = found
+            self.states[site] = found
         return answer
 
     def _words(self) -> dict[str, Integers]:
@@ -139,7 +140,7 @@ def test_key_holder_and_another_site_together_learn_only_the_sum_of_the_rest() -
     for site in (one, two):
         words = attacked.words[site]
         for traitor in (initiator, accomplice):  # they know the masks they share with the site
-            key = attacked.memberships[traitor].masks[site]
+            key = attacked.states[traitor].masks[site]
             mask = mask_words(key, 0, 4096, attacked.parameters.word_bits)
             words = words - mask if site < traitor else words + mask
         assert attacked.looks_uniform(words % modulus)
@@ -210,9 +211,9 @@ def attacked_by_hand(masking: Any) -> RingByHand:
 
 
 def plan_of(ring: RingByHand) -> RingPlan:
-    found = member(ring.hosts["A"]).membership
+    found = member(ring.hosts["A"]).state
     assert found is not None
-    return found.plan
+    return found.ring.plan
 
 
 def read(ring: RingByHand, key: RingKey, block: bytes) -> torch.Tensor:
@@ -304,7 +305,7 @@ def test_only_the_initiator_ever_holds_a_secret_key() -> None:
 
     def watch(op: str, site: str, answer: bytes) -> bytes:
         for name, host in hosts.hosts.items():
-            me = member(host).membership
+            me = member(host).state
             if me is not None and me.key is not None:
                 holders.add(name)
             assert me is None or me.key is not None or not hasattr(me.context, "_decryptor")
@@ -335,7 +336,7 @@ def test_the_secret_key_is_gone_after_the_ring(spied: type[SpyGenerator]) -> Non
     gc.collect()
     assert len(spied.alive) >= 4  # the key, its generator, a decryptor and an encryptor
     assert all(holder() is None for holder in spied.alive)
-    assert all(member(host).membership is None for host in hosts.hosts.values())
+    assert all(member(host).state is None for host in hosts.hosts.values())
 
 
 def test_the_secret_key_is_gone_after_a_ring_that_broke(spied: type[SpyGenerator]) -> None:
@@ -399,7 +400,7 @@ def test_mask_keys_are_made_once_a_run_and_their_private_halves_stay() -> None:
 
 def test_what_a_site_holds_for_a_ring_is_not_printed() -> None:
     ring = attacked_by_hand("pairwise")
-    found = member(ring.hosts["A"]).membership
+    found = member(ring.hosts["A"]).state
     assert found is not None
     for secret in (*found.masks.values(), found.seal):
         assert repr(secret)[2:-1] not in repr(found)

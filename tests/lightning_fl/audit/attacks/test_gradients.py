@@ -96,7 +96,7 @@ def test_a_training_step_may_take_no_index_and_give_a_dict() -> None:
 
 
 def test_gradient_can_be_differentiated_with_respect_to_the_image() -> None:
-    gradient = TaskGradient(lenet_classifier(), dtype=torch.float64)
+    gradient = TaskGradient(lenet_classifier().double())
     image = pictures(1).double().requires_grad_()
 
     def bias(image: Tensor) -> Tensor:
@@ -131,19 +131,14 @@ def test_adams_first_step_gives_little_more_than_the_sign() -> None:
     torch.testing.assert_close(found, seen.sign(), atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("batch_size", [None, 1, 2])
-def test_local_steps_are_those_of_torchs_sgd(batch_size: int | None) -> None:
+def test_local_steps_are_those_of_torchs_sgd() -> None:
     module = lenet_classifier()
-    simulated = LocalSteps(TaskGradient(module), lr=0.2, steps=4, batch_size=batch_size)
-    found = simulated(_batch(3))
+    found = LocalSteps(TaskGradient(module), lr=0.2, steps=4)(_batch(3))
     optimizer = torch.optim.SGD(module.parameters(), lr=0.2)
     before = {name: value.detach().clone() for name, value in module.named_parameters()}
-    parts = {None: [slice(0, 3)] * 4, 2: [slice(0, 2), slice(2, 3)] * 2}.get(
-        batch_size, [slice(i, i + 1) for i in (0, 1, 2, 0)]
-    )
-    for part in parts:
+    for _ in range(4):
         optimizer.zero_grad()
-        module.training_step({k: v[part] for k, v in _batch(3).items()}, 0).backward()  # type: ignore[no-untyped-call]
+        module.training_step(_batch(3), 0).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     update = {name: value.detach() - before[name] for name, value in module.named_parameters()}
     for name, value in mean_gradient(update, lr=0.2, steps=4).items():
@@ -162,8 +157,3 @@ def test_settings_out_of_range_are_named(settings: dict[str, Any], message: str)
         mean_gradient({"w": torch.ones(1)}, **settings)
     with pytest.raises(ConfigError, match=message):
         LocalSteps(TaskGradient(lenet_classifier()), **settings)
-
-
-def test_local_batches_without_samples_are_refused() -> None:
-    with pytest.raises(ConfigError, match="Expected `batch_size` to be at least 1, but got 0"):
-        LocalSteps(TaskGradient(lenet_classifier()), lr=0.1, steps=1, batch_size=0)

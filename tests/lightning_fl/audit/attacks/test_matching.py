@@ -19,7 +19,7 @@ from lightning_fl.audit import (
 )
 from lightning_fl.audit.attacks.floor import flat_guess, random_guess
 from lightning_fl.audit.attacks.matching import (
-    Guess,
+    Variables,
     cosine_distance,
     squared_distance,
     total_variation,
@@ -147,22 +147,24 @@ def test_the_start_with_the_smallest_objective_is_kept() -> None:
     problem, objectives = _problem(), iter([3.0, float("nan"), 1.0, 2.0])
     starts: list[Tensor] = []
 
-    def attempt(guess: Guess) -> float:
-        starts.append(guess.images.detach().clone())
+    def attempt(variables: Variables) -> float:
+        starts.append(variables.images.detach().clone())
         return next(objectives)
 
     found = problem.best(attempt, restarts=4, seed=0, good_enough=0)
-    assert (found.objective, found.attempts) == (1.0, 4)
+    assert (found.objective, len(starts)) == (1.0, 4)
     assert torch.equal(found.images, starts[2].clamp(0, 1))
 
 
 def test_no_other_start_is_tried_once_one_is_good_enough() -> None:
-    assert _problem().best(lambda guess: 0.5, restarts=4, seed=0, good_enough=0.5).attempts == 1
+    objectives = iter([0.5])  # asked for another one, it would raise
+    found = _problem().best(lambda _: next(objectives), restarts=4, seed=0, good_enough=0.5)
+    assert found.objective == 0.5
 
 
 def test_attempts_that_all_diverge_still_give_a_finite_image() -> None:
-    def attempt(guess: Guess) -> float:
-        guess.images.data.fill_(float("nan"))
+    def attempt(variables: Variables) -> float:
+        variables.images.data.fill_(float("nan"))
         return float("nan")
 
     found = _problem().best(attempt, restarts=2, seed=0, good_enough=0)
@@ -174,7 +176,7 @@ def test_layers_that_stay_at_the_site_are_not_compared() -> None:
     problem = _problem()
     head = {"net.head.bias": problem.seen["net.head.bias"], "net.step": torch.tensor(3.0)}
     part = Matching(problem.simulate, head, SHAPE, LABEL)
-    truth = Guess(pictures(), None)
+    truth = Variables(pictures(), torch.zeros(0))
     assert part.objective(truth, squared_distance).item() == pytest.approx(0)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from datamodules import ChestPhantoms
 from lightning_fl.audit import TaskGradient, idlg, image_scores
 from lightning_fl.audit.attacks.floor import flat_guess
-from lightning_fl.audit.attacks.image_scores import ranks
+from lightning_fl.audit.attacks.image_scores import identifiability
 from tests.folders import LGG
 from tests.lightning_fl.audit.victims import lenet_classifier
 
@@ -26,7 +26,7 @@ def _come_back(images: Tensor, labels: Sequence[int], trials: Sequence[int]) -> 
         seen = gradient({"image": truth, "label": label})
         found = idlg(gradient, seen, (1, 1, SIZE, SIZE), iterations=150, restarts=1, seed=trial)
         assert torch.equal(found.target, label)
-        assert ranks(found.images, [trial], images) == [1]
+        assert identifiability(found.images, [trial], images) == 1
         psnr.append(image_scores(found.images, truth).psnr)
         grey.append(image_scores(flat_guess(truth.shape), truth).psnr)
     assert np.mean(psnr) >= 20

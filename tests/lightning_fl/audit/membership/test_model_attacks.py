@@ -63,13 +63,13 @@ def _save(run: FinishedRun, name: str, module: pl.LightningModule) -> None:
 
 @pytest.fixture(scope="module")
 def found(run: FinishedRun, phantoms: LabelledPhantoms) -> dict[tuple[str, str], ModelInference]:
-    attacked = ModelAttacks(phantoms, shadows=4, seed=0).attack(run)
-    return {(one.site, one.attack): one for one in attacked}
+    results = ModelAttacks(phantoms, shadows=4, seed=0).attack(run)
+    return {(result.site, result.attack): result for result in results}
 
 
 def test_every_model_meets_every_attack(found: dict[tuple[str, str], ModelInference]) -> None:
     assert list(found) == [(site, attack) for attack in (LOSS, LIRA) for site in ("", "A", "B")]
-    sizes = {site: (one.found.members, one.found.non_members) for (site, _), one in found.items()}
+    sizes = {site: (r.result.members, r.result.non_members) for (site, _), r in found.items()}
     assert sizes == {
         "": (12, 16),
         "A": (6, 8),
@@ -81,7 +81,7 @@ def test_a_model_that_learnt_by_heart_is_found_and_an_untrained_one_is_not(
     found: dict[tuple[str, str], ModelInference],
 ) -> None:
     for attack in (LOSS, LIRA):
-        assert found["A", attack].found.values["auc"] > 0.85
+        assert found["A", attack].result.values["auc"] > 0.85
         assert found["A", attack].detected
     assert not found["", LOSS].detected
     assert not found["B", LOSS].detected
@@ -97,8 +97,7 @@ def test_shadow_models_are_trained_on_half_of_the_patients_and_all_steps(
 
     monkeypatch.setattr(shadows, "fit", count)
     attacks = ModelAttacks(phantoms, shadows=4, seed=0)
-    candidates = attacks.candidates()
-    losses, inside = attacks.shadow_losses(run, candidates)
+    losses, inside = attacks.shadow_losses(run)
     assert losses.shape == inside.shape == (4, 28)
     assert fits == [(14 * 6, 120)] * 4  # slices of 14 patients, 60 steps in 2 rounds
 
@@ -113,8 +112,8 @@ def test_layers_that_a_site_kept_are_attacked_with_the_shared_ones(
         _save(other, name, run.fresh_task(0))
     _save(other, "A.global", run.model("A", "personal"))
     found = ModelAttacks(phantoms, shadows=0, seed=0).attack(FinishedRun(tmp_path))
-    assert [one.site for one in found] == ["", "A", "B"]
-    assert found[0].found.values["auc"] > found[1].found.values["auc"]
+    assert [result.site for result in found] == ["", "A", "B"]
+    assert found[0].result.values["auc"] > found[1].result.values["auc"]
 
 
 def test_a_run_without_models_has_nothing_to_attack(

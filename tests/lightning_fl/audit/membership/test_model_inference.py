@@ -28,7 +28,7 @@ def test_a_model_that_tells_all_apart_is_detected() -> None:
 def test_three_patients_prove_nothing_even_if_all_agree() -> None:
     """The bootstrap of a perfect AUC has no width, and 1 of 10 coins is as good with 3 and 2."""
     found = judged([5.0, 6.0, 7.0], [1.0, 2.0])
-    assert found.found.detected
+    assert found.result.detected
     assert not found.detected
     assert found.words == "So few patients that no result could be told from a coin."
 

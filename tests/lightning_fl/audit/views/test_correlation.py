@@ -21,9 +21,9 @@ def draws(trials: int, seed: int = 0) -> list[float]:
 
 
 def test_it_is_numpys_correlation() -> None:
-    one, other = torch.randn(9), torch.randn(9)
-    expected = np.corrcoef(one.numpy(), other.numpy())[0, 1]
-    assert correlation(one, other) == pytest.approx(expected, abs=1e-6)
+    first, second = torch.randn(9), torch.randn(9)
+    expected = np.corrcoef(first.numpy(), second.numpy())[0, 1]
+    assert correlation(first, second) == pytest.approx(expected, abs=1e-6)
 
 
 def test_a_constant_guess_is_correlated_with_nothing() -> None:

@@ -2,15 +2,15 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from lightning_fl.aggregation.ring.parameters import choose
+from lightning_fl.aggregation.ring.packing_parameters import choose
 from lightning_fl.audit.views.distinguish import (
-    OBSERVERS,
     TRAINING,
     Game,
-    Outcome,
+    GameResult,
     linear_answers,
     wilson,
 )
+from lightning_fl.audit.views.ring_observers import OBSERVERS, ObservedRing
 from lightning_fl.errors import ConfigError
 
 
@@ -25,20 +25,20 @@ def test_wilson_of_nothing_is_refused() -> None:
         wilson(0, 0)
 
 
-def test_verdicts_of_outcomes_by_hand() -> None:
-    assert Outcome("v", 1000, 500).is_a_coin
-    assert not Outcome("v", 1000, 535).is_a_coin  # 2.2 standard deviations
-    assert not Outcome("v", 1000, 535).sees
-    assert Outcome("v", 1000, 560).sees  # 3.8 standard deviations
-    assert not Outcome("v", 1000, 400).sees
-    assert Outcome("v", 1000, 750).advantage == 0.5
+def test_verdicts_of_results_by_hand() -> None:
+    assert GameResult("v", 1000, 500).is_a_coin
+    assert not GameResult("v", 1000, 535).is_a_coin  # 2.2 standard deviations
+    assert not GameResult("v", 1000, 535).sees
+    assert GameResult("v", 1000, 560).sees  # 3.8 standard deviations
+    assert not GameResult("v", 1000, 400).sees
+    assert GameResult("v", 1000, 750).advantage == 0.5
 
 
 def test_the_initiator_without_masks_is_always_right() -> None:
-    outcome = Game().play("initiator_none")
-    assert outcome.trials == 1000
-    assert outcome.accuracy > 0.99
-    assert outcome.sees
+    result = Game().play("initiator_none")
+    assert result.trials == 1000
+    assert result.accuracy > 0.99
+    assert result.sees
 
 
 PROTECTED = [name for name, observer in OBSERVERS.items() if observer.protected]
@@ -50,10 +50,10 @@ def test_who_is_not_to_see_is_a_coin(view: str) -> None:
 
     An attacker with an advantage of 0.3 would be outside of it.
     """
-    outcome = Game().play(view)
-    low, high = outcome.interval(4.42)
+    result = Game().play(view)
+    low, high = result.interval(4.42)
     assert low <= 0.5 <= high
-    assert Outcome(view, 1000, 650).interval(4.42)[0] > 0.5
+    assert GameResult(view, 1000, 650).interval(4.42)[0] > 0.5
 
 
 @pytest.mark.parametrize(("bits", "sites"), [(8, 5), (16, 3), (30, 8)])
@@ -61,8 +61,9 @@ def test_the_ring_is_of_the_runs_bits_and_sites(bits: int, sites: int) -> None:
     game = Game(bits=bits, sites=sites)
     assert game.parameters == choose(bits, sites)
     assert game.play("initiator_none").accuracy > 0.99
-    for name, observe in game.observers().items():
-        assert np.isfinite(observe(game.updates()[0])).all(), name
+    ring = ObservedRing(game.parameters)
+    for name, observer in OBSERVERS.items():
+        assert np.isfinite(observer.features(ring, game.updates()[0])).all(), name
 
 
 @pytest.mark.parametrize(("features", "shift"), [(1, 3.0), (1000, 0.3)])

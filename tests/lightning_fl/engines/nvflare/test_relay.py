@@ -9,8 +9,9 @@ from threading import Event, Thread
 
 import pytest
 
-from lightning_fl.engines.nvflare import relay
-from lightning_fl.engines.nvflare.relay import Call, Post, RelayTransport, call_in, serve
+from lightning_fl.engines.nvflare import line, relay
+from lightning_fl.engines.nvflare.line import Call, Post, call_in, serve
+from lightning_fl.engines.nvflare.relay import RelayTransport
 from lightning_fl.errors import ConfigError, SiteError
 from lightning_fl.wire.transport import Reply
 
@@ -37,7 +38,7 @@ def far_end() -> Iterator[FarEnd]:
         posts.append(post)
         folder = str(post.folder)
         Thread(target=lambda: serve(call_in(folder, SITES), call, 4), daemon=True).start()
-        transport = RelayTransport(SITES)
+        transport = RelayTransport()
         assert transport.connect(post.answer(10.0, nothing)) == SITES
         transports.append(transport)
         return transport
@@ -107,7 +108,7 @@ def test_sites_behind_a_line_that_breaks_are_lost_at_once_and_stay_lost() -> Non
     post = Post()
     with closing(post):
         folder = str(post.folder)
-        transport = RelayTransport(("A", "B"))
+        transport = RelayTransport()
         lines = []
         for site in SITES:
             caller = Thread(target=lambda s=site: lines.append(call_in(folder, (s,))))
@@ -175,14 +176,14 @@ def test_what_an_engine_raises_is_told_as_a_lost_site(far_end: FarEnd) -> None:
 
 
 def test_an_end_that_does_not_read_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relay, "GRACE", 1)
+    monkeypatch.setattr(line, "GRACE", 1)
     post = Post()
     with closing(post):
         folder = str(post.folder)
         lines = []
         caller = Thread(target=lambda: lines.append(call_in(folder, ("A",))))
         caller.start()
-        transport = RelayTransport(("A",))
+        transport = RelayTransport()
         transport.connect(post.answer(10.0, nothing))
         caller.join()
         start = time.monotonic()

@@ -13,8 +13,7 @@ import torch
 
 import lightning_fl
 from lightning_fl.engines import Ray
-from lightning_fl.engines.ray import cluster as ray_cluster
-from lightning_fl.engines.ray.cluster import Cluster, cluster
+from lightning_fl.engines.ray.cluster import cluster, resources, worker_for
 from lightning_fl.engines.ray.host import Surroundings, marked, versions
 from lightning_fl.engines.ray.transport import RayTransport
 from lightning_fl.errors import ConfigError, SiteError
@@ -26,9 +25,9 @@ PATIENT = 120.0
 
 
 @pytest.fixture(scope="module")
-def ray() -> Iterator[Cluster]:
-    with cluster(None) as started:
-        yield started
+def ray() -> Iterator[None]:
+    with cluster(None):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -37,11 +36,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def transport(ray: Cluster, folder: Path) -> Iterator[RayTransport]:
+def transport(ray: None, folder: Path) -> Iterator[RayTransport]:
     """A and C in one process, B in another."""
     around = Surroundings(str(folder), threads=1)
     make = MakeObedient(str(folder))
-    workers = [ray.worker(names, make, around, cpus=0.1, gpus=0) for names in (["A", "C"], ["B"])]
+    workers = [worker_for(names, make, around, 0.1, 0) for names in (["A", "C"], ["B"])]
     yield RayTransport(workers)
     for worker in workers:
         worker.give_up()
@@ -151,7 +150,7 @@ def engine(**settings: Any) -> Ray:
 
 
 def test_the_engine_ends_what_it_started_and_leaves_a_cluster_that_others_use(
-    ray: Cluster, tmp_path: Path
+    ray: None, tmp_path: Path
 ) -> None:
     names = ["A", "homeless"]
 
@@ -165,7 +164,7 @@ def test_the_engine_ends_what_it_started_and_leaves_a_cluster_that_others_use(
     assert isinstance(failed, SiteError)
     assert (failed.kind, failed.detail) == ("failed", "FileNotFoundError: no data folder")
     assert not list(tmp_path.iterdir())
-    assert ray.machines()
+    assert resources()
     for _ in range(100):
         if not Path(f"/proc/{pid}").exists():
             break
@@ -174,9 +173,9 @@ def test_the_engine_ends_what_it_started_and_leaves_a_cluster_that_others_use(
         pytest.fail(f"process {pid} still lives")
 
 
-def test_a_worker_of_another_version_is_refused_with_both(ray: Cluster, tmp_path: Path) -> None:
+def test_a_worker_of_another_version_is_refused_with_both(ray: None, tmp_path: Path) -> None:
     around = Surroundings(str(tmp_path), 1, versions=versions() | {"torch": "1.13"})
-    worker = ray.worker(["A"], MakeObedient(str(tmp_path)), around, cpus=0.1, gpus=0)
+    worker = worker_for(["A"], MakeObedient(str(tmp_path)), around, 0.1, 0)
     [error] = ask(RayTransport([worker]), "where", sites="A").values()
     assert isinstance(error, SiteError)
     assert error.kind == "lost"
@@ -186,10 +185,10 @@ def test_a_worker_of_another_version_is_refused_with_both(ray: Cluster, tmp_path
 
 def test_surroundings_name_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with marked(str(tmp_path / "run")) as (marker, content):
-        here = Surroundings(str(tmp_path), 1, marker=marker, content=content)
+    with marked(str(tmp_path / "run")) as marker:
+        here = Surroundings(str(tmp_path), 1, marker=marker)
         assert here.enter() == []
-        other = Surroundings("/nowhere", 1, marker=marker, content="another run's")
+        other = Surroundings("/nowhere", 1, marker=f"{marker}-of-another-run")
         [directory, unseen] = other.enter()
     assert "has no folder /nowhere" in directory
     assert f"does not see the run's folder {tmp_path / 'run'}; choose one that all" in unseen
@@ -249,7 +248,7 @@ def test_workers_that_do_not_fit_are_refused(settings: dict[str, Any], message: 
 def test_a_missing_package_is_said_with_the_command_that_installs_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(ray_cluster, "find_spec", lambda name: None)
+    monkeypatch.setattr("lightning_fl.engines.ray.engine.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r'pip install "lightning-fl\[ray\]"'):
         Ray()
 

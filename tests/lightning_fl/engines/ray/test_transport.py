@@ -76,7 +76,8 @@ def _no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def ask(*workers: Scripted, timeout: float = 3.0) -> dict[str, Reply | SiteError]:
     transport = RayTransport(workers)  # type: ignore[arg-type]
-    return transport.map("op", {site: b"x" for site in transport.sites}, timeout=timeout)
+    sites = sorted(site for worker in workers for site in worker.names)
+    return transport.map("op", dict.fromkeys(sites, b"x"), timeout=timeout)
 
 
 def kinds(replies: dict[str, Reply | SiteError]) -> dict[str, str]:
