@@ -155,13 +155,6 @@ class FederatedDataModule(pl.LightningDataModule, ABC):
         """
         patients = self.patients(site)
         count = len(patients)
-        order = np.random.default_rng(derive_seed(self.seed, site, "split")).permutation(count)
-        shuffled = [patients[i] for i in order]
-        test = self._test_patients(site, shuffled)
-        n_val, n_test = _count(self.val, count), max(1, len(test))
-        if count >= max(n_val + n_test + 1, self.folds or 0):
-            others = [patient for patient in shuffled if patient not in test]
-            return PatientSplit(tuple(others[n_val:]), tuple(others[:n_val]), tuple(test))
         if site in self.unseen and count < 3:
             return PatientSplit((), (), tuple(patients))
         if self.folds is not None and count < self.folds:
@@ -169,14 +162,21 @@ class FederatedDataModule(pl.LightningDataModule, ABC):
                 f"Site {site!r} has {count} patients, which cannot be cut into `folds`: "
                 f"{self.folds}. Lower `folds`, add patients, or leave the site out."
             )
-        raise DataError(
-            f"Site {site!r} has {count} patients, but its split needs at least "
-            f"{n_val + n_test + 1}: {n_val} for validation, {n_test} for test and 1 to train. "
-            "Add patients, lower `val` and `test`, or leave the site out."
-        )
+        order = np.random.default_rng(derive_seed(self.seed, site, "split")).permutation(count)
+        shuffled = [patients[i] for i in order]
+        test = self._test_patients(site, shuffled)
+        n_val, n_test = _count(self.val, count), max(1, len(test))
+        if count < n_val + n_test + 1:
+            raise DataError(
+                f"Site {site!r} has {count} patients, but its split needs at least "
+                f"{n_val + n_test + 1}: {n_val} for validation, {n_test} for test and 1 to train. "
+                "Add patients, lower `val` and `test`, or leave the site out."
+            )
+        others = [patient for patient in shuffled if patient not in test]
+        return PatientSplit(tuple(others[n_val:]), tuple(others[:n_val]), tuple(test))
 
     def _test_patients(self, site: str, shuffled: list[str]) -> list[str]:
-        """Choose the tested ones of a hospital's patients, which come in random order."""
+        """Choose the patients of a hospital to test; a subclass may test given ones."""
         if self.folds is not None:
             return shuffled[self.fold :: self.folds]
         return shuffled[: _count(self.test, len(shuffled))]

@@ -19,7 +19,6 @@ from jsonargparse import (  # type: ignore[attr-defined]  # ActionConfigFile is 
     set_loader,
 )
 
-from lightning_fl.data.elsewhere import DataElsewhere
 from lightning_fl.errors import ConfigError, DataError
 from lightning_fl.files import write_text
 from lightning_fl.run import class_names
@@ -42,8 +41,8 @@ MAY_CHANGE = frozenset(
     }
 )
 """Settings that may change when a run is resumed."""
-ELSEWHERE = f"{DataElsewhere.__module__}.{DataElsewhere.__qualname__}"
-"""The data module of a coordinator that has no data."""
+ELSEWHERE = "lightning_fl.data.elsewhere.DataElsewhere"
+"""The data module of a coordinator without data; a name, since --help offers what is imported."""
 COMMANDS = ("config", "resume", "validate")
 """Arguments that name an action and are no setting of the run."""
 MODE = "yaml with short names"
