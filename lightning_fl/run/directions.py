@@ -12,7 +12,7 @@ from lightning_fl.coordinator.plan import Plan
 from lightning_fl.errors import ConfigError
 from lightning_fl.predict.finished_run import FinishedRun
 from lightning_fl.predict.run_volumes import evaluate_volumes
-from lightning_fl.results.report.volumes import write_volume_report
+from lightning_fl.results.report.report import write_report
 from lightning_fl.results.summary import read_results, summarise, write_results
 from lightning_fl.results.tables import read_costs
 from lightning_fl.results.volume_tables import VolumeRow, final_direction, summary
@@ -116,7 +116,7 @@ class DirectionRuns:
             )
         results = self._results(plan, rows)
         write_results(folder / "results.json", results)
-        write_volume_report(folder)
+        write_report(folder)
         monitor.on_run_end(results=results, run=str(folder))
 
     def _check_patients(self, plan: Plan) -> None:
