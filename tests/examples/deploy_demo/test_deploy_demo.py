@@ -7,9 +7,9 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -25,13 +25,15 @@ from lightning_fl.errors import ConfigError
 from lightning_fl.hospital.file import HospitalFile
 from lightning_fl.hospital.prepare_kit import prepare
 from lightning_fl.predict.finished_run import FinishedRun
+from tests.waiting import PATIENCE, wait_until
 
-SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
+SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
+AWAKE = [sys.executable, "-c", "import time; print('here', flush=True); time.sleep(600)"]
 STUBBORN = [
     sys.executable,
     "-c",
     "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
-    "print('deaf', flush=True); time.sleep(60)",
+    "print('deaf', flush=True); time.sleep(600)",
 ]
 PARENT = [
     sys.executable,
@@ -46,9 +48,7 @@ def party(folder: Path, name: str = "A") -> Party:
 
 
 def wait_for(log: Path) -> str:
-    end = time.monotonic() + 30
-    while not (log.is_file() and log.read_text()) and time.monotonic() < end:
-        time.sleep(0.05)
+    wait_until(lambda: log.is_file() and log.read_text() != "")
     return log.read_text()
 
 
@@ -80,7 +80,7 @@ def test_processes_are_ended_with_those_they_started_even_after_their_parent(
     processes: Processes, tmp_path: Path
 ) -> None:
     processes.start(party(tmp_path, "A"), SLEEP)
-    assert processes.run(party(tmp_path, "B"), PARENT, limit=30) == 0
+    assert processes.run(party(tmp_path, "B"), PARENT, limit=PATIENCE) == 0
     orphan = int(wait_for(tmp_path / "B.log"))
     assert orphan in {process.pid for process in processes.family()}
     assert len(processes.family()) == 2
@@ -106,9 +106,18 @@ def test_processes_of_others_are_left_alone(processes: Processes, tmp_path: Path
         assert len(others.family()) == 1
 
 
-def test_a_run_that_takes_too_long_is_interrupted(processes: Processes, tmp_path: Path) -> None:
+def test_a_run_that_takes_too_long_is_interrupted(
+    processes: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = iter([0.0])
+
+    def late_once_it_is_here() -> float:
+        return next(start, 2.0 if (tmp_path / "A.log").read_text() else 0.0)
+
+    clock = SimpleNamespace(monotonic=late_once_it_is_here)
+    monkeypatch.setattr("examples.deploy_demo.processes.time", clock)
     with pytest.raises(ConfigError, match="A has not ended in 1 seconds"):
-        processes.run(party(tmp_path), SLEEP, limit=1)
+        processes.run(party(tmp_path), AWAKE, limit=1)
     assert "KeyboardInterrupt" in (tmp_path / "A.log").read_text()
     assert processes.family() == []
 
@@ -118,7 +127,7 @@ def test_a_run_ends_when_the_process_of_another_has_ended(
 ) -> None:
     processes.start(party(tmp_path, "A"), [sys.executable, "-c", "exit('no kit')"])
     with pytest.raises(ConfigError, match=r"(?s)process of A ended with status 1.*no kit"):
-        processes.run(party(tmp_path, "B"), SLEEP, limit=30)
+        processes.run(party(tmp_path, "B"), SLEEP, limit=PATIENCE)
 
 
 def test_environment_has_nothing_of_the_users_own(
