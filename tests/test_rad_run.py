@@ -13,7 +13,7 @@ from lightning_fl.errors import ConfigError
 from lightning_fl.predict import __main__ as predict
 from lightning_fl.predict.finished_run import FinishedRun
 from tests.folders import ROOT
-from tests.toy import ONE_STEP, TINY_EXAMPLE
+from tests.toy import ONE_STEP, SMALL_DENSENET, TINY_EXAMPLE
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def run(made: Path) -> Path:
             *("--data.init_args.root", str(made), "--data.init_args.cache_dir", str(made / "c")),
             *("--data.init_args.size", "32", "--data.init_args.batch_size", "4"),
             *("--rounds", "1", "--trainer.local_steps", "1", "--trainer.accelerator", "cpu"),
-            *ONE_STEP,
+            *(*ONE_STEP, *SMALL_DENSENET),
         ]
     )
     assert status == 0

@@ -1,6 +1,7 @@
 """train.py as a user calls it: commands, files, and what it says about bad input."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,45 +15,65 @@ from lightning_fl.errors import SiteError
 from lightning_fl.run.run import Run
 from models import Segmentation
 from tests.folders import ROOT
-from tests.toy import ONE_STEP
+from tests.toy import small_quickstart
 
 Train = Callable[..., int]
 
 
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which the phantoms are drawn once for all tests."""
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture
-def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def tiny(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Arguments of the smallest federation of chest phantoms."""
     monkeypatch.chdir(ROOT)
-    return [
-        *("--config", "configs/quickstart.yaml", "--output", str(tmp_path / "run")),
-        *("--rounds", "1", "--trainer.local_steps", "1", "--trainer.accelerator", "cpu"),
-        *("--data.init_args.size", "32", "--data.init_args.patients", "[3]"),
-        *("--data.init_args.slices", "6", "--data.init_args.batch_size", "2"),
-        *("--data.init_args.cache_dir", str(tmp_path / "cache")),
-        *(*ONE_STEP, "--evaluation.gallery", "1"),
-    ]
+    return small_quickstart(tmp_path / "run", cache)
+
+
+@pytest.fixture(scope="module")
+def finished(cache: Path) -> Path:
+    """A run that began in a folder whose first try failed its check."""
+    folder = cache.parent / "finished"
+    arguments = small_quickstart(folder, cache)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        assert status_of([*arguments, "--data.init_args.patients", "[2]"]) == 2
+        assert train.main(arguments) == 0
+    return folder
+
+
+def status_of(arguments: list[str]) -> int:
+    """Return the exit status of train.py: jsonargparse exits, we return it."""
+    try:
+        return train.main(arguments)
+    except SystemExit as error:
+        return int(str(error.code))
 
 
 def refused(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
-    """What train.py says when it refuses; jsonargparse exits, we return a status."""
-    try:
-        status = train.main(arguments)
-    except SystemExit as error:
-        status = int(str(error.code))
-    assert status == 2
+    """Return what train.py says when it refuses."""
+    assert status_of(arguments) == 2
     return capsys.readouterr().err
 
 
-def test_a_run_and_its_repetition_from_its_own_config(tiny: list[str], tmp_path: Path) -> None:
-    assert train.main(tiny) == 0
-    again = ["--config", str(tmp_path / "run" / "config.yaml"), "--output", str(tmp_path / "b")]
+def test_a_run_that_failed_its_first_check_may_start_again(finished: Path) -> None:
+    assert "<svg" in (finished / "report.html").read_text()
+
+
+def test_a_run_is_repeated_from_its_own_config(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    again = ["--config", str(finished / "config.yaml"), "--output", str(tmp_path)]
     assert train.main(again) == 0
-    first, second = (json.loads((tmp_path / f / "results.json").read_text()) for f in ("run", "b"))
+    first, second = (json.loads((f / "results.json").read_text()) for f in (finished, tmp_path))
     for results in (first, second):
         del results["costs"]["seconds"]
     assert first == second
     assert {"global", "global_bn", "finetuned", "personal"} == set(first["mean"])
-    assert "<svg" in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_validate_checks_and_leaves_no_run(
@@ -60,34 +81,38 @@ def test_validate_checks_and_leaves_no_run(
 ) -> None:
     assert train.main([*tiny, "--validate"]) == 0
     assert not (tmp_path / "run").exists()
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     for site in "ABCD":
-        assert f"{site}: 1 patients to train, 1 to validate, 1 to test" in said
+        assert f"{site}: 1 patients to train, 1 to validate, 1 to test" in output
 
 
 def test_resume_goes_on_to_more_rounds_and_refuses_other_settings(
-    tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    finished: Path, tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = str(tmp_path / "run")
-    assert train.main(tiny) == 0
+    run = str(shutil.copytree(finished, tmp_path / "run"))
     assert train.main(["--resume", run, "--rounds", "2"]) == 0
     assert json.loads((tmp_path / "run" / "results.json").read_text())["rounds"] == 2
-    said = refused(capsys, ["--resume", run, "--net.init_args.encoder_depth", "3"])
-    assert "A resumed run keeps its settings, but ['net'] differ" in said
-    said = refused(capsys, ["--resume", run, "--trainer.local_steps", "3"])
-    assert "['trainer.local_steps'] differ" in said
-    said = refused(capsys, ["--resume", run, "--rounds", "1"])
-    assert "has 2 rounds already, but `rounds` is 1" in said
+    message = refused(capsys, ["--resume", run, "--net.init_args.encoder_depth", "3"])
+    assert "A resumed run keeps its settings, but ['net'] differ" in message
+    message = refused(capsys, ["--resume", run, "--trainer.local_steps", "3"])
+    assert "['trainer.local_steps'] differ" in message
+    message = refused(capsys, ["--resume", run, "--rounds", "1"])
+    assert "has 2 rounds already, but `rounds` is 1" in message
     assert train.main(["--resume", run, "--min_sites", "1", "--trainer.accelerator", "auto"]) == 0
-    said = refused(capsys, ["--resume", run, "--seed", "5"])
-    assert "['seed'] differ" in said
-    said = refused(capsys, tiny)
-    assert f"already holds a run. Go on with it by --resume {run}" in said
-    said = refused(capsys, ["--resume", str(tmp_path / "nothing")])
-    assert "There is no run to resume" in said
+    message = refused(capsys, ["--resume", run, "--seed", "5"])
+    assert "['seed'] differ" in message
+    message = refused(capsys, tiny)
+    assert f"already holds a run. Go on with it by --resume {run}" in message
+    message = refused(capsys, ["--resume", str(tmp_path / "nothing")])
+    assert "There is no run to resume" in message
 
 
 PER_FEDAVG = ["--algorithm", "lightning_fl.algorithms.PerFedAvg"]
+DEEP_NET = [
+    *("--net.init_args.encoder_depth", "5"),
+    *("--net.init_args.decoder_channels", "[8, 8, 8, 8, 8]"),
+]
+"""Its last feature map of a small slice is a single pixel."""
 
 
 @pytest.mark.parametrize(
@@ -110,7 +135,10 @@ PER_FEDAVG = ["--algorithm", "lightning_fl.algorithms.PerFedAvg"]
         (["--data.init_args.patients", "[2]"], "has 2 patients, but its split needs at least 3"),
         (["--net.init_args.classes", "2"], "2 channels"),
         (["--net.init_args.in_channels", "3"], "channels"),
-        ([*PER_FEDAVG, "--data.init_args.slices", "2"], "BatchNorm cannot train on a single value"),
+        (
+            [*PER_FEDAVG, *DEEP_NET, "--data.init_args.slices", "2"],
+            "BatchNorm cannot train on a single value",
+        ),
         (["--evaluation.metric", "f1"], "`evaluation.metric` is 'f1', but the task logs"),
         (["--data", "datamodules.ImageFolder", "--data.init_args.root", "/nowhere"], "/nowhere"),
     ],
@@ -124,13 +152,6 @@ def test_bad_settings_are_refused_before_training(
 ) -> None:
     assert message in refused(capsys, [*tiny, *arguments])
     assert not list(tmp_path.rglob("round-*"))
-
-
-def test_a_run_that_failed_its_first_check_may_start_again(
-    tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    refused(capsys, [*tiny, "--data.init_args.patients", "[2]"])
-    assert train.main(tiny) == 0
 
 
 def test_a_first_step_that_gives_nan_is_refused(
@@ -166,17 +187,17 @@ def test_validate_with_hidden_counts_names_none(
     tiny: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert train.main([*tiny, "--validate", "--aggregator.weights", "hidden"]) == 0
-    said = capsys.readouterr().out
-    assert "A: fits; it keeps its numbers to itself" in said
-    assert "training images" not in said
+    output = capsys.readouterr().out
+    assert "A: fits; it keeps its numbers to itself" in output
+    assert "training images" not in output
 
 
 def test_two_sites_are_refused_before_anything_is_trained(
     tiny: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    said = refused(capsys, [*tiny, "--sites_per_round", "2"])
-    assert "sum gives each of them the other's update" in said
-    assert "sites_per_round" in said
+    message = refused(capsys, [*tiny, "--sites_per_round", "2"])
+    assert "sum gives each of them the other's update" in message
+    assert "sites_per_round" in message
 
 
 def test_a_hospital_that_does_not_host_is_told_in_its_own_words(
@@ -186,8 +207,8 @@ def test_a_hospital_that_does_not_host_is_told_in_its_own_words(
         raise SiteError("B", "host", "failed", "ConfigError: There is no data folder 'x' here.")
 
     monkeypatch.setattr(Run, "start", refuse)
-    said = refused(capsys, tiny)
-    assert said == "error: at site 'B': ConfigError: There is no data folder 'x' here.\n"
+    message = refused(capsys, tiny)
+    assert message == "error: at site 'B': ConfigError: There is no data folder 'x' here.\n"
 
 
 def test_ctrl_c_inside_a_fit_names_the_folder_to_resume(

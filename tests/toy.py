@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytorch_lightning as pl
 import torch
@@ -19,6 +20,7 @@ from lightning_fl.run.run import Run
 from lightning_fl.training.evaluation import Evaluation
 from lightning_fl.training.fitting import TrainerOptions
 from lightning_fl.wire.monitor import Monitor
+from tests.folders import ROOT
 
 
 class ToyModule(pl.LightningModule):
@@ -84,6 +86,37 @@ ONE_STEP = (
     '[{"class_path": "lightning_fl.personalisation.FineTune", "init_args": {"steps": [1]}}]',
 )
 """Arguments of train.py: the least personalisation there is."""
+SMALL_NET = (
+    *("--net.init_args.encoder_name", "tu-test_resnet", "--net.init_args.encoder_depth", "2"),
+    *("--net.init_args.decoder_channels", "[8, 8]"),
+)
+"""Arguments of train.py: a Unet of a quarter of quickstart's layers."""
+
+SMALL_DENSENET = (
+    *("--net.init_args.init_features", "4", "--net.init_args.growth_rate", "4"),
+    *("--net.init_args.block_config", "[1, 1]"),
+)
+"""Arguments of train.py: few layers in place of the DenseNet of rad_chestct.yaml."""
+
+
+def small_phantoms(cache: Path) -> list[str]:
+    """Arguments of train.py: the fewest and smallest slices of chest phantoms to train on."""
+    return [
+        *("--data.init_args.size", "32", "--data.init_args.patients", "[3]"),
+        *("--data.init_args.slices", "6", "--data.init_args.batch_size", "2"),
+        *("--data.init_args.cache_dir", str(cache)),
+    ]
+
+
+def small_quickstart(folder: Path, cache: Path, *more: str) -> list[str]:
+    """Arguments of train.py: the smallest federation with quickstart's task, method and ring."""
+    return [
+        *("--config", str(ROOT / "configs" / "quickstart.yaml"), "--output", str(folder)),
+        *("--rounds", "1", "--trainer.local_steps", "1", "--trainer.accelerator", "cpu"),
+        *(*small_phantoms(cache), *SMALL_NET, *ONE_STEP, "--evaluation.gallery", "1", *more),
+    ]
+
+
 TINY_EXAMPLE = ("--patients", "7", "--size", "32", "--slices", "12")
 """Arguments of make_example: little, but enough for BatchNorm to train on."""
 SITES: Mapping[str, int] = {"A": 9, "B": 6, "C": 5}
@@ -147,8 +180,19 @@ def toy_experiment(**settings: Any) -> Experiment:
     return Experiment(**(defaults | settings))
 
 
-def toy_run(folder: Path, experiment: Experiment, monitor: Monitor | None = None) -> Run:
+class WithoutReport(Run):
+    """A run that leaves out its report: drawing one takes longer than training the toy."""
+
+    def start(self) -> dict[str, Any]:
+        with patch("lightning_fl.run.run.write_report"):
+            return super().start()
+
+
+def toy_run(
+    folder: Path, experiment: Experiment, monitor: Monitor | None = None, *, report: bool = False
+) -> Run:
     """A run in `folder` that has not begun."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").touch()
-    return Run(experiment, folder, monitor or Monitor())
+    kind = Run if report else WithoutReport
+    return kind(experiment, folder, monitor or Monitor())

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from lightning_fl.files import write_bytes, write_text
+from tests.waiting import wait_until
 
 WRITER = """
 import sys
@@ -62,9 +63,7 @@ def test_killed_writer_leaves_a_whole_file(tmp_path: Path) -> None:
     for pause in (0.0, 0.013, 0.031):
         with subprocess.Popen([sys.executable, "-c", WRITER, str(path)]) as writer:
             path.unlink(missing_ok=True)
-            deadline = time.monotonic() + 60
-            while not path.exists() and time.monotonic() < deadline:
-                time.sleep(0.002)
+            wait_until(path.exists)
             time.sleep(pause)
             writer.kill()
         content = path.read_bytes()

@@ -4,8 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,19 +11,7 @@ import yaml
 
 from study.__main__ import main
 from tests.folders import ROOT
-
-PATIENCE = 240.0
-"""Seconds; a busy machine must not fail a test."""
-
-
-def wait_until(
-    happened: Callable[[], bool], process: "subprocess.Popen[str] | None" = None
-) -> None:
-    start = time.monotonic()
-    while not happened():
-        assert time.monotonic() < start + PATIENCE
-        assert process is None or process.poll() is None, process.communicate()[1]
-        time.sleep(0.02)
+from tests.waiting import wait_until
 
 
 def group_is_gone(group: int) -> bool:
@@ -60,7 +46,9 @@ def test_a_killed_study_leaves_no_process_and_goes_on(
         stderr=subprocess.PIPE,
         text=True,
     )
-    wait_until(lambda: any(folder.glob("all/fedavg/0/checkpoints/round-*")), runner)
+    began = folder / "all" / "fedavg" / "0" / "checkpoints"
+    wait_until(lambda: runner.poll() is not None or any(began.glob("round-*")))
+    assert runner.poll() is None, runner.communicate()[1]
     runner.send_signal(signal.SIGKILL)
     runner.communicate()
     wait_until(lambda: group_is_gone(runner.pid))

@@ -145,6 +145,6 @@ def test_command_line_reaches_own_and_inherited_settings() -> None:
             "--data.batch_size=2",
         ]
     )
-    data = parser.instantiate_classes(given).data
+    data = parser.instantiate(given).data
     assert (data.site_names(), data.shift) == (("A", "Mainz"), ("scanner", "annotation"))
     assert (data.patients("Mainz")[-1], data.batch_size) == ("Mainz-004", 2)

@@ -8,8 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -27,9 +26,8 @@ from lightning_fl.errors import ConfigError
 from lightning_fl.hospital.file import HospitalFile
 from lightning_fl.hospital.prepare_kit import prepare
 from lightning_fl.predict.finished_run import FinishedRun
+from tests.waiting import PATIENCE, wait_until
 
-BOUND = 300
-"""Seconds after which a test gives up the event that it waits for."""
 SLEEP = [sys.executable, "-c", "import time; time.sleep(3600)"]
 AWAKE = [sys.executable, "-c", "import time; print('awake', flush=True); time.sleep(3600)"]
 STUBBORN = [
@@ -48,13 +46,6 @@ PARENT = [
 
 def party(folder: Path, name: str = "A") -> Party:
     return Party(name, folder, {"PATH": os.environ["PATH"]}, folder / f"{name}.log")
-
-
-def wait_until(event: Callable[[], bool]) -> None:
-    end = time.monotonic() + BOUND
-    while not event():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def wait_for(log: Path) -> str:
@@ -91,7 +82,7 @@ def test_processes_are_ended_with_those_they_started_even_after_their_parent(
     processes: Processes, tmp_path: Path
 ) -> None:
     processes.start(party(tmp_path, "A"), SLEEP)
-    assert processes.run(party(tmp_path, "B"), PARENT, limit=BOUND) == 0
+    assert processes.run(party(tmp_path, "B"), PARENT, limit=PATIENCE) == 0
     orphan = int(wait_for(tmp_path / "B.log"))
     assert orphan in {process.pid for process in processes.family()}
     assert len(processes.family()) == 2
@@ -128,7 +119,7 @@ def test_a_run_that_takes_too_long_is_interrupted(
 
     clock = SimpleNamespace(monotonic=monotonic)
     monkeypatch.setattr("examples.deploy_demo.processes.time", clock)
-    monkeypatch.setattr("examples.deploy_demo.processes.SAVE", BOUND)
+    monkeypatch.setattr("examples.deploy_demo.processes.SAVE", PATIENCE)
     with pytest.raises(ConfigError, match="A has not ended in 1 seconds"):
         processes.run(party(tmp_path), AWAKE, limit=1)
     assert "KeyboardInterrupt" in log.read_text()
@@ -140,7 +131,7 @@ def test_a_run_ends_when_the_process_of_another_has_ended(
 ) -> None:
     processes.start(party(tmp_path, "A"), [sys.executable, "-c", "exit('no kit')"])
     with pytest.raises(ConfigError, match=r"(?s)process of A ended with status 1.*no kit"):
-        processes.run(party(tmp_path, "B"), SLEEP, limit=BOUND)
+        processes.run(party(tmp_path, "B"), SLEEP, limit=PATIENCE)
 
 
 def test_environment_has_nothing_of_the_users_own(
@@ -286,7 +277,7 @@ def test_a_demo_that_is_stopped_leaves_no_process(tmp_path: Path, ending: int) -
             break
     assert len(of_the_demo(str(tmp_path))) > 4
     run.send_signal(ending)
-    assert run.wait(BOUND) == (130 if ending == signal.SIGINT else 128 + ending)
+    assert run.wait(PATIENCE) == (130 if ending == signal.SIGINT else 128 + ending)
     run.stdout.close()
     assert of_the_demo(str(tmp_path)) == []
     assert MARK not in os.environ

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from lightning_fl.algorithms import Algorithm
+from lightning_fl.personalisation import Personalisation
 from lightning_fl.run.run import Run
 from lightning_fl.training.layout import from_vector
 from tests.toy import ToyHospitals, ToyModule, toy_experiment, toy_run
@@ -31,8 +32,13 @@ def toy_states(folder: Path, algorithm: Algorithm, **settings: Any) -> tuple[Run
     """A finished run with BatchNorm, and the model of each site that trained in its last round."""
     torch.manual_seed(0)
     module = ToyModule(batch_norm=True, momentum=0.9)
-    settings = {"module": module, "algorithm": algorithm, "data": InOrder()} | settings
-    run = toy_run(folder, toy_experiment(**settings))
+    defaults = {
+        "module": module,
+        "algorithm": algorithm,
+        "data": InOrder(),
+        "personalisation": Personalisation([]),
+    }
+    run = toy_run(folder, toy_experiment(**(defaults | settings)))
     run.start()
     rounds = run.blueprint.plan.rounds
     shared = from_vector(run.state().weights, run.blueprint.layout)

@@ -27,7 +27,7 @@ from lightning_fl.run.experiment import Experiment
 from lightning_fl.training.evaluation import Evaluation
 from lightning_fl.training.fitting import TrainerOptions
 from tests.lightning_fl.algorithms.by_hand import toy_states
-from tests.lightning_fl.run.test_resume import InterruptedRunError, interrupt_at, outcome
+from tests.lightning_fl.run.resuming import interrupted_at, outcome, stopped_and_resumed
 from tests.toy import ToyModule, toy_experiment, toy_run
 
 SHARING: list[Algorithm] = [
@@ -51,9 +51,7 @@ def test_no_method_is_left_out_here() -> None:
 
 
 @pytest.mark.parametrize("algorithm", SHARING, ids=lambda a: type(a).__name__)
-def test_a_resumed_run_equals_one_that_was_not_killed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, algorithm: Algorithm
-) -> None:
+def test_a_resumed_run_equals_one_that_was_not_killed(tmp_path: Path, algorithm: Algorithm) -> None:
     def made() -> Experiment:
         torch.manual_seed(0)
         module = ToyModule(batch_norm=True, momentum=0.9, lr=0.05)
@@ -66,12 +64,9 @@ def test_a_resumed_run_equals_one_that_was_not_killed(
         )
 
     toy_run(tmp_path / "whole", made()).start()
-    interrupt_at(monkeypatch, "train", 2)
-    with pytest.raises(InterruptedRunError):
-        toy_run(tmp_path / "killed", made()).start()
-    monkeypatch.undo()
-    toy_run(tmp_path / "killed", made()).start()
+    resumed = stopped_and_resumed(tmp_path / "killed", made, "train", 2)
     assert outcome(tmp_path / "killed") == outcome(tmp_path / "whole")
+    assert bool(resumed.state().server) == (getattr(algorithm, "server", None) is not None)
 
 
 @pytest.mark.parametrize("algorithm", SHARING, ids=lambda a: type(a).__name__)
@@ -81,7 +76,6 @@ def test_the_ring_gives_what_plain_gives(tmp_path: Path, algorithm: Algorithm) -
     settings: dict[str, Any] = {
         "module": ToyModule(batch_norm=True, lr=0.05),
         "evaluation": Evaluation("loss", lower_is_better=True, gallery=0),
-        "personalisation": Personalisation([]),
     }
     plain, _ = toy_states(tmp_path / "plain", algorithm, **settings)
     ring, _ = toy_states(tmp_path / "ring", algorithm, aggregator=CyclicCKKS(), **settings)
@@ -140,11 +134,7 @@ def test_sites_that_hide_their_samples_say_no_gradients(tmp_path: Path) -> None:
     assert gradients(tmp_path, aggregator=ring, rounds=1) is None
 
 
-def test_a_resumed_run_counts_no_gradient_twice(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    interrupt_at(monkeypatch, "train", 3)
-    with pytest.raises(InterruptedRunError):
+def test_a_resumed_run_counts_no_gradient_twice(tmp_path: Path) -> None:
+    with interrupted_at("train", 3):
         gradients(tmp_path, rounds=4)
-    monkeypatch.undo()
     assert gradients(tmp_path, rounds=4) == 4 * 3 * 3

@@ -20,7 +20,7 @@ from tests.lightning_fl.algorithms.by_hand import (
     sgd,
     toy_states,
 )
-from tests.lightning_fl.run.test_resume import InterruptedRunError, interrupt_at, outcome
+from tests.lightning_fl.run.resuming import outcome, stopped_and_resumed
 from tests.toy import SITES, ToyModule, toy_experiment, toy_run
 
 MU = 0.5
@@ -124,20 +124,14 @@ def test_other_methods_personalise_the_shared_model(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("second-*"))
 
 
-def test_a_resumed_run_equals_one_that_was_not_killed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_resumed_run_equals_one_that_was_not_killed(tmp_path: Path) -> None:
     def made() -> Any:
         torch.manual_seed(0)
         module = ToyModule(batch_norm=True, momentum=0.9)
         return toy_experiment(module=module, algorithm=Ditto(MU), rounds=5, sites_per_round=2)
 
     toy_run(tmp_path / "whole", made()).start()
-    interrupt_at(monkeypatch, "train", 4)
-    with pytest.raises(InterruptedRunError):
-        toy_run(tmp_path / "killed", made()).start()
-    monkeypatch.undo()
-    toy_run(tmp_path / "killed", made()).start()
+    stopped_and_resumed(tmp_path / "killed", made, "train", 4)
     assert outcome(tmp_path / "killed") == outcome(tmp_path / "whole")
     for name in SITES:
         rounds = [p.stem for p in (tmp_path / "whole").rglob(f"{name}/second-*")]

@@ -17,6 +17,7 @@ from lightning_fl.algorithms import FedAvg, GlobalRound, Scaffold, ServerMomentu
 from lightning_fl.algorithms.base import LocalFit
 from lightning_fl.algorithms.scaffold import CONTROL
 from lightning_fl.errors import ConfigError
+from lightning_fl.personalisation import Personalisation
 from lightning_fl.run.run import Run
 from lightning_fl.training.layout import State, from_vector
 from tests.lightning_fl.algorithms.by_hand import (
@@ -27,7 +28,7 @@ from tests.lightning_fl.algorithms.by_hand import (
     sgd,
     toy_states,
 )
-from tests.lightning_fl.run.test_resume import InterruptedRunError, interrupt_at, outcome
+from tests.lightning_fl.run.resuming import outcome, stopped_and_resumed
 from tests.toy import SITES, ToyModule, quiet_trainer, toy_data, toy_experiment, toy_loader, toy_run
 
 
@@ -202,19 +203,20 @@ def test_a_step_that_amp_will_skip_is_no_part_of_the_mean() -> None:
 
 @pytest.mark.parametrize("bits", [24, 16])
 def test_a_resumed_run_through_the_ring_equals_one_that_was_not_killed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bits: int
+    tmp_path: Path, bits: int
 ) -> None:
     def made() -> Any:
         torch.manual_seed(0)
-        module, ring = ToyModule(batch_norm=True), CyclicCKKS(bits=bits)
-        return toy_experiment(module=module, algorithm=Scaffold(), rounds=4, aggregator=ring)
+        return toy_experiment(
+            module=ToyModule(batch_norm=True),
+            algorithm=Scaffold(),
+            rounds=3,
+            aggregator=CyclicCKKS(bits=bits),
+            personalisation=Personalisation([]),
+        )
 
     toy_run(tmp_path / "whole", made()).start()
-    interrupt_at(monkeypatch, "train", 3)
-    with pytest.raises(InterruptedRunError):
-        toy_run(tmp_path / "killed", made()).start()
-    monkeypatch.undo()
-    toy_run(tmp_path / "killed", made()).start()
+    stopped_and_resumed(tmp_path / "killed", made, "train", 2)
     assert outcome(tmp_path / "killed") == outcome(tmp_path / "whole")
 
 

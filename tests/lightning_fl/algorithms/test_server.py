@@ -9,8 +9,7 @@ from lightning_fl.algorithms import FedAvg, GlobalRound, ServerAdam, ServerMomen
 from lightning_fl.errors import ConfigError
 from lightning_fl.training.layout import State, from_vector, to_vector
 from tests.lightning_fl.algorithms.by_hand import assert_equal, toy_states
-from tests.lightning_fl.run.test_resume import InterruptedRunError, interrupt_at, outcome
-from tests.toy import ToyModule, toy_experiment, toy_run
+from tests.toy import ToyModule
 
 UPDATES = torch.randn(6, 50, generator=torch.Generator().manual_seed(0))
 
@@ -102,26 +101,6 @@ def test_variances_stay_positive_under_adam(tmp_path: Path) -> None:
     state = from_vector(run.state().weights, run.blueprint.layout)
     assert bool((state["net.1.running_var"] > 0).all())
     assert to_vector(state, run.blueprint.layout).isfinite().all()
-
-
-@pytest.mark.parametrize("server", [ServerMomentum(0.5), ServerAdam(0.05)])
-def test_a_resumed_run_equals_one_that_was_not_killed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: ServerOptimizer
-) -> None:
-    def experiment() -> Any:
-        return toy_experiment(module=ToyModule(), algorithm=FedAvg(server=server), rounds=4)
-
-    torch.manual_seed(0)
-    toy_run(tmp_path / "whole", experiment()).start()
-    torch.manual_seed(0)
-    interrupt_at(monkeypatch, "train", 3)
-    with pytest.raises(InterruptedRunError):
-        toy_run(tmp_path / "killed", experiment()).start()
-    monkeypatch.undo()
-    resumed = toy_run(tmp_path / "killed", experiment())
-    assert resumed.state().server
-    resumed.start()
-    assert outcome(tmp_path / "killed") == outcome(tmp_path / "whole")
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from tests.lightning_fl.algorithms.by_hand import (
     toy_states,
 )
 from tests.lightning_fl.algorithms.test_fedprox import MU
-from tests.lightning_fl.run.test_resume import InterruptedRunError, interrupt_at, outcome
+from tests.lightning_fl.run.resuming import outcome, stopped_and_resumed
 from tests.toy import ToyHospitals, ToyModule, toy_experiment, toy_run
 
 LATE: dict[str, Any] = {"personal": ["3"], "batch_norm": "local"}
@@ -171,17 +171,11 @@ def experiment(**settings: Any) -> Any:
     return toy_experiment(**(defaults | settings))
 
 
-def test_a_resumed_run_equals_one_that_was_not_killed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_resumed_run_equals_one_that_was_not_killed(tmp_path: Path) -> None:
     toy_run(tmp_path / "whole", experiment()).start()
     for call in (3, 4):  # the round of the switch, and the one after it
         folder = tmp_path / str(call)
-        interrupt_at(monkeypatch, "train", call)
-        with pytest.raises(InterruptedRunError):
-            toy_run(folder, experiment()).start()
-        monkeypatch.undo()
-        toy_run(folder, experiment()).start()
+        stopped_and_resumed(folder, experiment, "train", call)
         assert outcome(folder) == outcome(tmp_path / "whole")
 
 

@@ -109,7 +109,7 @@ def test_a_run_has_its_audit_in_the_report_and_no_secret_key_in_any_file(
     audit = Audit(trials=1, iterations=2, candidates=8, distinguishing=0, membership=False)
     data = phantoms(tmp_path / "cache", batch_size=4)
     experiment = toy_experiment(module=task(), data=data, audit=audit, rounds=1)
-    toy_run(tmp_path / "run", experiment).start()
+    toy_run(tmp_path / "run", experiment, report=True).start()
     assert "<h2>Privacy audit</h2>" in (tmp_path / "run" / "report.html").read_text()
     assert len(SpyGenerator.windows) > 500
     for file in (tmp_path / "run").rglob("*"):
@@ -274,10 +274,10 @@ def test_an_audit_that_fails_leaves_the_report_and_can_be_made_again(
     with monkeypatch.context() as broke:
         broke.setattr(TrialAttack, "attacked", broken)
         with pytest.raises(DataError, match=r"audit failed: Trial 1 .* seed 0: The seen gradient"):
-            toy_run(folder, experiment).start()
+            toy_run(folder, experiment, report=True).start()
     assert "Privacy audit" not in (folder / "report.html").read_text()
     assert not (folder / "audit.json").exists()
-    toy_run(folder, experiment).start()
+    toy_run(folder, experiment, report=True).start()
     assert "<h2>Privacy audit</h2>" in (folder / "report.html").read_text()
 
 

@@ -82,7 +82,7 @@ def test_fedavg_equals_a_hand_written_federation(tmp_path: Path, weighting: Any)
 
 
 def test_a_run_leaves_exactly_the_files_it_promises(tmp_path: Path) -> None:
-    toy_run(tmp_path, toy_experiment()).start()
+    toy_run(tmp_path, toy_experiment(), report=True).start()
     assert {p.name for p in tmp_path.iterdir()} == {
         *("config.yaml", "metrics.csv", "costs.csv", "results.json", "report.html"),
         *("transcript.csv", "checkpoints", "models"),
@@ -228,7 +228,7 @@ class BrokenTracker(DummyLogger):
 
 def test_a_broken_tracker_costs_no_result(tmp_path: Path) -> None:
     experiment = toy_experiment(loggers=[BrokenTracker()])
-    assert toy_run(tmp_path, experiment).start()["mean"]["personal"]["test"]
+    assert toy_run(tmp_path, experiment, report=True).start()["mean"]["personal"]["test"]
     assert (tmp_path / "report.html").exists()
 
 

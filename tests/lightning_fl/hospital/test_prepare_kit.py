@@ -11,6 +11,7 @@ import yaml
 from lightning_fl.engines.nvflare.names import SERVER_CLASSES, SITE_CLASSES
 from lightning_fl.hospital.file import NAME, HospitalFile
 from lightning_fl.hospital.prepare_kit import main
+from tests.waiting import PATIENCE
 
 PROJECT = {
     "api_version": 3,
@@ -39,7 +40,9 @@ def kits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "project.yml").write_text(yaml.safe_dump(PROJECT))
     nvflare = str(Path(sys.executable).with_name("nvflare"))
     command = [nvflare, "provision", "-p", "project.yml"]
-    subprocess.run([*command, "-w", "ws"], cwd=folder, check=True, capture_output=True, timeout=120)
+    subprocess.run(
+        [*command, "-w", "ws"], cwd=folder, check=True, capture_output=True, timeout=PATIENCE
+    )
     return folder / "ws" / "test" / "prod_00"
 
 

@@ -231,7 +231,8 @@ def new_hospital(**settings: Any) -> Any:
 
 def test_a_new_hospital_is_tested_by_its_number_of_patients(tmp_path: Path) -> None:
     settings = Personalisation([FineTune([2], 0.01)], patients=[4, 1])
-    results = toy_run(tmp_path, toy_experiment(**new_hospital(personalisation=settings))).start()
+    experiment = toy_experiment(**new_hospital(personalisation=settings))
+    results = toy_run(tmp_path, experiment, report=True).start()
     assert results["new_hospital"].keys() == {"C"}
     curve = results["new_hospital"]["C"]
     assert list(curve) == ["0", "1", "4"]

@@ -80,7 +80,8 @@ def test_a_site_that_uses_an_ensemble_keeps_all_of_it_and_results_say_so(
     chosen = "ensemble@pair"
     monkeypatch.setattr("lightning_fl.personalisation.choice.choose", lambda *_: chosen)
     settings = Personalisation([FineTune([2], 0.05), Ensemble(["pair"])])
-    run = toy_run(tmp_path, toy_experiment(module=Averageable(), personalisation=settings))
+    experiment = toy_experiment(module=Averageable(), personalisation=settings)
+    run = toy_run(tmp_path, experiment, report=True)
     choice = run.start()["personalisation"]["B"]
     assert choice["choice"] == chosen
     assert choice["members"] == ["none", "finetune@2"]

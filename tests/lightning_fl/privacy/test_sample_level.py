@@ -219,7 +219,8 @@ def opacus_epsilon(noise: float, rate: float, steps: int) -> float:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     privacy = SampleLevelDP(max_grad_norm=1.0, noise_multiplier=1.2)
-    toy_run(folder, toy_experiment(privacy=privacy, aggregator=CyclicCKKS())).start()
+    experiment = toy_experiment(privacy=privacy, aggregator=CyclicCKKS())
+    toy_run(folder, experiment, report=True).start()
     return folder
 
 

@@ -72,7 +72,8 @@ def test_zero_noise_and_a_wide_clip_equal_a_run_without_privacy(
 
 def test_epsilon_of_each_round_is_opacus_number_and_is_in_the_report(tmp_path: Path) -> None:
     privacy = SiteLevelDP(clip=1.0, noise_multiplier=1.5)
-    toy_run(tmp_path, toy_experiment(privacy=privacy, aggregator=CyclicCKKS())).start()
+    experiment = toy_experiment(privacy=privacy, aggregator=CyclicCKKS())
+    toy_run(tmp_path, experiment, report=True).start()
     found = privacy_of(tmp_path)
     expected = [opacus_epsilon(1.5, rounds) for rounds in (1, 2)]
     assert [entry["epsilon"] for entry in found["rounds"]] == pytest.approx(expected)

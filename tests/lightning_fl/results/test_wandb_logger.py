@@ -14,6 +14,7 @@ import pytest
 
 from lightning_fl.errors import ConfigError
 from lightning_fl.results.wandb_logger import FederationWandbLogger
+from tests.waiting import PATIENCE, wait_until
 
 BLOCK = 32768  # the file is a LevelDB log behind a header of 7 bytes
 
@@ -56,11 +57,8 @@ def history(run: Path) -> list[dict[str, str]]:
 
 
 def settled_history(run: Path, entries: int) -> list[dict[str, str]]:
-    """The history once wandb's own process has written that many entries, or after 20 s."""
-    for _ in range(100):
-        if len(history(run)) >= entries:
-            break
-        time.sleep(0.2)
+    """The history once wandb's own process has written that many entries."""
+    wait_until(lambda: len(history(run)) >= entries)
     return history(run)
 
 
@@ -113,4 +111,4 @@ def test_wandb_is_not_imported_before_it_is_used(tmp_path: Path) -> None:
         "sys.exit('wandb' in sys.modules)"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
-    subprocess.run(command, check=True, timeout=120, env=dict(os.environ))
+    subprocess.run(command, check=True, timeout=PATIENCE, env=dict(os.environ))

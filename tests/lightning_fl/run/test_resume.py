@@ -1,16 +1,15 @@
 """Runs that are killed and resumed end exactly as those that were not."""
 
-import json
+import functools
 import os
 import signal
 import subprocess
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import safetensors.torch
 import torch
 
 from lightning_fl.aggregation import CyclicCKKS
@@ -18,12 +17,13 @@ from lightning_fl.algorithms import FedAvg, PerFedAvg
 from lightning_fl.coordinator.checkpoint import Checkpoints
 from lightning_fl.coordinator.federation import Federation
 from lightning_fl.errors import ConfigError, SiteError
+from lightning_fl.personalisation import FineTune, Personalisation
 from lightning_fl.run.experiment import Experiment
-from lightning_fl.wire.channel import Channel
 from tests.folders import ROOT
+from tests.lightning_fl.run.resuming import InterruptedRunError, outcome, stopped_and_resumed
 from tests.toy import ToyHospitals, ToyModule, toy_experiment, toy_run
 
-ROUNDS = 6
+ROUNDS = 4
 
 
 def experiment(**settings: Any) -> Experiment:
@@ -31,30 +31,45 @@ def experiment(**settings: Any) -> Experiment:
     algorithm = PerFedAvg(0.01, batch_norm="local")
     torch.manual_seed(0)
     module = ToyModule(batch_norm=True, momentum=0.9)
-    defaults: dict[str, Any] = {"algorithm": algorithm, "module": module, "sites_per_round": 2}
-    return toy_experiment(**(defaults | {"rounds": ROUNDS, **settings}))
-
-
-def outcome(folder: Path) -> tuple[Any, ...]:
-    """Everything a clock does not decide: weights, personal models, metrics, results."""
-    models = {
-        p.name: {k: v.tolist() for k, v in safetensors.torch.load_file(p).items()}
-        for p in sorted((folder / "models").iterdir())
+    defaults: dict[str, Any] = {
+        "algorithm": algorithm,
+        "module": module,
+        "sites_per_round": 2,
+        "rounds": ROUNDS,
+        "personalisation": Personalisation([FineTune([1], 0.01)]),
     }
-    results = json.loads((folder / "results.json").read_text())
-    del results["costs"]
-    return models, results, (folder / "metrics.csv").read_text()
+    return toy_experiment(**(defaults | settings))
+
+
+def with_ring(bits: int) -> Experiment:
+    """All three sites in a ring; the compact one carries what it clipped from round to round."""
+    return experiment(aggregator=CyclicCKKS(bits=bits), sites_per_round=3, rounds=3)
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, ...]:
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing has stopped."""
     folder = tmp_path_factory.mktemp("whole")
     toy_run(folder, experiment()).start()
-    return outcome(folder)
+    return folder
 
 
-class InterruptedRunError(Exception):
-    pass
+@pytest.fixture(scope="module")
+def uninterrupted(whole: Path) -> tuple[Any, ...]:
+    return outcome(whole)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted_ring(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Any]:
+    """The outcome of a run in the ring of so many bits, which nothing has stopped."""
+
+    @functools.cache
+    def made(bits: int) -> tuple[Any, ...]:
+        folder = tmp_path_factory.mktemp("ring")
+        toy_run(folder, with_ring(bits)).start()
+        return outcome(folder)
+
+    return made
 
 
 @pytest.mark.parametrize("method", ["_train", "_aggregate", "_broadcast", "_finish_round"])
@@ -84,114 +99,119 @@ def test_interrupted_between_any_two_steps(
     assert outcome(tmp_path) == uninterrupted
 
 
-def with_ring(bits: int) -> Experiment:
-    """All three sites in a ring; the compact one carries what it clipped from round to round."""
-    return experiment(aggregator=CyclicCKKS(bits=bits), sites_per_round=3, rounds=4)
-
-
-@pytest.mark.parametrize("bits", [24, 16])
-def test_interrupted_inside_a_ring(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bits: int
+@pytest.mark.parametrize(
+    "file",
+    [
+        "A/weights.safetensors",
+        "round-00003.safetensors",
+        "B/personal.safetensors",
+        "models/B.safetensors",
+    ],
+)
+def test_interrupted_in_the_middle_of_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uninterrupted: tuple[Any, ...], file: str
 ) -> None:
-    toy_run(tmp_path / "whole", with_ring(bits)).start()
-    for number, op in enumerate(
-        ("ring_join", "ring_open", "ring_start", "ring_pass", "ring_close", "load"), 1
-    ):
-        folder = tmp_path / op
-        interrupt_at(monkeypatch, op, call=3 if number > 4 else 2)
-        with pytest.raises(InterruptedRunError):
-            toy_run(folder, with_ring(bits)).start()
-        monkeypatch.undo()
-        toy_run(folder, with_ring(bits)).start()
-        assert outcome(folder) == outcome(tmp_path / "whole")
+    def interrupt() -> None:
+        raise KeyboardInterrupt  # which no site takes for a failure of its own
 
-
-def test_what_a_pausing_site_carries_is_there_when_a_killed_run_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Three of five sites in a round, on a coarse grid: some pause for several rounds."""
-
-    def made() -> Experiment:
-        data = ToyHospitals({name: 5 for name in "ABCDE"})
-        aggregator = CyclicCKKS(bits=8)
-        return experiment(data=data, aggregator=aggregator, sites_per_round=3, rounds=10)
-
-    toy_run(tmp_path / "whole", made()).start()
-    for calls in range(4, 10):
-        folder = tmp_path / str(calls)
-        interrupt_at(monkeypatch, "ring_close", calls)
-        with pytest.raises(InterruptedRunError):
-            toy_run(folder, made()).start()
-        monkeypatch.undo()
-        toy_run(folder, made()).start()
-        assert outcome(folder) == outcome(tmp_path / "whole")
-
-
-def interrupt_at(monkeypatch: pytest.MonkeyPatch, op: str, call: int) -> None:
-    """Stop the run right after the sites have answered `op` for the `call`-th time."""
-    original, count = Channel.ask, 0
-
-    def ask(self: Channel, operation: str, messages: Any) -> Any:
-        nonlocal count
-        answers = original(self, operation, messages)
-        count += operation == op
-        if operation == op and count == call:
-            raise InterruptedRunError
-        return answers
-
-    monkeypatch.setattr(Channel, "ask", ask)
-
-
-SCRIPT = """
-import sys
-from pathlib import Path
-import torch
-torch.set_num_threads(1)
-from tests.lightning_fl.run.test_resume import experiment, with_ring
-from tests.toy import toy_run
-sys.stdout.write("ready\\n"); sys.stdout.flush()
-made = with_ring(int(sys.argv[2])) if len(sys.argv) > 2 else experiment()
-toy_run(Path(sys.argv[1]), made).start()
-"""
-
-
-@pytest.mark.parametrize("delay", [0.1, 0.45, 0.8, 1.2])
-def test_killed_at_any_moment(tmp_path: Path, uninterrupted: tuple[Any, ...], delay: float) -> None:
-    kill_after(delay, str(tmp_path))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", replace_until(file, interrupt))
+        with pytest.raises(KeyboardInterrupt):
+            toy_run(tmp_path, experiment()).start()
     toy_run(tmp_path, experiment()).start()
     assert outcome(tmp_path) == uninterrupted
 
 
-@pytest.mark.parametrize("delay", [0.2, 0.5, 0.9])
-def test_killed_at_any_moment_with_the_ring(tmp_path: Path, delay: float) -> None:
-    toy_run(tmp_path / "whole", with_ring(16)).start()
-    kill_after(delay, str(tmp_path / "killed"), "16")
-    toy_run(tmp_path / "killed", with_ring(16)).start()
-    assert outcome(tmp_path / "killed") == outcome(tmp_path / "whole")
+def replace_until(file: str, stop: Callable[[], None]) -> Callable[..., None]:
+    """Return `os.replace`, but for a file that it never puts in its place."""
+    original = os.replace
+
+    def replace(source: Any, target: Any, **settings: Any) -> None:
+        if str(target).endswith(file):
+            stop()
+        original(source, target, **settings)
+
+    return replace
 
 
-def kill_after(delay: float, *arguments: str) -> None:
-    """Start a run in a process of its own and kill it."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, *arguments],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env=os.environ | {"PYTHONPATH": "."},
+@pytest.mark.parametrize(
+    ("bits", "operations"),
+    [
+        (16, ("ring_join", "ring_open", "ring_start", "ring_pass", "ring_close", "load")),
+        (24, ("ring_open", "ring_pass", "ring_close")),
+    ],
+)
+def test_interrupted_inside_a_ring(
+    tmp_path: Path,
+    uninterrupted_ring: Callable[[int], Any],
+    bits: int,
+    operations: tuple[str, ...],
+) -> None:
+    for op in operations:
+        stopped_and_resumed(tmp_path / op, lambda: with_ring(bits), op, call=2)
+        assert outcome(tmp_path / op) == uninterrupted_ring(bits)
+
+
+def test_what_a_pausing_site_carries_is_there_when_a_killed_run_goes_on(tmp_path: Path) -> None:
+    """Three of five sites in a round, on a coarse grid: some pause for several rounds."""
+
+    def made() -> Experiment:
+        return experiment(
+            data=ToyHospitals({name: 5 for name in "ABCDE"}),
+            aggregator=CyclicCKKS(bits=8),
+            sites_per_round=3,
+            rounds=8,
+            personalisation=Personalisation([]),
+        )
+
+    toy_run(tmp_path / "whole", made()).start()
+    for call in (4, 6, 7):
+        stopped_and_resumed(tmp_path / str(call), made, "ring_close", call)
+        assert outcome(tmp_path / str(call)) == outcome(tmp_path / "whole")
+
+
+SCRIPT = """
+import functools, os, signal, sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from tests.lightning_fl.run.test_resume import experiment, replace_until, with_ring
+from tests.toy import toy_run
+folder, file, bits = sys.argv[1:]
+os.replace = replace_until(file, functools.partial(os.kill, os.getpid(), signal.SIGKILL))
+toy_run(Path(folder), with_ring(int(bits)) if bits else experiment()).start()
+"""
+"""A run in a process of its own that is killed in the middle of a file."""
+
+
+def kill_at(file: str, folder: Path, bits: str = "") -> None:
+    command = [sys.executable, "-c", SCRIPT, str(folder), file, bits]
+    environment = os.environ | {"PYTHONPATH": "."}
+    killed = subprocess.run(
+        command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL, check=False
     )
-    assert process.stdout is not None
-    assert process.stdout.readline() == b"ready\n"
-    time.sleep(delay)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    process.stdout.close()
+    assert killed.returncode == -signal.SIGKILL
+
+
+def test_a_killed_run_goes_on(tmp_path: Path, uninterrupted: tuple[Any, ...]) -> None:
+    kill_at("B/private-00002.safetensors", tmp_path)
+    toy_run(tmp_path, experiment()).start()
+    assert outcome(tmp_path) == uninterrupted
+
+
+def test_a_killed_run_with_the_ring_goes_on(
+    tmp_path: Path, uninterrupted_ring: Callable[[int], Any]
+) -> None:
+    kill_at("B/carry-00002.safetensors", tmp_path, "16")
+    toy_run(tmp_path, with_ring(16)).start()
+    assert outcome(tmp_path) == uninterrupted_ring(16)
 
 
 def test_a_finished_run_may_be_resumed_and_extended(
     tmp_path: Path, uninterrupted: tuple[Any, ...]
 ) -> None:
-    toy_run(tmp_path, experiment(rounds=3)).start()
-    toy_run(tmp_path, experiment(rounds=ROUNDS)).start()
+    toy_run(tmp_path, experiment(rounds=ROUNDS - 1)).start()
+    toy_run(tmp_path, experiment()).start()
     models, results, _ = outcome(tmp_path)
     assert (models, results["sites"]) == (uninterrupted[0], uninterrupted[1]["sites"])
 
@@ -222,11 +242,10 @@ def test_changed_patients_are_refused(tmp_path: Path) -> None:
         toy_run(tmp_path, experiment(rounds=2, data=more)).start()
 
 
-def test_two_checkpoints_are_kept(tmp_path: Path) -> None:
-    toy_run(tmp_path, experiment()).start()
-    names = sorted(p.stem for p in (tmp_path / "checkpoints").glob("round-*"))
-    assert names == ["round-00005", "round-00006"]
-    state = Checkpoints(tmp_path / "checkpoints").latest()
+def test_two_checkpoints_are_kept(whole: Path) -> None:
+    names = sorted(p.stem for p in (whole / "checkpoints").glob("round-*"))
+    assert names == [f"round-{ROUNDS - 1:05d}", f"round-{ROUNDS:05d}"]
+    state = Checkpoints(whole / "checkpoints").latest()
     assert state is not None
     assert state.round == ROUNDS
     assert torch.isfinite(state.weights).all()

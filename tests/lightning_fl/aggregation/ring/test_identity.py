@@ -1,6 +1,5 @@
 import hashlib
 import stat
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -111,13 +110,15 @@ def test_the_command_prints_the_fingerprint(
     assert capsys.readouterr().out.strip() == fingerprint(Identity(tmp_path / "A.pem").public)
 
 
-def test_the_command_refuses_a_file_that_exists(tmp_path: Path) -> None:
+def test_the_command_refuses_a_file_that_exists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     make(tmp_path / "A.pem")
-    command = [sys.executable, "-m", "lightning_fl.hospital.make_identity", str(tmp_path / "A.pem")]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert found.returncode == 2
-    assert "exists and is never replaced" in found.stderr
-    assert "Traceback" not in found.stderr
+    monkeypatch.setattr(sys, "argv", ["identity", str(tmp_path / "A.pem")])
+    with pytest.raises(SystemExit) as exit_:
+        main()
+    assert exit_.value.code == 2
+    assert "exists and is never replaced" in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------------- the signature

@@ -22,27 +22,20 @@ from lightning_fl.run.config import read_settings
 from lightning_fl.run.run import Run
 from lightning_fl.wire.monitor import Monitor
 from tests.folders import ROOT
-from tests.toy import ONE_STEP
+from tests.toy import small_quickstart
 
 ENGINE = "lightning_fl.engines.NVFlare"
 
 
 def tiny(folder: Path, *more: str) -> list[str]:
-    """Arguments of a small federation of three hospitals with the secure ring."""
-    return [
-        *("--config", "configs/quickstart.yaml", "--output", str(folder)),
-        *("--rounds", "2", "--trainer.local_steps", "1", "--trainer.accelerator", "cpu"),
-        *("--data.init_args.size", "32", "--data.init_args.patients", "[3]"),
-        *("--data.init_args.slices", "6", "--data.init_args.batch_size", "2"),
-        *("--data.init_args.sites", "3"),
-        *("--data.init_args.cache_dir", str(folder.parent / "cache")),
-        *(*ONE_STEP, "--evaluation.gallery", "1", *more),
-    ]
+    """Arguments of two rounds of three hospitals with the secure ring."""
+    three = ("--data.init_args.sites", "3", "--rounds", "2")
+    return small_quickstart(folder, folder.parent / "cache", *three, *more)
 
 
 def results(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / "results.json").read_text())
-    return found
+    content: dict[str, Any] = json.loads((folder / "results.json").read_text())
+    return content
 
 
 def simulators() -> list[psutil.Process]:

@@ -15,7 +15,7 @@ from examples.deploy_demo.project import hand_out, provision
 
 pytestmark = pytest.mark.slow
 QUICK = ("--rounds", "3", "--trainer.local_steps", "2", "--personalisation.candidates", "[]")
-SOON = ("--engine.init_args.start_timeout", "15")
+SOON = ("--engine.init_args.start_timeout", "60")
 LIMIT = 400.0
 
 

@@ -3,7 +3,6 @@
 import os
 import signal
 import socket
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,7 @@ from lightning_fl.engines.ray.transport import RayTransport
 from lightning_fl.errors import ConfigError, SiteError
 from lightning_fl.wire.transport import Reply, Transport
 from tests.lightning_fl.engines.sites import MakeObedient
-
-PATIENT = 120.0
-"""Seconds in which a process starts on a busy machine."""
+from tests.waiting import PATIENCE, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +46,7 @@ def transport(ray: None, folder: Path) -> Iterator[RayTransport]:
 def ask(
     transport: Transport, op: str, payload: bytes = b"", sites: str = "ABC", **settings: Any
 ) -> dict[str, Reply | SiteError]:
-    settings = {"timeout": PATIENT} | settings
+    settings = {"timeout": PATIENCE} | settings
     return transport.map(op, dict.fromkeys(sites, payload), **settings)
 
 
@@ -98,6 +95,11 @@ def test_what_a_site_raises_is_its_answer(
     assert pids(transport) == before
 
 
+def ended(pid: int) -> bool:
+    """Whether there is no such process any more."""
+    return not Path(f"/proc/{pid}").exists()
+
+
 def test_a_killed_worker_is_noticed_at_once_and_its_sites_come_back_with_their_state(
     transport: RayTransport,
 ) -> None:
@@ -109,13 +111,11 @@ def test_a_killed_worker_is_noticed_at_once_and_its_sites_come_back_with_their_s
         if site == "B":  # has answered, while A works
             os.kill(killed, signal.SIGKILL)
 
-    began = time.perf_counter()
-    payloads = {"A": b"60", "B": b"0.5"}
-    replies = transport.map("sleep", payloads, timeout=PATIENT, on_reply=kill)
-    assert time.perf_counter() - began < 10
+    payloads = {"A": b"600", "B": b"0.5"}
+    replies = transport.map("sleep", payloads, timeout=PATIENCE, on_reply=kill)
     lost = replies["A"]
     assert isinstance(lost, SiteError)
-    assert lost.kind == "lost"
+    assert lost.kind == "lost"  # "timeout" would say that nobody noticed
     assert f"its process {killed} is gone" in lost.detail
     assert isinstance(replies["B"], Reply)
     after = {s: [int(n) for n in answer(r).split()] for s, r in ask(transport, "count").items()}
@@ -135,18 +135,15 @@ def test_a_worker_that_ends_itself_is_lost(transport: RayTransport) -> None:
 
 def test_a_hung_worker_is_ended_and_replaced(transport: RayTransport) -> None:
     before = pids(transport)["B"]
-    began = time.perf_counter()
     [error] = ask(transport, "sleep", b"600", sites="B", timeout=0.5).values()
-    assert time.perf_counter() - began < 5
     assert isinstance(error, SiteError)
     assert error.kind == "timeout"
     assert pids(transport)["B"] != before
-    with pytest.raises(ProcessLookupError):
-        os.kill(before, 0)
+    wait_until(lambda: ended(before))
 
 
 def engine(**settings: Any) -> Ray:
-    return Ray(**({"cpus": 0.1, "workers": 1, "timeout": PATIENT} | settings))
+    return Ray(**({"cpus": 0.1, "workers": 1, "timeout": PATIENCE} | settings))
 
 
 def test_the_engine_ends_what_it_started_and_leaves_a_cluster_that_others_use(
@@ -156,7 +153,7 @@ def test_the_engine_ends_what_it_started_and_leaves_a_cluster_that_others_use(
 
     def coordinate(transport: Transport) -> tuple[int, Reply | SiteError]:
         payloads = dict.fromkeys(names, b"")
-        replies = transport.map("where", payloads, timeout=PATIENT)
+        replies = transport.map("where", payloads, timeout=PATIENCE)
         assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".ray-")]
         return int(answer(replies["A"]).split()[0]), replies["homeless"]
 
@@ -165,12 +162,7 @@ def test_the_engine_ends_what_it_started_and_leaves_a_cluster_that_others_use(
     assert (failed.kind, failed.detail) == ("failed", "FileNotFoundError: no data folder")
     assert not list(tmp_path.iterdir())
     assert resources()
-    for _ in range(100):
-        if not Path(f"/proc/{pid}").exists():
-            break
-        time.sleep(0.1)
-    else:
-        pytest.fail(f"process {pid} still lives")
+    wait_until(lambda: ended(pid))
 
 
 def test_a_worker_of_another_version_is_refused_with_both(ray: None, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from lightning_fl.results.report.plots import bars_svg, curves_svg, mean_curve, patients_svg
 from lightning_fl.results.scores import ScoreRow, ScoreTable
+from tests.waiting import PATIENCE
 
 
 def texts(svg: str) -> list[str]:
@@ -61,4 +62,4 @@ def test_pyplot_is_not_used() -> None:
         "curves_svg({'A': {1: 0.2}}, metric='dice', best_round=1);"
         "sys.exit('matplotlib.pyplot' in sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=PATIENCE)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from lightning_fl.results.report.report import write_report
+from tests.waiting import PATIENCE
 
 VOID = {"meta", "br", "img", "link"}
 
@@ -137,7 +138,7 @@ def test_many_sites_get_a_gallery_of_some(make_run: Callable[..., Path]) -> None
 def test_command_line_writes_the_page_again(make_run: Callable[..., Path]) -> None:
     run = make_run(gallery=False)
     command = [sys.executable, "-m", "lightning_fl.results.report.__main__", str(run)]
-    subprocess.run(command, check=True, timeout=120, env=dict(os.environ))
+    subprocess.run(command, check=True, timeout=PATIENCE, env=dict(os.environ))
     first = (run / "report.html").read_bytes()
     assert write_report(run).read_bytes() == first
 

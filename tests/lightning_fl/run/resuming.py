@@ -1,0 +1,58 @@
+"""Runs that are stopped on their way and go on, and all that they leave."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+
+from lightning_fl.run.experiment import Experiment
+from lightning_fl.run.run import Run
+from lightning_fl.wire.channel import Channel
+from tests.toy import toy_run
+
+
+class InterruptedRunError(Exception):
+    pass
+
+
+@contextmanager
+def interrupted_at(op: str, call: int) -> Iterator[None]:
+    """Stop a run right after the sites have answered `op` for the `call`-th time."""
+    original, count = Channel.ask, 0
+
+    def ask(self: Channel, operation: str, messages: Any) -> Any:
+        nonlocal count
+        answers = original(self, operation, messages)
+        count += operation == op
+        if operation == op and count == call:
+            raise InterruptedRunError
+        return answers
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Channel, "ask", ask)
+        with pytest.raises(InterruptedRunError):
+            yield
+
+
+def stopped_and_resumed(folder: Path, made: Callable[[], Experiment], op: str, call: int) -> Run:
+    """A finished run that was stopped after `op` on its way."""
+    with interrupted_at(op, call):
+        toy_run(folder, made()).start()
+    run = toy_run(folder, made())
+    run.start()
+    return run
+
+
+def outcome(folder: Path) -> tuple[Any, ...]:
+    """Everything a clock does not decide: weights, personal models, metrics, results."""
+    models = {
+        p.name: {k: v.tolist() for k, v in safetensors.torch.load_file(p).items()}
+        for p in sorted((folder / "models").iterdir())
+    }
+    results = json.loads((folder / "results.json").read_text())
+    del results["costs"]
+    return models, results, (folder / "metrics.csv").read_text()
