@@ -15,13 +15,15 @@ from lightning_fl.engines import Local
 from lightning_fl.site.store import SiteStore
 from lightning_fl.training.layout import Layout
 from lightning_fl.wire.channel import Channel
-from lightning_fl.wire.messages import Message
 from lightning_fl.wire.monitor import Monitor
+from lightning_fl.wire.operations import handle_message
 from lightning_fl.wire.records import CostRow
 from lightning_fl.wire.transport import Transport
 
 PARTS = ("keys", "encode", "encrypt", "add", "decrypt", "frames", "coordinator")
 """Of the time of a ring; "frames" is a site's time outside the others, "coordinator" the rest."""
+RUN = "benchmark"
+"""Identifier of the run of every benchmark of the ring."""
 
 
 def silent_channel(
@@ -76,19 +78,7 @@ class RingSite:
 
     def handle(self, op: str, payload: bytes) -> bytes:
         """Answer one operation of the ring."""
-        message = Message.decode(payload)
-        answer = self._operations[op](message)
-        return Message(
-            run=message.run,
-            round=message.round,
-            sender=self.name,
-            step=message.step,
-            info=answer.info,
-            tensors=answer.tensors,
-            recipient=answer.recipient,
-            ring=message.ring,
-            context=answer.context,
-        ).encode()
+        return handle_message(self.name, RUN, self._operations, op, payload)
 
 
 @dataclass
@@ -123,7 +113,7 @@ def run_ring(
         return RingSite(name, aggregator, updates.layout, updates.samples[name], folder)
 
     def coordinate(transport: Transport) -> tuple[Aggregate, MeasuredMean]:
-        channel = silent_channel(transport, "benchmark", meter.on_cost)
+        channel = silent_channel(transport, RUN, meter.on_cost)
         clock, cpu = time.perf_counter(), time.process_time()
         aggregate = aggregator.mean(channel, updates)
         cpu, clock = time.process_time() - cpu, time.perf_counter() - clock

@@ -4,7 +4,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, Protocol, Self
 
 from torch import Tensor
 
@@ -12,27 +12,7 @@ from lightning_fl.errors import ConfigError, SiteError, TooFewSitesError
 from lightning_fl.privacy.noise import SiteNoise
 from lightning_fl.training.layout import Layout
 from lightning_fl.wire.channel import Channel
-from lightning_fl.wire.messages import COORDINATOR, Message
-
-
-class Answer(NamedTuple):
-    """Hold what a site's operation gives back; the site puts the frame around it.
-
-    Attributes:
-        info: small facts. Under "seconds" an operation may name what its parts took; they become
-            rows of costs.csv, and the operation's own row holds the rest, so sums stay right.
-        tensors: by name.
-        recipient: the party that the answer is for.
-        context: fingerprint of a ring's encryption context.
-    """
-
-    info: dict[str, Any]
-    tensors: dict[str, Tensor]
-    recipient: str = COORDINATOR
-    context: str = ""
-
-
-SiteOperation = Callable[[Message], Answer]
+from lightning_fl.wire.operations import SiteOperation
 
 
 class HoldsUpdate(Protocol):

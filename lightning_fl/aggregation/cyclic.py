@@ -10,7 +10,6 @@ from lightning_fl.aggregation.base import (
     Aggregate,
     Aggregator,
     HoldsUpdate,
-    SiteOperation,
     Updates,
     require_sites,
 )
@@ -25,6 +24,7 @@ from lightning_fl.errors import ConfigError, SiteError, TooFewSitesError
 from lightning_fl.privacy.noise import SiteNoise
 from lightning_fl.training.layout import Layout
 from lightning_fl.wire.channel import Channel
+from lightning_fl.wire.operations import SiteOperation
 
 
 class CyclicCKKS(Aggregator):

@@ -10,9 +10,7 @@ from torch import Tensor
 from lightning_fl.aggregation.base import (
     Aggregate,
     Aggregator,
-    Answer,
     HoldsUpdate,
-    SiteOperation,
     Updates,
     require_sites,
 )
@@ -21,6 +19,7 @@ from lightning_fl.privacy.noise import SiteNoise
 from lightning_fl.privacy.release import Release
 from lightning_fl.wire.channel import Channel
 from lightning_fl.wire.messages import BLOCK_BYTES, Message, MessageError
+from lightning_fl.wire.operations import Answer, SiteOperation
 
 BLOCK = BLOCK_BYTES // 4
 """float32 values in a block."""

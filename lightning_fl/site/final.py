@@ -5,12 +5,12 @@ from typing import Any, Literal
 import pytorch_lightning as pl
 import torch
 
-from lightning_fl.aggregation.base import Answer
 from lightning_fl.personalisation.choice import patients_curve, personalise
 from lightning_fl.personalisation.workbench import Workbench
 from lightning_fl.site.local_state import LocalState
 from lightning_fl.training.fitting import evaluate
 from lightning_fl.training.gallery import draw_gallery
+from lightning_fl.wire.operations import Answer
 
 Scores = dict[str, dict[str, float]]
 NOTHING = {

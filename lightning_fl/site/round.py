@@ -7,7 +7,6 @@ from typing import Any
 import pytorch_lightning as pl
 from torch import Tensor
 
-from lightning_fl.aggregation.base import Answer
 from lightning_fl.algorithms import Algorithm
 from lightning_fl.algorithms.callback import FederatedCallback
 from lightning_fl.errors import NonFiniteError
@@ -22,6 +21,7 @@ from lightning_fl.training.layout import (
     private_entries,
     to_vector,
 )
+from lightning_fl.wire.operations import Answer
 
 
 class LocalRound:

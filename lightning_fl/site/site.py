@@ -4,7 +4,6 @@ import copy
 from pathlib import Path
 from typing import Any
 
-from lightning_fl.aggregation.base import Answer, SiteOperation
 from lightning_fl.algorithms.callback import FederatedCallback
 from lightning_fl.data.module import POOLED, FederatedDataModule
 from lightning_fl.errors import ConfigError, DataError
@@ -19,6 +18,7 @@ from lightning_fl.training.fitting import evaluate
 from lightning_fl.training.layout import from_vector
 from lightning_fl.training.rehearsal import rehearse
 from lightning_fl.wire.messages import Message, MessageError
+from lightning_fl.wire.operations import Answer, SiteOperation, handle_message
 
 
 class Site:
@@ -57,33 +57,7 @@ class Site:
         Raises:
             MessageError: the payload is damaged, of another run, or the operation unknown.
         """
-        message = Message.decode(payload)
-        if message.run != self.setup.run:
-            raise MessageError(
-                f"Site {self.name!r} takes part in run {self.setup.run!r}, but the message belongs "
-                f"to {message.run!r}."
-            )
-        if op not in self._operations:
-            raise MessageError(
-                f"Site {self.name!r} knows no operation {op!r}; it knows "
-                f"{sorted(self._operations)}."
-            )
-        if message.recipient not in ("", self.name):
-            raise MessageError(
-                f"A message for {message.recipient!r} reached site {self.name!r} instead."
-            )
-        answer = self._operations[op](message)
-        return Message(
-            run=message.run,
-            round=message.round,
-            sender=self.name,
-            step=message.step,
-            info=answer.info,
-            tensors=answer.tensors,
-            recipient=answer.recipient,
-            ring=message.ring,
-            context=answer.context,
-        ).encode()
+        return handle_message(self.name, self.setup.run, self._operations, op, payload)
 
     def _describe(self, message: Message) -> Answer:
         """Check everything that can be checked before training, by doing it once."""

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
-from lightning_fl.aggregation.base import Answer, HoldsUpdate, SiteOperation
+from lightning_fl.aggregation.base import HoldsUpdate
 from lightning_fl.aggregation.ring.byte_tensors import as_bytes, as_tensor, seal
 from lightning_fl.aggregation.ring.ckks import RingContext, RingKey
 from lightning_fl.aggregation.ring.contribution import Contribution
@@ -17,6 +17,7 @@ from lightning_fl.aggregation.ring.ring_settings import RingSettings
 from lightning_fl.errors import ConfigError, OutOfRangeError
 from lightning_fl.privacy.noise import SiteNoise
 from lightning_fl.wire.messages import COORDINATOR, Message, MessageError
+from lightning_fl.wire.operations import Answer, SiteOperation
 
 T = TypeVar("T")
 

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from lightning_fl.aggregation import CyclicCKKS
-from lightning_fl.aggregation.base import HoldsUpdate, SiteOperation
+from lightning_fl.aggregation.base import HoldsUpdate
 from lightning_fl.aggregation.ring.member import RingMember
 from lightning_fl.aggregation.ring.member_state import MemberState
 from lightning_fl.aggregation.ring.ring_settings import Masking
 from lightning_fl.wire.messages import Message
+from lightning_fl.wire.operations import SiteOperation
 from lightning_fl.wire.transport import Outcomes, Reply, Transport
 
 

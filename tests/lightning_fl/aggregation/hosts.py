@@ -13,8 +13,9 @@ from lightning_fl.engines.local import LocalTransport, ask
 from lightning_fl.errors import SiteError
 from lightning_fl.training.layout import Layout
 from lightning_fl.wire.channel import Channel
-from lightning_fl.wire.messages import COORDINATOR, HEAD, MAGIC, Message, MessageError
+from lightning_fl.wire.messages import COORDINATOR, HEAD, MAGIC, Message
 from lightning_fl.wire.monitor import Monitor
+from lightning_fl.wire.operations import handle_message
 from lightning_fl.wire.records import CostRow, TranscriptRow
 from lightning_fl.wire.transport import Answering, Outcomes, Reply
 
@@ -96,30 +97,7 @@ class Host:
 
     def handle(self, op: str, payload: bytes) -> bytes:
         """Answer one operation; the same checks and the same frame as `Site.handle`."""
-        message = Message.decode(payload)
-        if message.run != self.run:
-            raise MessageError(
-                f"Site {self.name!r} takes part in run {self.run!r}, but the message belongs to "
-                f"{message.run!r}."
-            )
-        if op not in self.operations:
-            raise MessageError(f"Site {self.name!r} knows no operation {op!r}.")
-        if message.recipient not in ("", self.name):
-            raise MessageError(
-                f"A message for {message.recipient!r} reached site {self.name!r} instead."
-            )
-        answer = self.operations[op](message)
-        return Message(
-            run=self.run,
-            round=message.round,
-            sender=self.name,
-            step=message.step,
-            info=answer.info,
-            tensors=answer.tensors,
-            recipient=answer.recipient,
-            ring=message.ring,
-            context=answer.context,
-        ).encode()
+        return handle_message(self.name, self.run, self.operations, op, payload)
 
 
 class Exchange(NamedTuple):
