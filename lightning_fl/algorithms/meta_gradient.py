@@ -58,17 +58,17 @@ def move(
     memory for each step can cost as much as the step's arithmetic. The result is the tensors that
     hold w, for `put_back`.
     """
-    here = [weight.data for weight in parameters]
+    values = [weight.data for weight in parameters]
     if not spare:
-        spare.extend(torch.empty_like(value) for value in here)
-    for weight, value, step, total in zip(parameters, here, direction, spare, strict=True):
+        spare.extend(torch.empty_like(value) for value in values)
+    for weight, value, step, total in zip(parameters, values, direction, spare, strict=True):
         weight.data = torch.add(value, step.to(value.dtype), alpha=scale, out=total)
-    return here
+    return values
 
 
-def put_back(parameters: Sequence[Tensor], here: Sequence[Tensor]) -> None:
+def put_back(parameters: Sequence[Tensor], values: Sequence[Tensor]) -> None:
     """Give the parameters the tensors back that `move` returned."""
-    for weight, value in zip(parameters, here, strict=True):
+    for weight, value in zip(parameters, values, strict=True):
         weight.data = value
 
 
@@ -109,12 +109,12 @@ def hessian_product_by_differences(
     if not norm > 0:
         return [torch.zeros_like(p) for p in parameters]
     delta = REACH / float(norm)
-    here = move(parameters, vector, delta, [])
+    values = move(parameters, vector, delta, [])
     ahead = gradient(loss(), parameters)
-    put_back(parameters, here)
+    put_back(parameters, values)
     move(parameters, vector, -delta, [])
     behind = gradient(loss(), parameters)
-    put_back(parameters, here)
+    put_back(parameters, values)
     return [(a - b) / (2 * delta) for a, b in zip(ahead, behind, strict=True)]
 
 

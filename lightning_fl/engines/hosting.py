@@ -58,9 +58,9 @@ class Invitation:
             ConfigError: names both versions of the first package that differs.
         """
         for package in SAME:
-            here, there = installed.get(package, ""), self.versions.get(package, "")
-            if here.partition("+")[0] != there.partition("+")[0]:  # 2.15.0+cpu is 2.15.0
+            version, expected = installed.get(package, ""), self.versions.get(package, "")
+            if version.partition("+")[0] != expected.partition("+")[0]:  # 2.15.0+cpu is 2.15.0
                 raise ConfigError(
-                    f"Site {self.site!r} has {package} {here or 'not at all'}, but the coordinator "
-                    f"has {there or 'none'}. Install the same version on both."
+                    f"Site {self.site!r} has {package} {version or 'not at all'}, but the "
+                    f"coordinator has {expected or 'none'}. Install the same version on both."
                 )

@@ -38,8 +38,8 @@ class Line:
     def __init__(self, connection: "Connection[Any, Any]") -> None:
         self.connection = connection
         # an end that does not read must not hold up the other for ever
-        with socket.socket(fileno=os.dup(connection.fileno())) as same:
-            same.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", GRACE, 0))
+        with socket.socket(fileno=os.dup(connection.fileno())) as duplicate:
+            duplicate.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", GRACE, 0))
         self._sending = Lock()
 
     def send(self, header: Mapping[str, Any], payload: bytes = b"") -> None:

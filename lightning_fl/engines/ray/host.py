@@ -52,9 +52,9 @@ class Surroundings:
         Returns:
             What is wrong here, each with its remedy; nothing where the host can serve.
         """
-        here, installed = socket.gethostname(), versions()
+        host, installed = socket.gethostname(), versions()
         problems = [
-            f"{here} has {name} {installed.get(name, 'not at all')}, but the coordinator {version};"
+            f"{host} has {name} {installed.get(name, 'not at all')}, but the coordinator {version};"
             " install the same on all machines"
             for name, version in self.versions.items()
             if installed.get(name) != version
@@ -63,13 +63,13 @@ class Surroundings:
             os.chdir(self.directory)
         except OSError as error:
             problems.append(
-                f"{here} has no folder {self.directory} ({error.strerror}), in which the "
+                f"{host} has no folder {self.directory} ({error.strerror}), in which the "
                 "coordinator works; the repository must be at the same place on all machines"
             )
         folder = Path(self.marker).parent
         if self.marker and not (os.access(self.marker, os.R_OK) and os.access(folder, os.W_OK)):
             problems.append(
-                f"{here} does not see the run's folder {folder}; choose one that all machines "
+                f"{host} does not see the run's folder {folder}; choose one that all machines "
                 "share, by `output` (with --validate, by the variable TMPDIR)"
             )
         return problems
