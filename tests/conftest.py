@@ -1,7 +1,6 @@
-"""Settings of all tests: one thread, no word from Lightning, no clock, and cheap toys."""
+"""Settings of all tests: one thread, no word from Lightning and no clock."""
 
 import functools
-import gc
 import importlib.metadata
 import logging
 from collections.abc import Iterator
@@ -24,19 +23,3 @@ def _lightning_reads_the_installed_packages_once() -> Iterator[None]:
         once = functools.cache(importlib.metadata.entry_points)
         patch.setattr("lightning_fabric.utilities.registry.entry_points", once)
         yield
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _runs_leave_the_garbage_collector_alone() -> Iterator[None]:
-    """Each run of the Local engine would look through all that the libraries hold."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lightning_fl.engines.local.set_libraries_aside", lambda: None)
-        yield
-    gc.unfreeze()  # Python's end would complain of what it cannot free
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _garbage_is_found_quickly() -> None:
-    """Set aside what is there, once for all runs of a module, as each of them would."""
-    gc.collect()
-    gc.freeze()
