@@ -1,6 +1,7 @@
 """Settings of all tests: one thread, no word from Lightning and no clock."""
 
 import functools
+import gc
 import importlib.metadata
 import logging
 from collections.abc import Iterator
@@ -23,3 +24,12 @@ def _lightning_reads_the_installed_packages_once() -> Iterator[None]:
         once = functools.cache(importlib.metadata.entry_points)
         patch.setattr("lightning_fabric.utilities.registry.entry_points", once)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _libraries_stay_set_aside() -> Iterator[None]:
+    """The Local engine sets aside what is there, and looks through it all after each run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gc, "unfreeze", lambda: None)
+        yield
+    gc.unfreeze()  # Python's end complains of what it cannot free
