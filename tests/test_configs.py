@@ -94,7 +94,8 @@ def _in_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
 def test_config_runs(config: Path, tmp_path: Path, cache: Path) -> None:
-    run(config, tmp_path, cache, *ONE_STEP)
+    few = ["--data.init_args.sites", "3"] if config.stem == "quickstart" else []
+    run(config, tmp_path, cache, *ONE_STEP, extra=few)
 
 
 NETS = {
@@ -118,7 +119,8 @@ def test_the_net_is_swapped_in_yaml_alone(name: str, tmp_path: Path, cache: Path
     method = ["--algorithm", "lightning_fl.algorithms.PerFedAvg"]
     exact = [*method, "--algorithm.init_args.order", "exact", "--data.init_args.size", "64"]
     config = ROOT / "configs" / "quickstart.yaml"
-    run(config, tmp_path, cache, "--config", str(override), "--validate", extra=exact)
+    extra = [*exact, "--data.init_args.sites", "3"]
+    run(config, tmp_path, cache, "--config", str(override), "--validate", extra=extra)
 
 
 @pytest.mark.parametrize("name", TINY)
@@ -168,7 +170,8 @@ def quick(override: Path, tmp_path: Path) -> list[str]:
 @pytest.mark.parametrize("override", OVERRIDES, ids=lambda path: path.stem)
 def test_override_runs_on_quickstart(override: Path, tmp_path: Path, cache: Path) -> None:
     name, settings = override.stem, yaml.safe_load(override.read_text())
-    extra = [*small_net(name, settings), *phases(settings), *few(name)]
+    no_pictures = ["--evaluation.gallery", "0"]
+    extra = [*small_net(name, settings), *phases(settings), *few(name), *no_pictures]
     quickstart = ROOT / "configs" / "quickstart.yaml"
     run(quickstart, tmp_path, cache, *quick(override, tmp_path), extra=extra)
     assert (tmp_path / "run" / "wandb").exists() == (name == "wandb")
