@@ -113,7 +113,8 @@ def small_quickstart(folder: Path, cache: Path, *more: str) -> list[str]:
     return [
         *("--config", str(ROOT / "configs" / "quickstart.yaml"), "--output", str(folder)),
         *("--rounds", "1", "--trainer.local_steps", "1", "--trainer.accelerator", "cpu"),
-        *(*small_phantoms(cache), *SMALL_NET, *ONE_STEP, "--evaluation.gallery", "1", *more),
+        *("--data.init_args.sites", "3", *small_phantoms(cache), *SMALL_NET, *ONE_STEP),
+        *("--evaluation.gallery", "1", *more),
     ]
 
 
