@@ -189,11 +189,34 @@ class WithoutReport(Run):
             return super().start()
 
 
+class RoundsAlone(WithoutReport):
+    """A run of rounds alone, for tests of what training leaves: the rest takes longer.
+
+    No step is rehearsed before the first round; nothing is personalised or tested after the last.
+    """
+
+    def start(self) -> dict[str, Any]:
+        with (
+            patch("lightning_fl.site.site.Site._rehearse"),
+            patch("lightning_fl.coordinator.federation.Federation._personalise", return_value={}),
+            patch("lightning_fl.run.run.Run._keep_models"),
+        ):
+            return super().start()
+
+
 def toy_run(
     folder: Path, experiment: Experiment, monitor: Monitor | None = None, *, report: bool = False
 ) -> Run:
     """A run in `folder` that has not begun."""
+    return _run_in(folder, experiment, monitor, Run if report else WithoutReport)
+
+
+def rounds_alone(folder: Path, experiment: Experiment) -> Run:
+    """A run in `folder` that has not begun and will end after its last round."""
+    return _run_in(folder, experiment, None, RoundsAlone)
+
+
+def _run_in(folder: Path, experiment: Experiment, monitor: Monitor | None, kind: type[Run]) -> Run:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").touch()
-    kind = Run if report else WithoutReport
     return kind(experiment, folder, monitor or Monitor())

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from lightning_fl.algorithms import Algorithm
-from lightning_fl.personalisation import Personalisation
 from lightning_fl.run.run import Run
+from lightning_fl.training.evaluation import Evaluation
 from lightning_fl.training.layout import from_vector
-from tests.toy import ToyHospitals, ToyModule, toy_experiment, toy_run
+from tests.toy import ToyHospitals, ToyModule, rounds_alone, toy_experiment
 
 States = dict[str, dict[str, Tensor]]
 LocalRound = Callable[[ToyModule, Sequence[Any]], None]
@@ -28,17 +28,24 @@ class InOrder(ToyHospitals):
         return DataLoader(self.split_dataset("train"), batch_size=size, drop_last=True)
 
 
+ENDS = Evaluation("loss", lower_is_better=True, every=100, gallery=0)
+"""Scores the global model before the first round and after the last."""
+
+
 def toy_states(folder: Path, algorithm: Algorithm, **settings: Any) -> tuple[Run, States]:
-    """A finished run with BatchNorm, and the model of each site that trained in its last round."""
+    """The rounds of a run with BatchNorm, and each site's model that trained in the last round.
+
+    Nothing is rehearsed, personalised or tested; see `rounds_alone`.
+    """
     torch.manual_seed(0)
     module = ToyModule(batch_norm=True, momentum=0.9)
     defaults = {
         "module": module,
         "algorithm": algorithm,
         "data": InOrder(),
-        "personalisation": Personalisation([]),
+        "evaluation": ENDS,
     }
-    run = toy_run(folder, toy_experiment(**(defaults | settings)))
+    run = rounds_alone(folder, toy_experiment(**(defaults | settings)))
     run.start()
     rounds = run.blueprint.plan.rounds
     shared = from_vector(run.state().weights, run.blueprint.layout)

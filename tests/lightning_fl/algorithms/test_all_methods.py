@@ -24,11 +24,10 @@ from lightning_fl.algorithms import (
 from lightning_fl.errors import ConfigError
 from lightning_fl.personalisation import Personalisation
 from lightning_fl.run.experiment import Experiment
-from lightning_fl.training.evaluation import Evaluation
 from lightning_fl.training.fitting import TrainerOptions
-from tests.lightning_fl.algorithms.by_hand import toy_states
-from tests.lightning_fl.run.resuming import interrupted_at, outcome, stopped_and_resumed
-from tests.toy import ToyModule, toy_experiment, toy_run
+from tests.lightning_fl.algorithms.by_hand import ENDS, toy_states
+from tests.lightning_fl.run.resuming import interrupted_at, left_by_training, stopped_and_resumed
+from tests.toy import ToyModule, rounds_alone, toy_experiment, toy_run
 
 SHARING: list[Algorithm] = [
     FedAvg(),
@@ -60,12 +59,11 @@ def test_a_resumed_run_equals_one_that_was_not_killed(tmp_path: Path, algorithm:
             algorithm=algorithm,
             rounds=3,
             sites_per_round=2,
-            personalisation=Personalisation([]),
         )
 
-    toy_run(tmp_path / "whole", made()).start()
-    resumed = stopped_and_resumed(tmp_path / "killed", made, "train", 2)
-    assert outcome(tmp_path / "killed") == outcome(tmp_path / "whole")
+    rounds_alone(tmp_path / "whole", made()).start()
+    resumed = stopped_and_resumed(tmp_path / "killed", made, "train", 2, rounds_alone)
+    assert left_by_training(tmp_path / "killed") == left_by_training(tmp_path / "whole")
     assert bool(resumed.state().server) == (getattr(algorithm, "server", None) is not None)
 
 
@@ -73,13 +71,12 @@ def test_a_resumed_run_equals_one_that_was_not_killed(tmp_path: Path, algorithm:
 def test_the_ring_gives_what_plain_gives(tmp_path: Path, algorithm: Algorithm) -> None:
     """To within the grid of 2^-24 and what two rounds of training make of it."""
     torch.manual_seed(0)
-    settings: dict[str, Any] = {
-        "module": ToyModule(batch_norm=True, lr=0.05),
-        "evaluation": Evaluation("loss", lower_is_better=True, gallery=0),
-    }
-    plain, _ = toy_states(tmp_path / "plain", algorithm, **settings)
-    ring, _ = toy_states(tmp_path / "ring", algorithm, aggregator=CyclicCKKS(), **settings)
+    module = ToyModule(batch_norm=True, lr=0.05)
+    plain, expected = toy_states(tmp_path / "plain", algorithm, module=module)
+    ring, found = toy_states(tmp_path / "ring", algorithm, module=module, aggregator=CyclicCKKS())
     torch.testing.assert_close(ring.state().weights, plain.state().weights, rtol=0, atol=2e-5)
+    for site, state in expected.items():
+        torch.testing.assert_close(found[site], state, rtol=0, atol=2e-5)
 
 
 class Lbfgs(ToyModule):
@@ -100,6 +97,7 @@ def test_methods_that_count_steps_refuse_lbfgs_before_the_first_round(
 
 
 def gradients(folder: Path, **settings: Any) -> Any:
+    settings = {"personalisation": Personalisation([]), "evaluation": ENDS} | settings
     results = toy_run(folder, toy_experiment(**settings)).start()
     return results["costs"]["gradients"]["train"]
 
@@ -121,7 +119,8 @@ def test_the_pooled_site_counts_for_itself(tmp_path: Path) -> None:
 
 def test_gradients_of_epochs_follow_the_sites_own_batches(tmp_path: Path) -> None:
     trainer = TrainerOptions(local_epochs=1, accelerator="cpu")
-    run = toy_run(tmp_path, toy_experiment(trainer=trainer, rounds=1))
+    nothing = Personalisation([])
+    run = toy_run(tmp_path, toy_experiment(trainer=trainer, rounds=1, personalisation=nothing))
     batches = [
         len(run.make_site(s).state.train_loader("", 0, batches=1))
         for s in run.blueprint.plan.training
@@ -135,6 +134,6 @@ def test_sites_that_hide_their_samples_say_no_gradients(tmp_path: Path) -> None:
 
 
 def test_a_resumed_run_counts_no_gradient_twice(tmp_path: Path) -> None:
-    with interrupted_at("train", 3):
-        gradients(tmp_path, rounds=4)
-    assert gradients(tmp_path, rounds=4) == 4 * 3 * 3
+    with interrupted_at("train", 2):
+        gradients(tmp_path, rounds=3)
+    assert gradients(tmp_path, rounds=3) == 3 * 3 * 3

@@ -13,6 +13,7 @@ from lightning_fl.personalisation import FineTune, Personalisation
 from lightning_fl.results.summary import read_results
 from lightning_fl.run.run import Run
 from tests.lightning_fl.algorithms.by_hand import (
+    ENDS,
     States,
     assert_close,
     assert_equal,
@@ -20,10 +21,19 @@ from tests.lightning_fl.algorithms.by_hand import (
     sgd,
     toy_states,
 )
-from tests.lightning_fl.run.resuming import outcome, stopped_and_resumed
-from tests.toy import SITES, ToyModule, toy_experiment, toy_run
+from tests.toy import SITES, ToyModule, rounds_alone, toy_experiment, toy_run
 
 MU = 0.5
+
+
+@pytest.fixture(scope="module")
+def ditto(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, States]:
+    return toy_states(tmp_path_factory.mktemp("ditto"), Ditto(MU))
+
+
+@pytest.fixture(scope="module")
+def fedavg(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, States]:
+    return toy_states(tmp_path_factory.mktemp("fedavg"), FedAvg())
 
 
 def own_models(run: Run, round_: int = 2) -> States:
@@ -43,7 +53,7 @@ def train(module: ToyModule, batches: Sequence[Any], anchor: ToyModule | None = 
         optimizer.step()
 
 
-def test_it_equals_a_hand_written_algorithm_1(tmp_path: Path) -> None:
+def test_it_equals_a_hand_written_algorithm_1(ditto: tuple[Run, States]) -> None:
     own: dict[int, ToyModule] = {}
     calls = count()  # sites come one after the other in each round
 
@@ -53,15 +63,14 @@ def test_it_equals_a_hand_written_algorithm_1(tmp_path: Path) -> None:
         train(v, batches, broadcast)
         train(module, batches)
 
-    run, states = toy_states(tmp_path, Ditto(MU))
+    run, states = ditto
     assert_close(states, federation_by_hand(run, local_round))
     expected = {site: own[i].state_dict() for i, site in enumerate(run.blueprint.plan.training)}
     assert_close(own_models(run), expected)
 
 
-def test_the_shared_model_is_fedavgs(tmp_path: Path) -> None:
-    _, found = toy_states(tmp_path / "ditto", Ditto(MU))
-    _, expected = toy_states(tmp_path / "avg", FedAvg())
+def test_the_shared_model_is_fedavgs(ditto: tuple[Run, States], fedavg: tuple[Run, States]) -> None:
+    (_, found), (_, expected) = ditto, fedavg
     assert_equal(found, expected)
 
 
@@ -73,7 +82,8 @@ def test_zero_mu_equals_local_training(tmp_path: Path) -> None:
 
 def distance(module: ToyModule, mu: float, folder: Path) -> float:
     """How far v_k moves from the broadcast weights in one round."""
-    run = toy_run(folder, toy_experiment(algorithm=Ditto(mu), module=module, rounds=1))
+    settings = {"algorithm": Ditto(mu), "module": module, "rounds": 1, "evaluation": ENDS}
+    run = rounds_alone(folder, toy_experiment(**settings))
     run.start()
     start = run.blueprint.template.state_dict()
     moved = [v - start[n] for own in own_models(run, 1).values() for n, v in own.items()]
@@ -88,8 +98,14 @@ def test_a_larger_mu_stays_nearer_to_the_shared_model(tmp_path: Path) -> None:
 
 
 def test_personalisation_starts_from_the_sites_own_model(tmp_path: Path) -> None:
-    personalisation = Personalisation([FineTune([2], 1e-9)])
-    run, _ = toy_states(tmp_path, Ditto(MU), personalisation=personalisation)
+    torch.manual_seed(0)
+    settings: dict[str, Any] = {
+        "module": ToyModule(batch_norm=True, momentum=0.9),
+        "algorithm": Ditto(MU),
+        "personalisation": Personalisation([FineTune([2], 1e-9)]),
+    }
+    run = toy_run(tmp_path, toy_experiment(**settings))
+    run.start()
     choices = read_results(tmp_path / "results.json")["personalisation"]
     for name in SITES:
         site = run.make_site(name)
@@ -113,29 +129,22 @@ def test_a_site_that_never_trained_starts_from_the_shared_model(tmp_path: Path) 
         assert all(torch.equal(own[entry], shared[entry]) for entry in shared)
 
 
-def test_other_methods_personalise_the_shared_model(tmp_path: Path) -> None:
-    run, _ = toy_states(tmp_path, FedAvg())
+def test_other_methods_personalise_the_shared_model(fedavg: tuple[Run, States]) -> None:
+    run, _ = fedavg
     site, best = run.make_site("A"), run.state().best["A"]
     own, shared = (
         site.state.personal_module(best).state_dict(),
         site.state.module(best).state_dict(),
     )
     assert all(torch.equal(own[entry], shared[entry]) for entry in shared)
-    assert not list(tmp_path.rglob("second-*"))
+    assert not list(run.folder.rglob("second-*"))
 
 
-def test_a_resumed_run_equals_one_that_was_not_killed(tmp_path: Path) -> None:
-    def made() -> Any:
-        torch.manual_seed(0)
-        module = ToyModule(batch_norm=True, momentum=0.9)
-        return toy_experiment(module=module, algorithm=Ditto(MU), rounds=5, sites_per_round=2)
-
-    toy_run(tmp_path / "whole", made()).start()
-    stopped_and_resumed(tmp_path / "killed", made, "train", 4)
-    assert outcome(tmp_path / "killed") == outcome(tmp_path / "whole")
+def test_a_site_keeps_its_own_models_of_the_last_rounds_and_the_best_one(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"algorithm": Ditto(MU), "rounds": 5, "sites_per_round": 2}
+    rounds_alone(tmp_path, toy_experiment(module=ToyModule(batch_norm=True), **settings)).start()
     for name in SITES:
-        rounds = [p.stem for p in (tmp_path / "whole").rglob(f"{name}/second-*")]
-        assert 1 <= len(rounds) <= 4  # those of the last rounds and the best one
+        assert 1 <= len(list(tmp_path.rglob(f"{name}/second-*"))) <= 4
 
 
 def test_an_impossible_mu_is_refused() -> None:

@@ -21,15 +21,32 @@ from lightning_fl.personalisation import Personalisation
 from lightning_fl.run.run import Run
 from lightning_fl.training.layout import State, from_vector
 from tests.lightning_fl.algorithms.by_hand import (
+    ENDS,
     InOrder,
+    States,
     assert_close,
     assert_equal,
     federation_by_hand,
     sgd,
     toy_states,
 )
-from tests.lightning_fl.run.resuming import outcome, stopped_and_resumed
-from tests.toy import SITES, ToyModule, quiet_trainer, toy_data, toy_experiment, toy_loader, toy_run
+from tests.lightning_fl.run.resuming import left_by_training, stopped_and_resumed
+from tests.toy import (
+    SITES,
+    ToyModule,
+    quiet_trainer,
+    rounds_alone,
+    toy_data,
+    toy_experiment,
+    toy_loader,
+    toy_run,
+)
+
+
+@pytest.fixture(scope="module")
+def scaffold(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, States]:
+    """Three rounds of all three sites."""
+    return toy_states(tmp_path_factory.mktemp("scaffold"), Scaffold(), rounds=3)
 
 
 def model_only(states: dict[str, State]) -> dict[str, State]:
@@ -50,8 +67,8 @@ def global_control(run: Run) -> State:
     return {n.removeprefix(CONTROL): v for n, v in state.items() if n.startswith(CONTROL)}
 
 
-def test_it_equals_a_hand_written_algorithm_1(tmp_path: Path) -> None:
-    run, states = toy_states(tmp_path, Scaffold(), rounds=3)
+def test_it_equals_a_hand_written_algorithm_1(scaffold: tuple[Run, States]) -> None:
+    run, states = scaffold
     weights = [run.make_site(site).state.samples() for site in run.blueprint.plan.training]
     shares = [weight / sum(weights) for weight in weights]
     own: dict[int, dict[str, Any]] = {i: defaultdict(float) for i in range(3)}
@@ -120,8 +137,10 @@ def test_equal_sites_keep_equal_controls_and_equal_fedavg(tmp_path: Path) -> Non
     assert_close(model_only(found), expected, atol=1e-4)
 
 
-def test_the_global_control_is_the_weighted_mean_of_the_sites(tmp_path: Path) -> None:
-    run, _ = toy_states(tmp_path, Scaffold(), rounds=3)
+def test_the_global_control_is_the_weighted_mean_of_the_sites(
+    scaffold: tuple[Run, States],
+) -> None:
+    run, _ = scaffold
     samples = {site: run.make_site(site).state.samples() for site in SITES}
     own = {site: controls(run, site) for site in SITES}
     for name, value in global_control(run).items():
@@ -135,7 +154,7 @@ def test_whoever_is_drawn_the_global_control_is_the_mean_of_the_sites(
     tmp_path: Path, weights: str
 ) -> None:
     settings: dict[str, Any] = {
-        "rounds": 8,
+        "rounds": 5,
         "sites_per_round": 2,
         "aggregator": Plain(weights=weights),
     }
@@ -143,7 +162,7 @@ def test_whoever_is_drawn_the_global_control_is_the_mean_of_the_sites(
     sizes = {name: run.make_site(name).state.samples() for name in run.blueprint.plan.training}
     share = {n: size if weights == "samples" else 1 for n, size in sizes.items()}
     own = {name: controls(run, name) for name in run.blueprint.plan.training}
-    drawn = {name for round_ in range(1, 9) for name in run.blueprint.plan.chosen(round_)}
+    drawn = {name for round_ in range(1, 6) for name in run.blueprint.plan.chosen(round_)}
     assert drawn == set(own)
     expected = {
         entry: torch.stack([share[n] / sum(share.values()) * own[n][entry] for n in own]).sum(0)
@@ -155,7 +174,12 @@ def test_whoever_is_drawn_the_global_control_is_the_mean_of_the_sites(
 def test_controls_double_the_weights_of_the_vector_and_stay_out_of_the_model(
     tmp_path: Path,
 ) -> None:
-    run, _ = toy_states(tmp_path, Scaffold(), rounds=1)
+    settings: dict[str, Any] = {"rounds": 1, "personalisation": Personalisation([])}
+    experiment = toy_experiment(
+        module=ToyModule(batch_norm=True), algorithm=Scaffold(), evaluation=ENDS, **settings
+    )
+    run = toy_run(tmp_path, experiment)
+    run.start()
     weights = sum(p.numel() for p in run.blueprint.template.parameters())
     plain = FedAvg().layout(run.blueprint.template).length
     assert run.blueprint.layout.length == plain + weights
@@ -212,12 +236,11 @@ def test_a_resumed_run_through_the_ring_equals_one_that_was_not_killed(
             algorithm=Scaffold(),
             rounds=3,
             aggregator=CyclicCKKS(bits=bits),
-            personalisation=Personalisation([]),
         )
 
-    toy_run(tmp_path / "whole", made()).start()
-    stopped_and_resumed(tmp_path / "killed", made, "train", 2)
-    assert outcome(tmp_path / "killed") == outcome(tmp_path / "whole")
+    rounds_alone(tmp_path / "whole", made()).start()
+    stopped_and_resumed(tmp_path / "killed", made, "train", 2, rounds_alone)
+    assert left_by_training(tmp_path / "killed") == left_by_training(tmp_path / "whole")
 
 
 def test_the_compact_ring_copes_with_controls(tmp_path: Path) -> None:

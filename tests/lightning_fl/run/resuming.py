@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import safetensors.torch
 
+from lightning_fl.coordinator.checkpoint import Checkpoints
 from lightning_fl.run.experiment import Experiment
 from lightning_fl.run.run import Run
 from lightning_fl.wire.channel import Channel
@@ -38,21 +39,44 @@ def interrupted_at(op: str, call: int) -> Iterator[None]:
             yield
 
 
-def stopped_and_resumed(folder: Path, made: Callable[[], Experiment], op: str, call: int) -> Run:
+def stopped_and_resumed(
+    folder: Path,
+    made: Callable[[], Experiment],
+    op: str,
+    call: int,
+    run_in: Callable[[Path, Experiment], Run] = toy_run,
+) -> Run:
     """A finished run that was stopped after `op` on its way."""
     with interrupted_at(op, call):
-        toy_run(folder, made()).start()
-    run = toy_run(folder, made())
+        run_in(folder, made()).start()
+    run = run_in(folder, made())
     run.start()
     return run
 
 
 def outcome(folder: Path) -> tuple[Any, ...]:
     """Everything a clock does not decide: weights, personal models, metrics, results."""
-    models = {
-        p.name: {k: v.tolist() for k, v in safetensors.torch.load_file(p).items()}
-        for p in sorted((folder / "models").iterdir())
-    }
+    models = {p.name: _values(p) for p in sorted((folder / "models").iterdir())}
     results = json.loads((folder / "results.json").read_text())
     del results["costs"]
     return models, results, (folder / "metrics.csv").read_text()
+
+
+def left_by_training(folder: Path) -> tuple[Any, ...]:
+    """All that rounds hand on: global state, every site's own files of every round, metrics."""
+    checkpoints = folder / "checkpoints"
+    saved = Checkpoints(checkpoints).latest()
+    assert saved is not None
+    state = {
+        key: {k: v.tolist() for k, v in value.items()} if key == "server" else value
+        for key, value in vars(saved).items()
+        if key not in ("run", "rows")
+    }
+    state |= {key: state[key].tolist() for key in ("weights", "best_weights")}
+    own = [p for kind in ("private", "second") for p in checkpoints.glob(f"sites/*/{kind}-*")]
+    kept = {str(p.relative_to(checkpoints)): _values(p) for p in own}
+    return state, kept, (folder / "metrics.csv").read_text()
+
+
+def _values(file: Path) -> dict[str, Any]:
+    return {name: value.tolist() for name, value in safetensors.torch.load_file(file).items()}
