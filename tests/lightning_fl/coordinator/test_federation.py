@@ -4,7 +4,7 @@ import copy
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import safetensors.torch
@@ -18,12 +18,50 @@ from lightning_fl.data.module import POOLED
 from lightning_fl.errors import ConfigError, SiteError, TooFewSitesError
 from lightning_fl.personalisation import FineTune, Personalisation
 from lightning_fl.results.tables import read_metrics
+from lightning_fl.run.experiment import Experiment
+from lightning_fl.run.run import Run
 from lightning_fl.training.evaluation import Evaluation
 from lightning_fl.training.fitting import TrainerOptions
-from tests.toy import SITES, Listener, ToyHospitals, ToyModule, toy_experiment, toy_run
+from tests.toy import (
+    SITES,
+    Listener,
+    ToyHospitals,
+    ToyModule,
+    rounds_alone,
+    toy_experiment,
+    toy_run,
+)
 
 ONE_BATCH = ToyHospitals(batch_size=64)
 """Each site's data are one batch, so that the order of samples does not matter."""
+
+
+NOTHING = Personalisation([])
+ENDS = Evaluation("loss", lower_is_better=True, every=100, gallery=0)
+"""Scores the global model before the first round and after the last."""
+
+
+class Done(NamedTuple):
+    """A run of the toys, its settings and what it returned."""
+
+    run: Run
+    experiment: Experiment
+    results: dict[str, Any]
+
+    @property
+    def folder(self) -> Path:
+        return self.run.folder
+
+
+def finished(folder: Path, experiment: Experiment, *, report: bool = False) -> Done:
+    run = toy_run(folder, experiment, report=report)
+    return Done(run, experiment, run.start())
+
+
+@pytest.fixture(scope="module")
+def toys(tmp_path_factory: pytest.TempPathFactory) -> Done:
+    """The federation of the toys as it is, with its report."""
+    return finished(tmp_path_factory.mktemp("toys"), toy_experiment(), report=True)
 
 
 def global_weights(folder: Path) -> dict[str, Tensor]:
@@ -74,21 +112,19 @@ def test_fedavg_equals_a_hand_written_federation(tmp_path: Path, weighting: Any)
         aggregator=Plain(weights=weighting),
         evaluation=Evaluation("loss", False, gallery=0),
     )  # higher loss taken as better cannot change the weights of the last round
-    run = toy_run(tmp_path, experiment)
-    run.start()
+    rounds_alone(tmp_path, experiment).start()
     state = safetensors.torch.load_file(tmp_path / "checkpoints" / "round-00002.safetensors")
     expected = torch.cat([p.flatten() for p in by_hand(shares).parameters()])
     torch.testing.assert_close(state["weights"], expected, rtol=0, atol=1e-6)
 
 
-def test_a_run_leaves_exactly_the_files_it_promises(tmp_path: Path) -> None:
-    toy_run(tmp_path, toy_experiment(), report=True).start()
-    assert {p.name for p in tmp_path.iterdir()} == {
+def test_a_run_leaves_exactly_the_files_it_promises(toys: Done) -> None:
+    assert {p.name for p in toys.folder.iterdir()} == {
         *("config.yaml", "metrics.csv", "costs.csv", "results.json", "report.html"),
         *("transcript.csv", "checkpoints", "models"),
     }
-    assert {p.stem for p in (tmp_path / "models").iterdir()} == {"global", *SITES}
-    assert not list(tmp_path.rglob("*.tmp"))
+    assert {p.stem for p in (toys.folder / "models").iterdir()} == {"global", *SITES}
+    assert not list(toys.folder.rglob("*.tmp"))
 
 
 @pytest.mark.parametrize("algorithm", [FedAvg(), PerFedAvg(0.01), FedAvg(batch_norm="local")])
@@ -103,21 +139,23 @@ def test_every_algorithm_reports_the_three_models_at_every_site(
     assert results["best_round"] in (0, 1, 2)
 
 
-def test_the_same_seeds_give_the_same_results_whatever_the_order_of_sites(tmp_path: Path) -> None:
+def test_the_same_seeds_give_the_same_results_whatever_the_order_of_sites(
+    toys: Done, tmp_path: Path
+) -> None:
     orders = [dict(SITES), dict(reversed(list(SITES.items())))]
-    for i, sites in enumerate((*orders, orders[0])):
-        torch.manual_seed(i)  # whatever the global state is
-        toy_run(tmp_path / str(i), toy_experiment(data=ToyHospitals(sites), seed=3)).start()
-    assert comparable(tmp_path / "0") == comparable(tmp_path / "1") == comparable(tmp_path / "2")
-    for i in (1, 2):
-        for name, value in global_weights(tmp_path / "0").items():
+    for i, sites in enumerate(orders):
+        torch.manual_seed(i + 1)  # whatever the global state is
+        toy_run(tmp_path / str(i), toy_experiment(data=ToyHospitals(sites))).start()
+    assert comparable(toys.folder) == comparable(tmp_path / "0") == comparable(tmp_path / "1")
+    for i in (0, 1):
+        for name, value in global_weights(toys.folder).items():
             assert torch.equal(value, global_weights(tmp_path / str(i))[name])
 
 
-def test_another_seed_gives_another_result(tmp_path: Path) -> None:
-    for seed in (0, 1):
-        toy_run(tmp_path / str(seed), toy_experiment(seed=seed)).start()
-    assert comparable(tmp_path / "0")["mean"] != comparable(tmp_path / "1")["mean"]
+def test_another_seed_gives_another_result(toys: Done, tmp_path: Path) -> None:
+    assert toys.experiment.seed == 0
+    other = toy_run(tmp_path, toy_experiment(seed=1)).start()
+    assert other["mean"] != toys.results["mean"]
 
 
 def test_drawn_sites_depend_on_seed_and_round(tmp_path: Path) -> None:
@@ -129,14 +167,14 @@ def test_drawn_sites_depend_on_seed_and_round(tmp_path: Path) -> None:
 
 
 def test_only_drawn_sites_train(tmp_path: Path) -> None:
-    run = toy_run(tmp_path, toy_experiment(sites_per_round=2, rounds=1))
+    run = rounds_alone(tmp_path, toy_experiment(sites_per_round=2, rounds=1))
     run.start()
     trained = {p.parent.name for p in tmp_path.rglob("update.safetensors")}
     assert trained == set(run.blueprint.plan.chosen(1))
 
 
 def test_best_round_is_the_one_with_the_best_validation_mean(tmp_path: Path) -> None:
-    experiment = toy_experiment(rounds=4, module=ToyModule(lr=0.6))
+    experiment = toy_experiment(rounds=4, module=ToyModule(lr=0.6), personalisation=NOTHING)
     results = toy_run(tmp_path, experiment).start()
     rows = [r for r in read_metrics(tmp_path / "metrics.csv") if r.model == "global"]
     rows = [r for r in rows if r.split == "val" and r.metric == "loss"]
@@ -145,13 +183,13 @@ def test_best_round_is_the_one_with_the_best_validation_mean(tmp_path: Path) -> 
 
 
 def test_of_equal_scores_the_later_round_is_the_best(tmp_path: Path) -> None:
-    results = toy_run(tmp_path, toy_experiment(rounds=3, module=ToyModule(lr=0.0))).start()
-    assert results["best_round"] == 3
+    still = toy_experiment(rounds=2, module=ToyModule(lr=0.0), personalisation=NOTHING)
+    results = toy_run(tmp_path, still).start()
+    assert results["best_round"] == 2
 
 
-def test_sites_do_not_share_one_network(tmp_path: Path) -> None:
-    run = toy_run(tmp_path, toy_experiment())
-    best = run.start()["best_round"]
+def test_sites_do_not_share_one_network(toys: Done) -> None:
+    run, best = toys.run, toys.results["best_round"]
     first, second = (run.make_site(site).state.module(best) for site in ("A", "B"))
     pairs = zip(
         first.parameters(), second.parameters(), run.blueprint.template.parameters(), strict=True
@@ -187,7 +225,8 @@ def test_a_round_without_all_scores_is_not_the_best(
     data = ToyHospitals({"A": 9, "B": 6, "H": 7})
     monkeypatch.setattr(Failing, "hook", "validation")
     monkeypatch.setattr(Failing, "calls", 0)
-    results = toy_run(tmp_path, toy_experiment(module=Failing(), data=data, rounds=3)).start()
+    experiment = toy_experiment(module=Failing(), data=data, rounds=3, personalisation=NOTHING)
+    results = toy_run(tmp_path, experiment).start()
     [lost] = [d for d in results["dropped"] if d["operation"] == "evaluate"]
     rows = [r for r in read_metrics(tmp_path / "metrics.csv") if r.split == "val"]
     scored = {r.site for r in rows if r.round == lost["round"] and r.model == "global"}
@@ -201,20 +240,22 @@ def test_a_failed_final_evaluation_is_no_success(
     data = ToyHospitals({"A": 9, "B": 6, "H": 7})
     monkeypatch.setattr(Failing, "hook", "test")
     monkeypatch.setattr(Failing, "calls", 0)
-    run = toy_run(tmp_path, toy_experiment(module=Failing(), data=data))
+    settings: dict[str, Any] = {"data": data, "rounds": 1, "personalisation": NOTHING}
+    run = toy_run(tmp_path, toy_experiment(module=Failing(), **settings))
     with pytest.raises(TooFewSitesError, match=r"final evaluation failed at \['H'\].*no disk"):
         run.start()
     monkeypatch.setattr(Failing, "hook", "")
-    results = toy_run(tmp_path, toy_experiment(module=Failing(), data=data)).start()
+    results = toy_run(tmp_path, toy_experiment(module=Failing(), **settings)).start()
     assert set(results["sites"]) == {"A", "B", "H"}
 
 
-def test_weights_may_travel_in_many_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = toy_run(tmp_path / "whole", toy_experiment()).start()
+def test_weights_may_travel_in_many_blocks(
+    toys: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("lightning_fl.coordinator.federation.BLOCK_BYTES", 12)
     monkeypatch.setattr("lightning_fl.aggregation.plain.BLOCK", 3)
     blocks = toy_run(tmp_path / "blocks", toy_experiment()).start()
-    assert blocks["mean"] == whole["mean"]
+    assert blocks["mean"] == toys.results["mean"]
     assert not list(tmp_path.rglob("block-*"))
 
 
@@ -227,21 +268,22 @@ class BrokenTracker(DummyLogger):
 
 
 def test_a_broken_tracker_costs_no_result(tmp_path: Path) -> None:
-    experiment = toy_experiment(loggers=[BrokenTracker()])
+    experiment = toy_experiment(loggers=[BrokenTracker()], rounds=1, personalisation=NOTHING)
     assert toy_run(tmp_path, experiment, report=True).start()["mean"]["personal"]["test"]
     assert (tmp_path / "report.html").exists()
 
 
 def test_evaluating_every_second_round_includes_the_last(tmp_path: Path) -> None:
     evaluation = Evaluation("loss", True, every=2)
-    toy_run(tmp_path, toy_experiment(rounds=3, evaluation=evaluation)).start()
+    rounds_alone(tmp_path, toy_experiment(rounds=3, evaluation=evaluation)).start()
     rounds = {r.round for r in read_metrics(tmp_path / "metrics.csv") if r.split == "val"}
     assert rounds == {0, 2, 3}
 
 
 def test_validation_may_choose_no_personalisation(tmp_path: Path) -> None:
     wild = Personalisation([FineTune([3], 50.0)])
-    results = toy_run(tmp_path, toy_experiment(personalisation=wild)).start()
+    experiment = toy_experiment(personalisation=wild, evaluation=ENDS, rounds=1)
+    results = toy_run(tmp_path, experiment).start()
     for site in SITES:
         assert results["personalisation"][site]["steps"] == 0
         scores = results["sites"][site]
@@ -250,7 +292,8 @@ def test_validation_may_choose_no_personalisation(tmp_path: Path) -> None:
 
 def test_personalisation_helps_on_validation_and_is_never_worse(tmp_path: Path) -> None:
     settings = Personalisation([FineTune([2, 5, 20], 0.05)])
-    results = toy_run(tmp_path, toy_experiment(personalisation=settings)).start()
+    experiment = toy_experiment(personalisation=settings, evaluation=ENDS, rounds=1)
+    results = toy_run(tmp_path, experiment).start()
     steps = set()
     for site, scores in results["sites"].items():
         gain = results["personalisation"][site]["validation_gain"]
@@ -261,15 +304,13 @@ def test_personalisation_helps_on_validation_and_is_never_worse(tmp_path: Path) 
     assert steps - {0}
 
 
-def test_the_personal_model_that_is_kept_is_the_one_that_was_tested(tmp_path: Path) -> None:
-    experiment = toy_experiment()
-    results = toy_run(tmp_path, experiment).start()
+def test_the_personal_model_that_is_kept_is_the_one_that_was_tested(toys: Done) -> None:
     module = ToyModule()
-    module.load_state_dict(safetensors.torch.load_file(tmp_path / "models" / "B.safetensors"))
-    data = experiment.data.for_site("B", 0)
+    module.load_state_dict(safetensors.torch.load_file(toys.folder / "models" / "B.safetensors"))
+    data = toys.experiment.data.for_site("B", 0)
     x, y = (torch.cat(part) for part in zip(*data.loader("test"), strict=True))
     loss = float(module.loss((x, y)).detach())
-    assert loss == pytest.approx(results["sites"]["B"]["personal"]["test"]["loss"], rel=1e-5)
+    assert loss == pytest.approx(toys.results["sites"]["B"]["personal"]["test"]["loss"], rel=1e-5)
 
 
 def test_unseen_hospital_personalises_but_never_trains(tmp_path: Path) -> None:
@@ -285,7 +326,8 @@ def test_unseen_hospital_personalises_but_never_trains(tmp_path: Path) -> None:
 
 def test_an_unseen_hospital_of_one_patient_is_tested_only(tmp_path: Path) -> None:
     data = ToyHospitals({"A": 9, "B": 6, "C": 1}, unseen=["C"])
-    results = toy_run(tmp_path, toy_experiment(data=data)).start()
+    experiment = toy_experiment(data=data, rounds=1, evaluation=ENDS, personalisation=NOTHING)
+    results = toy_run(tmp_path, experiment).start()
     assert set(results["sites"]["C"]) == {"global"}
     assert set(results["sites"]["C"]["global"]) == {"test"}
 
@@ -306,7 +348,8 @@ def test_local_shares_nothing_and_each_site_keeps_its_own_best_round(tmp_path: P
 
 
 def test_local_equals_training_alone(tmp_path: Path) -> None:
-    toy_run(tmp_path, toy_experiment(data=ONE_BATCH, algorithm=Local(), rounds=2)).start()
+    local = toy_experiment(data=ONE_BATCH, algorithm=Local(), rounds=2, evaluation=ENDS)
+    rounds_alone(tmp_path, local).start()
     torch.manual_seed(0)
     module = ToyModule()
     for _ in range(2):
@@ -319,7 +362,7 @@ def test_local_equals_training_alone(tmp_path: Path) -> None:
 
 
 def test_centralised_trains_one_model_on_everybodys_patients(tmp_path: Path) -> None:
-    experiment = toy_experiment(algorithm=Centralised())
+    experiment = toy_experiment(algorithm=Centralised(), rounds=1, personalisation=NOTHING)
     run = toy_run(tmp_path, experiment)
     results = run.start()
     assert run.blueprint.plan.training == (POOLED,)
@@ -331,7 +374,8 @@ def test_centralised_trains_one_model_on_everybodys_patients(tmp_path: Path) -> 
 def test_local_batch_norm_stays_at_the_site(tmp_path: Path) -> None:
     module = ToyModule(batch_norm=True)
     algorithm = FedAvg(batch_norm="local")
-    run = toy_run(tmp_path, toy_experiment(module=module, algorithm=algorithm))
+    experiment = toy_experiment(module=module, algorithm=algorithm, evaluation=ENDS)
+    run = rounds_alone(tmp_path, experiment)
     run.start()
     assert not [name for name, _ in run.blueprint.layout.shared if name.startswith("net.1")]
     states = {
@@ -360,8 +404,7 @@ def spoiled_experiment(**settings: Any) -> Any:
 
 def test_a_site_with_nan_is_left_out_and_the_round_goes_on(tmp_path: Path) -> None:
     listener = Listener()
-    nothing = Personalisation([])
-    results = toy_run(tmp_path, spoiled_experiment(personalisation=nothing), listener).start()
+    results = toy_run(tmp_path, spoiled_experiment(personalisation=NOTHING), listener).start()
     assert [(d["round"], d["site"], d["operation"]) for d in results["dropped"]] == [
         (1, "H", "train"),
         (2, "H", "train"),
@@ -389,7 +432,7 @@ def test_a_site_whose_score_is_not_defined_has_no_say_in_the_best_round(tmp_path
         module=Undefined(),
         data=ToyHospitals({"A": 9, "B": 6, "H": 7}),
         evaluation=Evaluation("score"),
-        personalisation=Personalisation([]),
+        personalisation=NOTHING,
     )
     results = toy_run(tmp_path, experiment).start()
     scores = [r.value for r in read_metrics(tmp_path / "metrics.csv") if r.metric == "score"]
@@ -404,7 +447,7 @@ def test_too_few_updates_stop_the_run_saved(tmp_path: Path) -> None:
     assert (tmp_path / "checkpoints" / "round-00000.safetensors").exists()
     assert (tmp_path / "metrics.csv").exists()
     # with the rule relaxed, the saved run goes on
-    toy_run(tmp_path, spoiled_experiment(min_sites=2)).start()
+    toy_run(tmp_path, spoiled_experiment(min_sites=2, personalisation=NOTHING)).start()
 
 
 @pytest.mark.parametrize(
