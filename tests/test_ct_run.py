@@ -24,7 +24,7 @@ from lightning_fl.run.directions import DirectionRuns
 from lightning_fl.training.task import without_download
 from lightning_fl.wire.monitor import Monitor
 from tests.folders import ROOT
-from tests.toy import ONE_STEP
+from tests.toy import ONE_STEP, SMALL_NET
 
 EXAMPLE = ("covid", "--patients", "3", "--size", "32", "--slices", "12")
 
@@ -33,9 +33,11 @@ def arguments(data: Path, output: Path, directions: str = "[axial, sagittal]") -
     return [
         *("--config", str(ROOT / "configs" / "covid_ct.yaml"), "--output", str(output)),
         *("--data.init_args.root", str(data), "--data.init_args.cache_dir", str(data / ".cache")),
-        *("--data.init_args.spacing", "[11, 11, 11]", "--data.init_args.shape", "[32, 32, 32]"),
-        *("--net.init_args.features", "[4, 4, 8, 8, 8, 4]", "--directions", directions),
+        *("--data.init_args.spacing", "[22, 22, 22]", "--data.init_args.shape", "[16, 16, 16]"),
+        *("--net", "segmentation_models_pytorch.Unet", "--net.init_args.encoder_weights", "null"),
+        *("--net.init_args.in_channels", "3", "--net.init_args.classes", "2", *SMALL_NET),
         *("--rounds", "1", "--trainer.local_steps", "2", "--trainer.accelerator", "cpu"),
+        *("--directions", directions),
         *("--evaluation.gallery", "1", *ONE_STEP),
         *("--task.init_args.foreground_prior", "0.5"),  # so that some voxel is foreground
     ]

@@ -67,12 +67,9 @@ def left_by_training(folder: Path) -> tuple[Any, ...]:
     checkpoints = folder / "checkpoints"
     saved = Checkpoints(checkpoints).latest()
     assert saved is not None
-    state = {
-        key: {k: v.tolist() for k, v in value.items()} if key == "server" else value
-        for key, value in vars(saved).items()
-        if key not in ("run", "rows")
-    }
+    state: dict[str, Any] = {k: v for k, v in vars(saved).items() if k not in ("run", "rows")}
     state |= {key: state[key].tolist() for key in ("weights", "best_weights")}
+    state["server"] = {key: value.tolist() for key, value in saved.server.items()}
     own = [p for kind in ("private", "second") for p in checkpoints.glob(f"sites/*/{kind}-*")]
     kept = {str(p.relative_to(checkpoints)): _values(p) for p in own}
     return state, kept, (folder / "metrics.csv").read_text()
