@@ -1,5 +1,7 @@
 """A study file over quickstart, and a program in the place of train.py that takes no time."""
 
+import copy
+import functools
 import importlib.util
 import sys
 from collections.abc import Callable
@@ -9,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from lightning_fl.run.config import resolve
 from tests.folders import ROOT
 
 WriteStudy = Callable[..., Path]
@@ -56,9 +59,19 @@ def main(arguments):
 '''
 
 
+@functools.cache
+def _resolved(arguments: tuple[str, ...]) -> dict[str, Any]:
+    return resolve(arguments)
+
+
 @pytest.fixture
 def fake_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put the fake program where this process and its workers find it."""
+    """Put the fake program where this process and its workers find it.
+
+    Equal settings are read once for all tests: that takes longer than all else.
+    """
+    once = lambda arguments: copy.deepcopy(_resolved(tuple(arguments)))  # noqa: E731
+    monkeypatch.setattr("study.conditions.resolve", once)
     folder = tmp_path / "program"
     folder.mkdir()
     (folder / "train.py").write_text(FAKE)

@@ -1,9 +1,8 @@
 """The smoke study through the real train.py, its runner killed on the way."""
 
 import os
-import signal
-import subprocess
 import sys
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -28,9 +27,20 @@ def smoke(tmp_path: Path) -> Path:
     study["base"] = [str(ROOT / "configs" / "study" / base) for base in study["base"]]
     study["overrides"]["data.init_args"]["cache_dir"] = str(tmp_path / "cache")
     study["overrides"]["rounds"] = 3
+    study["overrides"]["net.init_args"] = {
+        "encoder_name": "tu-test_resnet",
+        "encoder_depth": 2,
+        "decoder_channels": [8, 8],
+    }
     file = tmp_path / "smoke.yaml"
     file.write_text(yaml.safe_dump(study))
     return file
+
+
+def run_in_a_group_of_its_own(words: list[str]) -> None:
+    """Run a study as from a shell; the process has the libraries of the test's already."""
+    os.setsid()
+    sys.exit(main(words))
 
 
 def test_a_killed_study_leaves_no_process_and_goes_on(
@@ -40,18 +50,16 @@ def test_a_killed_study_leaves_no_process_and_goes_on(
     folder = tmp_path / "out"
     words = ["--config", str(smoke(tmp_path)), "--output", str(folder), "--seeds", "0"]
     words += ["--only", "FedAvg + BN"]  # one run
-    runner = subprocess.Popen(
-        [sys.executable, "-m", "study", *words],
-        start_new_session=True,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    runner = get_context("fork").Process(target=run_in_a_group_of_its_own, args=(words,))
+    runner.start()
+    assert runner.pid is not None
+    group = runner.pid
     began = folder / "all" / "fedavg" / "0" / "checkpoints"
-    wait_until(lambda: runner.poll() is not None or any(began.glob("round-*")))
-    assert runner.poll() is None, runner.communicate()[1]
-    runner.send_signal(signal.SIGKILL)
-    runner.communicate()
-    wait_until(lambda: group_is_gone(runner.pid))
+    wait_until(lambda: not runner.is_alive() or any(began.glob("round-*")))
+    assert runner.is_alive(), runner.exitcode
+    runner.kill()
+    runner.join()
+    wait_until(lambda: group_is_gone(group))
     assert not (folder / "all" / "fedavg" / "0" / "report.html").exists()
     assert main(words) == 0
     log = (folder / "all" / "fedavg" / "0" / "run.log").read_text()
