@@ -75,6 +75,7 @@ class Blueprint:
             experiment.personalisation,
             run=run,
             seed=experiment.seed,
+            rounds=experiment.rounds,
             callbacks=experiment.callbacks,
             privacy=self.privacy.of_samples,
         )
