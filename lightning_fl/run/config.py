@@ -35,6 +35,11 @@ MAY_CHANGE = frozenset(
         "engine",
         "trainer.accelerator",
         "trainer.device",
+        "trainer.deterministic",
+        "data.init_args.root",  # a site compares its patients with those that the run began with
+        "data.init_args.cache_dir",
+        "data.init_args.num_workers",
+        "callbacks",
         "audit",  # comes after all else, and changes nothing of it
         "loggers",
         "output",
@@ -287,8 +292,14 @@ def _refuse_changes(parser: Parser, cfg: Namespace, saved: Path) -> None:
 
 def changed_settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     """Name the settings that differ, of those that a run has to keep from beginning to end."""
-    old, new = (
-        {**settings, **{f"trainer.{k}": v for k, v in settings["trainer"].items()}, "trainer": None}
-        for settings in (before, after)
-    )
-    return [key for key in new if key not in MAY_CHANGE and old.get(key) != new[key]]
+    old, new = _flat(before), _flat(after)
+    return [key for key in (old | new) if key not in MAY_CHANGE and old.get(key) != new.get(key)]
+
+
+def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Name the settings of the Trainer and of the data one by one."""
+    flat = {key: value for key, value in settings.items() if key not in ("trainer", "data")}
+    data = settings["data"]
+    parts = {"trainer": settings["trainer"], "data.init_args": data.get("init_args") or {}}
+    named = {f"{part}.{k}": v for part, values in parts.items() for k, v in values.items()}
+    return flat | {"data": data["class_path"]} | named
