@@ -1,6 +1,7 @@
 """The command line and YAML files of a run, read by jsonargparse from `Experiment`'s signature."""
 
 import argparse
+import logging
 import re
 import sys
 import time
@@ -22,12 +23,14 @@ from jsonargparse import (  # type: ignore[attr-defined]  # ActionConfigFile is 
 from lightning_fl.errors import ConfigError, DataError
 from lightning_fl.files import write_text
 from lightning_fl.run import class_names
+from lightning_fl.run.class_changes import begin_anew, kept_of_net
 from lightning_fl.run.experiment import Experiment
 from lightning_fl.run.import_paths import import_paths
 from lightning_fl.run.moved_paths import refuse_moved
 from lightning_fl.run_files import CONFIG
 from lightning_fl.training.task import SETTINGS, add_task_settings, build_task
 
+_log = logging.getLogger(__name__)
 MAY_CHANGE = frozenset(
     {
         "rounds",
@@ -72,9 +75,13 @@ class Parser(ArgumentParser):
     """
 
     def parse_args(self, args: Sequence[str] | None = None, **settings: Any) -> Namespace:  # type: ignore[override]
-        """Parse a command line; the project's classes may have their short names in it."""
+        """Parse a command line.
+
+        The project's classes may have their short names in it, and a class that replaces another
+        begins with its own defaults.
+        """
         args = class_names.in_arguments(sys.argv[1:] if args is None else args)
-        return super().parse_args(args, **settings)
+        return super().parse_args(begin_anew(args), **settings)
 
     def format_help(self, formatter: argparse.HelpFormatter | None = None) -> str:
         """Return the help text without long lists of classes and without the usage block."""
@@ -157,6 +164,7 @@ def read_settings(arguments: Sequence[str]) -> Settings:
     parser = make_parser()
     if early.resume is None:
         cfg = parser.parse_args(list(arguments))
+        _say_what_net_keeps(arguments, cfg)
     else:
         saved = Path(early.resume) / CONFIG
         if not saved.is_file():
@@ -169,6 +177,14 @@ def read_settings(arguments: Sequence[str]) -> Settings:
     else:
         folder = Path(early.resume) if early.resume else _new_folder(cfg, early.config)
     return Settings(_build(parser, cfg), folder, early.validate, _dump(parser, cfg))
+
+
+def _say_what_net_keeps(arguments: Sequence[str], cfg: Namespace) -> None:
+    """Name the settings of a net that it has from the net of an earlier config."""
+    settings = cfg.net.get("init_args") or {}
+    kept = [f"{k}={settings[k]}" for k in sorted(kept_of_net(arguments)) if k in settings]
+    if kept:
+        _log.info("%s keeps of the net before it: %s", cfg.net.class_path, ", ".join(kept))
 
 
 def resolve(arguments: Sequence[str]) -> dict[str, Any]:
