@@ -6,7 +6,7 @@ import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -164,19 +164,26 @@ def read_settings(arguments: Sequence[str]) -> Settings:
     parser = make_parser()
     if early.resume is None:
         cfg = parser.parse_args(list(arguments))
+        planned = cfg.rounds
         _say_what_net_keeps(arguments, cfg)
     else:
         saved = Path(early.resume) / CONFIG
         if not saved.is_file():
             raise ConfigError(f"There is no run to resume in {early.resume!r}: no {saved}.")
-        refuse_moved(import_paths(yaml.safe_load(saved.read_text(encoding="utf-8"))), str(saved))
+        before = yaml.safe_load(saved.read_text(encoding="utf-8"))
+        refuse_moved(import_paths(before), str(saved))
+        planned = before["rounds"]
         cfg = parser.parse_args(["--config", str(saved), *arguments])
         _refuse_changes(parser, cfg, saved)
     if early.validate:
         folder = Path()  # nothing is written
     else:
         folder = Path(early.resume) if early.resume else _new_folder(cfg, early.config)
-    return Settings(_build(parser, cfg), folder, early.validate, _dump(parser, cfg))
+    experiment = _build(parser, cfg)
+    experiment = replace(experiment, algorithm=experiment.algorithm.for_rounds(planned))
+    for name, value in experiment.algorithm.decided().items():
+        cfg[f"algorithm.init_args.{name}"] = value
+    return Settings(experiment, folder, early.validate, _dump(parser, cfg))
 
 
 def _say_what_net_keeps(arguments: Sequence[str], cfg: Namespace) -> None:
@@ -296,7 +303,10 @@ def _dump(parser: Parser, cfg: Namespace) -> str:
 
 def _refuse_changes(parser: Parser, cfg: Namespace, saved: Path) -> None:
     """Refuse other settings than the run began with, those in MAY_CHANGE aside."""
-    before: dict[str, Any] = yaml.safe_load(saved.read_text(encoding="utf-8"))
+    # read again, so that it has settings that versions since then have added
+    before: dict[str, Any] = yaml.safe_load(
+        _dump(parser, parser.parse_args(["--config", str(saved)]))
+    )
     after: dict[str, Any] = yaml.safe_load(_dump(parser, cfg))
     changed = changed_settings(before, after)
     if changed:
