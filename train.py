@@ -4,10 +4,12 @@ The only file that sees all four packages: parse, build, run.
 """
 
 import logging
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 PACKAGES = ("lightning_fl", "models", "datamodules", "callbacks")
 BEFORE_ROUND_1 = ("host", "describe")
 """What every site has to answer before anything begins."""
+STOPPED, STOPPED_BY_SIGTERM = 130, 143
+"""Exit statuses: 128 and the number of the signal, SIGINT or SIGTERM."""
 
 
 def check_packages() -> None:
@@ -41,8 +45,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0 for success, 1 for a run that could not go on (it is saved), 2 for
-        settings or data that cannot work, 130 for a run stopped by Ctrl-C (it is saved).
+        settings or data that cannot work, 130 for a run stopped by Ctrl-C and 143 for one stopped
+        by SIGTERM (both are saved).
     """
+    with _stopped_by_sigterm() as sigterm:
+        status = _run(sys.argv[1:] if arguments is None else arguments)
+    return STOPPED_BY_SIGTERM if status == STOPPED and sigterm.is_set() else status
+
+
+@contextmanager
+def _stopped_by_sigterm() -> Iterator[threading.Event]:
+    """Let SIGTERM, by which Slurm and Docker end a process, stop a run as Ctrl-C does.
+
+    Lightning calls a handler that is there before its own. Without one, a fit ends as if it were
+    done, and an evaluation does not end.
+    """
+    received = threading.Event()
+
+    def interrupt(*_: object) -> None:
+        received.set()
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # no signals come there
+        yield received
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield received
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _run(arguments: Sequence[str]) -> int:
+    """Do what the command line says; return the exit status."""
     from callbacks import progress_monitor
     from lightning_fl.errors import ConfigError, DataError, SiteError, TooFewSitesError
     from lightning_fl.run.config import read_settings
@@ -52,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _quiet_libraries()
     folder: Path | None = None
     try:
-        settings = read_settings(sys.argv[1:] if arguments is None else arguments)
+        settings = read_settings(arguments)
         folder = settings.folder
         if settings.experiment.directions:
             runs = DirectionRuns(settings, progress_monitor)
@@ -77,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _fail(f"at site {error.site!r}: {error.__cause__ or error.detail}", 2)
         return _fail(f"{error}\nGo on with --resume {folder}", 1)
     except KeyboardInterrupt:
-        return _fail(f"interrupted; go on with --resume {folder}", 130)
+        return _fail(f"interrupted; go on with --resume {folder}", STOPPED)
     return 0
 
 

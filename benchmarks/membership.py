@@ -15,7 +15,8 @@ from datamodules import ChestPhantoms
 from lightning_fl.audit.membership.inference import Inference, inference, loss_threshold_scores
 from lightning_fl.audit.membership.sample_losses import site_losses
 from lightning_fl.seeds import derive_seed, seed_all
-from lightning_fl.training.fitting import Progress, TrainerOptions, fit
+from lightning_fl.training.fitting import TrainerOptions, fit
+from lightning_fl.training.progress import Progress
 from models import Segmentation
 
 SEED = 0

@@ -25,7 +25,8 @@ from benchmarks.quickstart_net import quickstart_net
 from callbacks import FederatedCallback
 from lightning_fl.algorithms import Algorithm, FedAvg, PerFedAvg
 from lightning_fl.seeds import derive_seed, seed_all
-from lightning_fl.training.fitting import Progress, TrainerOptions, fit
+from lightning_fl.training.fitting import TrainerOptions, fit
+from lightning_fl.training.progress import Progress
 from models import Segmentation
 
 BARE = "PyTorch loop"

@@ -1,7 +1,9 @@
 """train.py as a user calls it: commands, files, and what it says about bad input."""
 
 import json
+import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -98,7 +100,9 @@ def test_resume_goes_on_to_more_rounds_and_refuses_other_settings(
     assert "['trainer.local_steps'] differ" in message
     message = refused(capsys, ["--resume", run, "--rounds", "1"])
     assert "has 2 rounds already, but `rounds` is 1" in message
-    assert train.main(["--resume", run, "--min_sites", "1", "--trainer.accelerator", "auto"]) == 0
+    elsewhere = ["--data.init_args.cache_dir", str(tmp_path / "cache")]
+    other_machine = ["--trainer.accelerator", "auto", "--trainer.deterministic", "true"]
+    assert train.main(["--resume", run, "--min_sites", "1", *other_machine, *elsewhere]) == 0
     message = refused(capsys, ["--resume", run, "--seed", "5"])
     assert "['seed'] differ" in message
     message = refused(capsys, tiny)
@@ -233,6 +237,31 @@ def test_ctrl_c_inside_a_fit_names_the_folder_to_resume(
     monkeypatch.undo()
     monkeypatch.chdir(ROOT)
     assert train.main(["--resume", str(tmp_path / "run")]) == 0
+
+
+@pytest.mark.parametrize("step", ["training_step", "validation_step"])
+def test_sigterm_ends_a_run_like_ctrl_c(
+    tiny: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+) -> None:
+    original = getattr(Segmentation, step)
+    steps = 0
+
+    def terminated(self: Segmentation, *arguments: Any) -> Any:
+        nonlocal steps
+        steps += 1
+        if steps == 8:  # past the rehearsal of the three sites
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, *arguments)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(Segmentation, step, terminated)
+    assert train.main(tiny) == 143
+    assert f"go on with --resume {tmp_path / 'run'}" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_shadowed_package_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

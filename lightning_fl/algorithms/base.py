@@ -212,6 +212,10 @@ class Algorithm:
             )
         return self
 
+    def decided(self) -> dict[str, Any]:
+        """Return the arguments that `for_rounds` has decided, for the run's config.yaml."""
+        return {}
+
     def check_steps(self, steps: int) -> None:
         """Refuse a number of optimiser steps in a round that the method cannot work with.
 

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Sequence
-from typing import Self
+from typing import Any, Self
 
 from lightning_fl.algorithms.base import Algorithm
 from lightning_fl.algorithms.server import ServerOptimizer
@@ -21,39 +21,56 @@ class LateLocal(Algorithm):
     their mean: whoever may see an update sees them.
 
     It is FedAvg with `batch_norm: local`, `personal` and `shared_rounds: s`; the class gives it its
-    name and lets s follow the number of rounds. docs/results.md compares it.
+    name and takes s from the number of rounds. docs/results.md compares it.
 
     Args:
         share: part of the run's rounds in which all layers are averaged, between 0 and 1, both
             left out; s = round(share * rounds), at least 1 and at least one round before the last.
-            In a run that goes on with more rounds than it was planned for s grows: up to it sites
-            begin each round with the averaged layers again, once they have trained in it.
+        shared_rounds: s itself; null takes it from `share`. The config.yaml of a run has the
+            number, so a run that goes on with more rounds keeps its s.
         personal: layers that stay at the site later, by name or pattern; see `Algorithm`.
         batch_norm: "local", or "average" to leave BatchNorm out.
         server: see `Algorithm`.
 
     Raises:
-        ConfigError: `share` is not between 0 and 1.
+        ConfigError: `share` is not between 0 and 1, or `shared_rounds` not at least 1.
     """
 
     def __init__(
         self,
         share: float = 0.5,
         *,
+        shared_rounds: int | None = None,
         personal: Sequence[str] = ("last_decoder_block", "segmentation_head"),
         batch_norm: BatchNormPolicy = "local",
         server: ServerOptimizer | None = None,
     ) -> None:
-        super().__init__(batch_norm=batch_norm, personal=personal, shared_rounds=1, server=server)
+        if shared_rounds is not None and shared_rounds < 1:
+            raise ConfigError(
+                f"Expected `shared_rounds` to be at least 1 or null, but got {shared_rounds}."
+            )
+        super().__init__(
+            batch_norm=batch_norm,
+            personal=personal,
+            shared_rounds=shared_rounds or 1,
+            server=server,
+        )
         if not 0 < share < 1:
             raise ConfigError(
                 f"Expected `share` to lie between 0 and 1, but got {share}. With 0 it would be "
                 "FedPer with local BatchNorm, with 1 FedAvg."
             )
         self.share = share
+        self._is_decided = shared_rounds is not None
 
     def for_rounds(self, rounds: int) -> Self:
         """Return a copy with its s; in a run of a single round nothing turns local."""
         planned = copy.copy(self)
-        planned.shared_rounds = min(max(1, round(self.share * rounds)), max(1, rounds - 1))
+        if not self._is_decided:
+            planned.shared_rounds = min(max(1, round(self.share * rounds)), max(1, rounds - 1))
+            planned._is_decided = True
         return planned
+
+    def decided(self) -> dict[str, Any]:
+        """Return s."""
+        return {"shared_rounds": self.shared_rounds}

@@ -132,7 +132,7 @@ def _check_same(config: Path, settings: dict[str, Any]) -> None:
     """Refuse to go on with a run under other settings than it began with here."""
     if not config.exists():
         return
-    changed = changed_settings(yaml.safe_load(config.read_text(encoding="utf-8")), settings)
+    changed = changed_settings(resolve(["--config", str(config)]), settings)
     if changed:
         raise ConfigError(
             f"The run goes on here with other settings than it began with: {', '.join(changed)} "

@@ -16,8 +16,9 @@ from lightning_fl.training.batch_norm import (
     reestimate_batch_norm,
 )
 from lightning_fl.training.evaluation import Evaluation
-from lightning_fl.training.fitting import CountGradients, Progress, TrainerOptions, fit
+from lightning_fl.training.fitting import CountGradients, TrainerOptions, fit
 from lightning_fl.training.layout import State
+from lightning_fl.training.progress import Progress
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from lightning_fl.run.privacy import RunPrivacy
 from lightning_fl.site.setup import SiteSetup
 from lightning_fl.site.site import Site
 from lightning_fl.training.layout import Layout, to_vector
+from lightning_fl.training.user_callbacks import check_callbacks
 
 
 class Blueprint:
@@ -37,6 +38,7 @@ class Blueprint:
         if trainer.local_steps is not None:
             experiment.algorithm.check_steps(trainer.local_steps)
         experiment.evaluation.check()
+        check_callbacks(experiment.callbacks)
         self.experiment = experiment
         self.plan = experiment.plan(sites)
         self.algorithm = experiment.algorithm.for_rounds(experiment.rounds)
@@ -75,6 +77,7 @@ class Blueprint:
             experiment.personalisation,
             run=run,
             seed=experiment.seed,
+            rounds=experiment.rounds,
             callbacks=experiment.callbacks,
             privacy=self.privacy.of_samples,
         )

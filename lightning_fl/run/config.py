@@ -1,11 +1,12 @@
 """The command line and YAML files of a run, read by jsonargparse from `Experiment`'s signature."""
 
 import argparse
+import logging
 import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,14 @@ from jsonargparse import (  # type: ignore[attr-defined]  # ActionConfigFile is 
 from lightning_fl.errors import ConfigError, DataError
 from lightning_fl.files import write_text
 from lightning_fl.run import class_names
+from lightning_fl.run.class_changes import begin_anew, kept_of_net
 from lightning_fl.run.experiment import Experiment
 from lightning_fl.run.import_paths import import_paths
 from lightning_fl.run.moved_paths import refuse_moved
 from lightning_fl.run_files import CONFIG
 from lightning_fl.training.task import SETTINGS, add_task_settings, build_task
 
+_log = logging.getLogger(__name__)
 MAY_CHANGE = frozenset(
     {
         "rounds",
@@ -35,6 +38,11 @@ MAY_CHANGE = frozenset(
         "engine",
         "trainer.accelerator",
         "trainer.device",
+        "trainer.deterministic",
+        "data.init_args.root",  # a site compares its patients with those that the run began with
+        "data.init_args.cache_dir",
+        "data.init_args.num_workers",
+        "callbacks",
         "audit",  # comes after all else, and changes nothing of it
         "loggers",
         "output",
@@ -67,9 +75,13 @@ class Parser(ArgumentParser):
     """
 
     def parse_args(self, args: Sequence[str] | None = None, **settings: Any) -> Namespace:  # type: ignore[override]
-        """Parse a command line; the project's classes may have their short names in it."""
+        """Parse a command line.
+
+        The project's classes may have their short names in it, and a class that replaces another
+        begins with its own defaults.
+        """
         args = class_names.in_arguments(sys.argv[1:] if args is None else args)
-        return super().parse_args(args, **settings)
+        return super().parse_args(begin_anew(args), **settings)
 
     def format_help(self, formatter: argparse.HelpFormatter | None = None) -> str:
         """Return the help text without long lists of classes and without the usage block."""
@@ -152,18 +164,34 @@ def read_settings(arguments: Sequence[str]) -> Settings:
     parser = make_parser()
     if early.resume is None:
         cfg = parser.parse_args(list(arguments))
+        planned = cfg.rounds
+        _say_what_net_keeps(arguments, cfg)
     else:
         saved = Path(early.resume) / CONFIG
         if not saved.is_file():
             raise ConfigError(f"There is no run to resume in {early.resume!r}: no {saved}.")
-        refuse_moved(import_paths(yaml.safe_load(saved.read_text(encoding="utf-8"))), str(saved))
+        before = yaml.safe_load(saved.read_text(encoding="utf-8"))
+        refuse_moved(import_paths(before), str(saved))
+        planned = before["rounds"]
         cfg = parser.parse_args(["--config", str(saved), *arguments])
         _refuse_changes(parser, cfg, saved)
     if early.validate:
         folder = Path()  # nothing is written
     else:
         folder = Path(early.resume) if early.resume else _new_folder(cfg, early.config)
-    return Settings(_build(parser, cfg), folder, early.validate, _dump(parser, cfg))
+    experiment = _build(parser, cfg)
+    experiment = replace(experiment, algorithm=experiment.algorithm.for_rounds(planned))
+    for name, value in experiment.algorithm.decided().items():
+        cfg[f"algorithm.init_args.{name}"] = value
+    return Settings(experiment, folder, early.validate, _dump(parser, cfg))
+
+
+def _say_what_net_keeps(arguments: Sequence[str], cfg: Namespace) -> None:
+    """Name the settings of a net that it has from the net of an earlier config."""
+    settings = cfg.net.get("init_args") or {}
+    kept = [f"{k}={settings[k]}" for k in sorted(kept_of_net(arguments)) if k in settings]
+    if kept:
+        _log.info("%s keeps of the net before it: %s", cfg.net.class_path, ", ".join(kept))
 
 
 def resolve(arguments: Sequence[str]) -> dict[str, Any]:
@@ -275,7 +303,10 @@ def _dump(parser: Parser, cfg: Namespace) -> str:
 
 def _refuse_changes(parser: Parser, cfg: Namespace, saved: Path) -> None:
     """Refuse other settings than the run began with, those in MAY_CHANGE aside."""
-    before: dict[str, Any] = yaml.safe_load(saved.read_text(encoding="utf-8"))
+    # read again, so that it has settings that versions since then have added
+    before: dict[str, Any] = yaml.safe_load(
+        _dump(parser, parser.parse_args(["--config", str(saved)]))
+    )
     after: dict[str, Any] = yaml.safe_load(_dump(parser, cfg))
     changed = changed_settings(before, after)
     if changed:
@@ -287,8 +318,14 @@ def _refuse_changes(parser: Parser, cfg: Namespace, saved: Path) -> None:
 
 def changed_settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     """Name the settings that differ, of those that a run has to keep from beginning to end."""
-    old, new = (
-        {**settings, **{f"trainer.{k}": v for k, v in settings["trainer"].items()}, "trainer": None}
-        for settings in (before, after)
-    )
-    return [key for key in new if key not in MAY_CHANGE and old.get(key) != new[key]]
+    old, new = _flat(before), _flat(after)
+    return [key for key in (old | new) if key not in MAY_CHANGE and old.get(key) != new.get(key)]
+
+
+def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Name the settings of the Trainer and of the data one by one."""
+    flat = {key: value for key, value in settings.items() if key not in ("trainer", "data")}
+    data = settings["data"]
+    parts = {"trainer": settings["trainer"], "data.init_args": data.get("init_args") or {}}
+    named = {f"{part}.{k}": v for part, values in parts.items() for k, v in values.items()}
+    return flat | {"data": data["class_path"]} | named

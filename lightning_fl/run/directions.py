@@ -187,12 +187,9 @@ class DirectionRuns:
 
 
 def _only(values: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
-    """Return the settings of these names; "a.b" is b inside of a."""
+    """Return the settings of these names that there are; "a.b" is b inside of a."""
     chosen: dict[str, Any] = {}
-    for name in names:
-        outer, _, inner = name.partition(".")
-        if inner:
-            chosen.setdefault(outer, {})[inner] = values[outer][inner]
-        else:
-            chosen[outer] = values[outer]
+    for outer in {name.partition(".")[0] for name in names} & values.keys():
+        inner = {name.partition(".")[2] for name in names if name.partition(".")[0] == outer}
+        chosen[outer] = values[outer] if inner == {""} else _only(values[outer], inner)
     return chosen

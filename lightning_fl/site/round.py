@@ -13,7 +13,7 @@ from lightning_fl.errors import NonFiniteError
 from lightning_fl.seeds import derive_seed, seed_all
 from lightning_fl.site.local_state import LocalState
 from lightning_fl.site.store import SECOND
-from lightning_fl.training.fitting import CountGradients, Progress, fit
+from lightning_fl.training.fitting import CountGradients, fit
 from lightning_fl.training.layout import (
     State,
     from_vector,
@@ -21,6 +21,7 @@ from lightning_fl.training.layout import (
     private_entries,
     to_vector,
 )
+from lightning_fl.training.progress import Progress
 from lightning_fl.wire.operations import Answer
 
 

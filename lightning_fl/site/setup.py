@@ -28,6 +28,7 @@ class SiteSetup:
         personalisation: how to make the finished model the site's own.
         run: identifier of the run; messages of another run are refused.
         seed: of the run.
+        rounds: of the whole run.
         callbacks: the user's own; copied for each fit.
         privacy: how to train under sample-level differential privacy; None trains as usual.
     """
@@ -41,5 +42,6 @@ class SiteSetup:
     personalisation: Personalisation
     run: str
     seed: int
+    rounds: int
     callbacks: Sequence[pl.Callback] = ()
     privacy: SamplePrivacy | None = None

@@ -89,8 +89,10 @@ class Site:
         if setup.privacy is not None:
             check_loss(module, next(iter(loader)))
             setup.privacy.check(loader)
-        callbacks = [FederatedCallback(setup.algorithm)]
-        logged = rehearse(module, loader, state.data.loader("val"), callbacks, setup.trainer)
+        callbacks = [FederatedCallback(setup.algorithm), *copy.deepcopy(list(setup.callbacks))]
+        logged = rehearse(
+            module, loader, state.data.loader("val"), callbacks, setup.trainer, setup.rounds
+        )
         if setup.evaluation.metric not in logged:
             raise ConfigError(
                 f"`evaluation.metric` is {setup.evaluation.metric!r}, but the task logs "

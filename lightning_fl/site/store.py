@@ -13,8 +13,8 @@ from torch import Tensor
 
 from lightning_fl.errors import DataError
 from lightning_fl.files import replacing, write_bytes
-from lightning_fl.training.fitting import Progress
 from lightning_fl.training.layout import State
+from lightning_fl.training.progress import Progress
 
 PRIVATE = "private"
 """Name of the state of the shared model that stays at the site."""

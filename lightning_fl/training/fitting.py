@@ -1,17 +1,18 @@
 """Train and evaluate one site's model with Lightning, so that rounds follow on from each other."""
 
-import copy
-import json
+import math
 import re
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import pytorch_lightning as pl
+from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from lightning_fl.errors import ConfigError
+from lightning_fl.training.progress import CarryOn, Progress
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class TrainerOptions:
         precision: Lightning's name of the arithmetic, e.g. "32-true", "16-mixed", "bf16-mixed".
         gradient_clip_val: largest gradient norm (or value), null for none.
         gradient_clip_algorithm: clip by "norm" or by "value".
-        accumulate_grad_batches: batches for each optimiser step.
+        accumulate_grad_batches: batches for each optimiser step; the last step of a pass may have
+            fewer, and its gradient is the mean over these.
         deterministic: let torch refuse operations that do not repeat bit for bit.
     """
 
@@ -44,6 +46,11 @@ class TrainerOptions:
         """Return these options with a given number of optimiser steps."""
         return replace(self, local_steps=steps, local_epochs=None)
 
+    def steps_of_round(self, batches: int) -> int:
+        """Return the optimiser steps of a round at a site whose passes have so many batches."""
+        a_pass = math.ceil(batches / self.accumulate_grad_batches)
+        return self.local_steps or a_pass * (self.local_epochs or 0)
+
     def check(self) -> None:
         """Refuse values that cannot work."""
         if (self.local_steps is None) == (self.local_epochs is None):
@@ -57,61 +64,6 @@ class TrainerOptions:
                 raise ConfigError(f"Expected `trainer.{name}` to be at least 1, but got {value}.")
 
 
-@dataclass(frozen=True)
-class Progress:
-    """Carry how far a site's training has come from one Trainer to the next.
-
-    Optimisers are not carried: each round begins with new ones, because the moments of the old
-    belong to weights that a mean has replaced.
-
-    Attributes:
-        epochs: passes over the data that have been finished.
-        steps: optimiser steps that have been made.
-        schedulers: `state_dict` of each learning-rate scheduler.
-        precision: state of AMP's GradScaler, where there is one.
-    """
-
-    epochs: int = 0
-    steps: int = 0
-    schedulers: tuple[dict[str, Any], ...] = ()
-    precision: dict[str, Any] = field(default_factory=dict)
-
-    def to_json(self) -> str:
-        """Return the progress as text, for a site's private state."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> "Progress":
-        """Read the text that `to_json` made."""
-        values = json.loads(text)
-        return cls(**values | {"schedulers": tuple(values["schedulers"])})
-
-
-class _CarryOn(pl.Callback):
-    """Give a new Trainer's schedulers the state of the last one's."""
-
-    def __init__(self, progress: Progress) -> None:
-        self.progress = progress
-
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        configs = trainer.lr_scheduler_configs
-        for config, state in zip(configs, self.progress.schedulers, strict=False):
-            config.scheduler.load_state_dict(copy.deepcopy(state))
-            rates = config.scheduler.get_last_lr()
-            for group, rate in zip(config.scheduler.optimizer.param_groups, rates, strict=True):
-                group["lr"] = rate
-        if self.progress.precision:
-            trainer.precision_plugin.load_state_dict(self.progress.precision)
-
-    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.progress = Progress(
-            trainer.current_epoch,
-            trainer.global_step,
-            tuple(config.scheduler.state_dict() for config in trainer.lr_scheduler_configs),
-            trainer.precision_plugin.state_dict(),
-        )
-
-
 class CountGradients(pl.Callback):
     """Count Lightning's backward passes, of which an optimiser step may accumulate several."""
 
@@ -121,6 +73,30 @@ class CountGradients(pl.Callback):
     def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Count this pass."""
         self.gradients += 1
+
+
+class _FullGradients(pl.Callback):
+    """Undo Lightning's division of the loss where a step has fewer batches than it divides by.
+
+    Lightning divides each loss by `accumulate_grad_batches`, and steps at the end of a pass
+    whatever has been accumulated. The gradient of a step is the mean over its own batches.
+    """
+
+    def __init__(self) -> None:
+        self._batches = 0
+
+    def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._batches += 1
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
+    ) -> None:
+        batches, self._batches = self._batches, 0
+        if 0 < batches < trainer.accumulate_grad_batches:
+            for group in optimizer.param_groups:
+                for parameter in group["params"]:
+                    if parameter.grad is not None:
+                        parameter.grad.mul_(trainer.accumulate_grad_batches / batches)
 
 
 def make_trainer(options: TrainerOptions, **more: Any) -> pl.Trainer:
@@ -158,28 +134,18 @@ def fit(
     Returns:
         The new progress and what `training_step` logged, as Lightning's `callback_metrics`.
     """
-    carry = _CarryOn(progress)
+    carry = CarryOn(progress)
     steps, epochs = options.local_steps, options.local_epochs
     trainer = make_trainer(
         options,
         max_steps=-1 if steps is None else progress.steps + steps,
         max_epochs=-1 if epochs is None else progress.epochs + epochs,
         limit_val_batches=0,
-        callbacks=[*callbacks, carry],
+        callbacks=[_FullGradients(), *callbacks, carry],
     )
-    _count_on(trainer, progress)
+    carry.count_on(trainer, module)
     trainer.fit(module, train_dataloaders=loader)
     return carry.progress, {k: float(v) for k, v in trainer.callback_metrics.items()}
-
-
-def _count_on(trainer: pl.Trainer, progress: Progress) -> None:
-    """Let `current_epoch` and `global_step` begin where the last Trainer stopped."""
-    epochs = trainer.fit_loop.epoch_progress
-    done = dict.fromkeys(("ready", "started", "processed", "completed"), progress.epochs)
-    for counter in (epochs.current, epochs.total):
-        vars(counter).update(done)
-    step = trainer.fit_loop.epoch_loop.automatic_optimization.optim_progress.optimizer.step
-    step.total.ready = step.total.completed = progress.steps
 
 
 def evaluate(

@@ -4,15 +4,44 @@ What can be wrong with settings and files so shows in seconds rather than in the
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
 from lightning_fl.errors import ConfigError, NonFiniteError
-from lightning_fl.training.fitting import TrainerOptions, evaluate, make_trainer
+from lightning_fl.training.fitting import TrainerOptions, evaluate, fit
 from lightning_fl.training.layout import is_finite
+from lightning_fl.training.progress import Progress
+
+
+class _Schedulers(pl.Callback):
+    """Remember the state of every scheduler that acts after steps."""
+
+    def __init__(self) -> None:
+        self.by_step: list[dict[str, Any]] = []
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        configs = trainer.lr_scheduler_configs
+        self.by_step = [c.scheduler.state_dict() for c in configs if c.interval == "step"]
+
+    def check_length(self, steps: int) -> None:
+        """Refuse a scheduler that ends before the run does."""
+        for length in (n for state in self.by_step for n in _lengths(state)):
+            if length < steps:
+                raise ConfigError(
+                    f"A learning-rate scheduler has `total_steps` {length}, but a site makes up to "
+                    f"{steps} optimiser steps in this run. Set `total_steps` to {steps}."
+                )
+
+
+def _lengths(state: Mapping[str, Any]) -> Iterator[int]:
+    """Yield the lengths of a scheduler and of those that it is made of."""
+    if state.get("total_steps") is not None:
+        yield int(state["total_steps"])
+    for part in state.get("_schedulers", ()):
+        yield from _lengths(part)
 
 
 def rehearse(
@@ -21,8 +50,9 @@ def rehearse(
     val: DataLoader[Any],
     callbacks: Sequence[pl.Callback],
     options: TrainerOptions,
+    rounds: int,
 ) -> set[str]:
-    """Train one batch and validate one batch, as a round would.
+    """Make one step and validate one batch, as a round would.
 
     The module is a copy that may be spoiled. A task may have a method `check_batch(batch)`, which
     is called with one batch of each split and raises an error for one that does not fit.
@@ -31,21 +61,18 @@ def rehearse(
         Names of the metrics that the module logs in validation and in test.
 
     Raises:
-        ConfigError: BatchNorm is left with a single value for each channel.
+        ConfigError: BatchNorm is left with a single value for each channel, or a scheduler ends
+            before the last of the `rounds`.
         NonFiniteError: the first loss is NaN or infinite.
     """
     if check := getattr(module, "check_batch", None):
         for loader in (train, val):
             check(next(iter(loader)))
-    trainer = make_trainer(
-        options,
-        max_steps=1,
-        limit_train_batches=options.accumulate_grad_batches,
-        limit_val_batches=0,
-        callbacks=list(callbacks),
-    )
+    schedulers = _Schedulers()
     try:
-        trainer.fit(module, train)
+        progress, logged = fit(
+            module, train, [schedulers, *callbacks], options.for_steps(1), Progress()
+        )
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):
             raise
@@ -53,7 +80,8 @@ def rehearse(
             f"BatchNorm cannot train on a single value ({error}). Raise `batch_size` or the image "
             "size, or give the site more training images."
         ) from error
-    logged = {k: float(v) for k, v in trainer.callback_metrics.items()}
+    progress.to_json()  # raises an error for a scheduler whose state cannot be kept
+    schedulers.check_length(rounds * options.steps_of_round(len(train)))
     if not is_finite(module.state_dict()) or any(map(math.isnan, logged.values())):
         raise NonFiniteError(f"the very first training step gave NaN or infinity: {logged}")
     scores = evaluate(module, val, "val", options, batches=1)

@@ -10,7 +10,8 @@ from torch.utils.data import ConcatDataset, DataLoader
 
 from lightning_fl.data.module import FederatedDataModule
 from lightning_fl.predict.finished_run import FinishedRun
-from lightning_fl.training.fitting import Progress, TrainerOptions, fit
+from lightning_fl.training.fitting import TrainerOptions, fit
+from lightning_fl.training.progress import Progress
 
 
 class AuditedPatient(NamedTuple):

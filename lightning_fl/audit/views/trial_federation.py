@@ -120,6 +120,7 @@ class TrialFederation:
             Personalisation(),
             run=RUN,
             seed=self.seed,
+            rounds=ROUND,
         )
         data = _OneSampleEach(self.samples).for_site(name, self.seed)
         return Site(name, setup, data, self.folder / name)

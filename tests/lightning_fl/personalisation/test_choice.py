@@ -21,8 +21,9 @@ from lightning_fl.results.tables import read_metrics
 from lightning_fl.run.run import Run
 from lightning_fl.site.local_state import LocalState
 from lightning_fl.training.evaluation import Evaluation
-from lightning_fl.training.fitting import Progress, fit
+from lightning_fl.training.fitting import fit
 from lightning_fl.training.layout import from_vector
+from lightning_fl.training.progress import Progress
 from tests.lightning_fl.personalisation.benches import assert_same, toy_module, toy_site
 from tests.toy import ToyHospitals, ToyModule, toy_experiment, toy_run
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from lightning_fl.errors import ConfigError
-from lightning_fl.run.config import make_parser, read_settings
+from lightning_fl.run.config import make_parser, read_settings, resolve
 from tests.folders import ROOT
 
 QUICKSTART = ["--config", "configs/quickstart.yaml"]
@@ -185,3 +185,51 @@ def test_a_config_that_names_a_path_of_the_version_before_is_told_the_new_one(
         resolved("--config", str(tmp_path / "config.yaml"))
     with pytest.raises(ConfigError, match=rf"^{tmp_path}/config\.yaml names {message}"):
         read_settings(["--resume", str(tmp_path)])
+
+
+def test_a_new_class_begins_with_its_own_defaults() -> None:
+    """FedAvg after LateLocal keeps no personal layers, whatever lies between the two."""
+    fedavg = ["--config", "configs/overrides/fedavg.yaml"]
+    alone = resolved(*fedavg)["algorithm"]
+    for between in ("fedper", "monai_basic_unet", "fedprox"):
+        settings = resolved("--config", f"configs/overrides/{between}.yaml", *fedavg)
+        assert settings["algorithm"] == alone
+    assert resolved("--algorithm", "FedAvg")["algorithm"] == alone
+    assert resolved("--algorithm=fedavg")["algorithm"] == alone
+
+
+def test_the_data_of_another_class_take_nothing_of_the_phantoms() -> None:
+    own = ["--data", "datamodules.ImageFolder", "--data.init_args.root", "images"]
+    data = resolve([*QUICKSTART, *own])["data"]["init_args"]
+    assert (data["size"], data["augment"]) == (None, None)
+
+
+def test_a_class_inside_of_another_begins_with_its_own_defaults() -> None:
+    sgd = resolved("--task.init_args.optimizer", "torch.optim.SGD", "--task.optimizer.lr", "0.1")
+    assert sgd["task"]["init_args"]["optimizer"]["init_args"]["lr"] == 0.1
+    adam = resolved("--task.init_args.optimizer", "torch.optim.AdamW")["task"]["init_args"]
+    assert adam["optimizer"]["init_args"]["lr"] == 0.001
+    assert adam["foreground_prior"] == 0.1
+
+
+def test_options_of_the_same_class_stay_whatever_comes_between() -> None:
+    settings = resolved(
+        *("--algorithm.init_args.share", "0.25", "--algorithm", "LateLocal"),
+        *("--config", "configs/overrides/compact_ring.yaml"),
+    )
+    assert settings["algorithm"]["init_args"]["share"] == 0.25
+    assert settings["aggregator"]["init_args"]["bits"] == 16
+
+
+def test_what_a_net_keeps_of_the_one_before_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        resolved("--net", "segmentation_models_pytorch.FPN", "--net.init_args.encoder_depth", "5")
+    [record] = [
+        r.getMessage() for r in caplog.records if "keeps of the net before" in r.getMessage()
+    ]
+    assert "encoder_name=tu-lcnet_050" in record
+    assert "encoder_depth" not in record
+    caplog.clear()
+    with caplog.at_level("INFO"):
+        resolved()
+    assert not caplog.records

@@ -17,7 +17,8 @@ from lightning_fl.audit.membership.model_attacks import LIRA, LOSS, ModelAttacks
 from lightning_fl.audit.membership.model_inference import ModelInference
 from lightning_fl.predict.finished_run import FinishedRun
 from lightning_fl.run.config import read_settings
-from lightning_fl.training.fitting import Progress, TrainerOptions, fit
+from lightning_fl.training.fitting import TrainerOptions, fit
+from lightning_fl.training.progress import Progress
 from tests.folders import CONFIGS
 
 NET = """
