@@ -18,7 +18,7 @@ from lightning_fl.results.tables import (
     write_transcript,
 )
 from lightning_fl.wire.records import CostRow, MetricRow, TranscriptRow
-from lightning_fl.wire.versions import package_versions
+from lightning_fl.wire.versions import machine, package_versions
 
 _log = logging.getLogger(__name__)
 
@@ -121,6 +121,7 @@ class Recorder:
             gradients=state.gradients,
             versions=self.versions,
         )
+        results["machine"] = machine()
         results["new_hospital"] = {site: dict(curve) for site, curve in sorted(new.items())}
         if privacy := dict(self.privacy()):
             results["privacy"] = privacy

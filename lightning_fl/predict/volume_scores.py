@@ -20,7 +20,10 @@ def volume_scores(
     """Compute Dice, sensitivity, 95 % Hausdorff distance and error of the lesion's volume.
 
     With several foreground classes each score is the mean over those in the truth or the
-    prediction. Only the error of the volume is of all foreground together.
+    prediction. Only the error of the volume is of all foreground together. A class that is in one
+    of the two alone has Dice 0 and the longest distance that there is, the diagonal of the volume.
+    The 95 % Hausdorff distance is the larger of the two directed 95th percentiles of distances
+    between surfaces, as MONAI computes it.
 
     Args:
         predicted: class numbers (X, Y, Z), 0 being background.
@@ -29,7 +32,7 @@ def volume_scores(
 
     Returns:
         `dice` in [0, 1], 1 where both are empty; `sensitivity` in [0, 1], NaN without lesion;
-        `hd95` in mm, NaN where one of the two is empty; `volume_error` in ml, never negative.
+        `hd95` in mm, NaN where both are empty; `volume_error` in ml, never negative.
     """
     classes = sorted({*np.unique(predicted).tolist(), *np.unique(truth).tolist()} - {0})
     scores = [_of_class(predicted == number, truth == number, spacing) for number in classes]
@@ -55,9 +58,9 @@ def _of_class(
 def _hausdorff(
     predicted: np.ndarray, truth: np.ndarray, spacing: tuple[float, float, float]
 ) -> float:
-    """Compute the 95th percentile of surface distances in mm, the larger of both directions."""
+    """Compute the 95 % Hausdorff distance in mm of boolean masks, not both empty."""
     if not predicted.any() or not truth.any():
-        return math.nan
+        return math.hypot(*(edge * n for edge, n in zip(spacing, truth.shape, strict=True)))
     # MONAI crops by itself, but only after it has copied the whole volume several times
     union = (predicted | truth)[None]
     box = tuple(map(slice, *generate_spatial_bounding_box(union, margin=1, allow_smaller=True)))

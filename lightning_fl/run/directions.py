@@ -23,7 +23,7 @@ from lightning_fl.site.store import SiteStore
 from lightning_fl.wire.messages import Message
 from lightning_fl.wire.monitor import Monitor
 from lightning_fl.wire.records import MetricRow
-from lightning_fl.wire.versions import package_versions
+from lightning_fl.wire.versions import machine, package_versions
 
 
 class DirectionRuns:
@@ -153,7 +153,8 @@ class DirectionRuns:
             dropped=[loss for m in members for loss in read_results(m / "results.json")["dropped"]],
             versions=package_versions(),
         )
-        return results | {"directions": list(self.directions), "volumes": volumes}
+        more = {"directions": list(self.directions), "volumes": volumes, "machine": machine()}
+        return results | more
 
     def _run(self, member: Settings, monitor: Monitor) -> Run:
         return Run(member.experiment, member.folder, monitor, text=member.text)

@@ -63,10 +63,24 @@ def test_a_healthy_patient_without_prediction_is_right_and_has_no_distance() -> 
     assert math.isnan(found["hd95"])
 
 
-def test_a_missed_lesion_has_no_distance_but_scores_zero() -> None:
-    found = volume_scores(box(0, 0), box(5, 9), (10.0, 10.0, 10.0))
-    assert (found["dice"], found["sensitivity"], found["volume_error"]) == (0.0, 0.0, 100.0)
-    assert math.isnan(found["hd95"])
+def test_a_missed_lesion_scores_zero_and_is_as_far_as_the_volume_is_wide() -> None:
+    missed = volume_scores(box(0, 0), box(5, 9), (10.0, 10.0, 10.0))
+    assert (missed["dice"], missed["sensitivity"], missed["volume_error"]) == (0.0, 0.0, 100.0)
+    assert missed["hd95"] == pytest.approx(200 * math.sqrt(3))
+
+
+def test_a_false_alarm_scores_zero_and_is_as_far_as_the_volume_is_wide() -> None:
+    alarm = volume_scores(box(5, 9), box(0, 0), (1.0, 2.0, 2.0))
+    assert alarm["dice"] == 0.0
+    assert math.isnan(alarm["sensitivity"])
+    assert alarm["hd95"] == pytest.approx(20 * 3)
+
+
+def test_a_class_that_is_missed_entirely_counts_in_every_mean() -> None:
+    truth, predicted = box(5, 9), box(5, 9)
+    truth[15, 15, 15] = 2
+    scores = volume_scores(predicted, truth, (1, 1, 1))
+    assert scores["hd95"] == pytest.approx((0 + 20 * math.sqrt(3)) / 2)
 
 
 def test_several_classes_are_averaged() -> None:
