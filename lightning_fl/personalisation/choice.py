@@ -11,7 +11,7 @@ from lightning_fl.personalisation.guard import choose, patient_mean
 from lightning_fl.personalisation.settings import Personalisation
 from lightning_fl.personalisation.workbench import LocalTask, Workbench
 from lightning_fl.training.fitting import evaluate
-from lightning_fl.training.layout import is_finite
+from lightning_fl.training.state_checks import is_finite
 
 Curve = dict[str, dict[str, float]]
 """Test metrics by number of patients, as text; "0" is the global model as it came."""
@@ -159,7 +159,7 @@ def _scores(
 
 def _score(task: LocalTask, module: pl.LightningModule, patients: Sequence[str]) -> float:
     """Return the run's metric of a model on some patients; NaN for weights that are not finite."""
-    if not is_finite(module.state_dict()):  # NaN may look like an empty mask, which can score 1
+    if not is_finite(module):  # NaN may look like an empty mask, which can score 1
         return float("nan")
     metrics = evaluate(module, task.data.patient_loader(patients), "val", task.trainer)
     return metrics[task.evaluation.metric]

@@ -17,11 +17,11 @@ from lightning_fl.training.fitting import CountGradients, fit
 from lightning_fl.training.layout import (
     State,
     from_vector,
-    is_finite,
     private_entries,
     to_vector,
 )
 from lightning_fl.training.progress import Progress
+from lightning_fl.training.state_checks import is_finite
 from lightning_fl.wire.operations import Answer
 
 
@@ -107,7 +107,7 @@ class LocalRound:
             loader, private = setup.privacy.begin(state.store.folder, loader)
             callbacks.insert(0, private)
         after, logged = fit(module, loader, callbacks, setup.trainer, progress)
-        if not is_finite(module.state_dict()):
+        if not is_finite(module):
             raise NonFiniteError(
                 f"training of round {self.round} gave weights that are NaN or infinite; the last "
                 f"logged values were {logged}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from lightning_fl.errors import ConfigError
+from lightning_fl.training.state_checks import check_state, infinite_constants
 
 State = dict[str, Tensor]
 """A state_dict: entry names to tensors."""
@@ -21,8 +21,9 @@ class Layout:
 
     Attributes:
         shared: (name, shape) of every floating-point entry that travels.
-        private: names of the entries that stay at the site: local layers, and every integer
-            buffer (BatchNorm's `num_batches_tracked` has no meaningful mean).
+        private: names of the entries that stay at the site: local layers, every integer buffer
+            (BatchNorm's `num_batches_tracked` has no meaningful mean), and constant buffers that
+            hold infinities.
         late: names of those shared entries that a site keeps its own values of from some round on
             (see `Algorithm`, `shared_rounds`). They stay in the vector, whose layout never changes.
         trained: names of those shared entries that are trainable weights, and no statistics.
@@ -72,14 +73,14 @@ def make_layout(
         extra: name and shape of what travels beside the module's entries, behind them.
 
     Raises:
-        ConfigError: an entry is complex, which no aggregator can average.
+        ConfigError: the state cannot be averaged; see `check_state`.
     """
+    check_state(module)
+    constants = infinite_constants(module)
     shared: list[tuple[str, tuple[int, ...]]] = []
     private: list[str] = []
     for name, value in module.state_dict().items():
-        if value.is_complex():
-            raise ConfigError(f"Entry {name!r} is complex ({value.dtype}); use real weights.")
-        if name in local or not value.is_floating_point():
+        if name in local or name in constants or not value.is_floating_point():
             private.append(name)
         else:
             shared.append((name, tuple(value.shape)))
@@ -121,8 +122,3 @@ def private_entries(state: Mapping[str, Tensor], layout: Layout, *, late: bool =
     """Copy the entries that stay at the site; those of `layout.late` too if `late`."""
     names = (*layout.private, *layout.late) if late else layout.private
     return {name: state[name].detach().cpu().clone() for name in names}
-
-
-def is_finite(state: Mapping[str, Tensor]) -> bool:
-    """Return whether no entry holds NaN or infinity, which would spoil a mean over sites."""
-    return all(bool(torch.isfinite(value).all()) for value in state.values())

@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader
 
 from lightning_fl.errors import ConfigError, NonFiniteError
 from lightning_fl.training.fitting import TrainerOptions, evaluate, fit
-from lightning_fl.training.layout import is_finite
 from lightning_fl.training.progress import Progress
+from lightning_fl.training.state_checks import check_unchanged, is_finite, shapes
 
 
 class _Schedulers(pl.Callback):
@@ -61,13 +61,14 @@ def rehearse(
         Names of the metrics that the module logs in validation and in test.
 
     Raises:
-        ConfigError: BatchNorm is left with a single value for each channel, or a scheduler ends
-            before the last of the `rounds`.
+        ConfigError: BatchNorm is left with a single value for each channel, a scheduler ends
+            before the last of the `rounds`, or the net changes its entries.
         NonFiniteError: the first loss is NaN or infinite.
     """
     if check := getattr(module, "check_batch", None):
         for loader in (train, val):
             check(next(iter(loader)))
+    before = shapes(module)
     schedulers = _Schedulers()
     try:
         progress, logged = fit(
@@ -82,8 +83,10 @@ def rehearse(
         ) from error
     progress.to_json()  # raises an error for a scheduler whose state cannot be kept
     schedulers.check_length(rounds * options.steps_of_round(len(train)))
-    if not is_finite(module.state_dict()) or any(map(math.isnan, logged.values())):
+    if not is_finite(module) or any(map(math.isnan, logged.values())):
         raise NonFiniteError(f"the very first training step gave NaN or infinity: {logged}")
     scores = evaluate(module, val, "val", options, batches=1)
     # the test step is tried on validation images; test images are for the end alone
-    return set(scores) & set(evaluate(module, val, "test", options, batches=1))
+    scores_of_test = evaluate(module, val, "test", options, batches=1)
+    check_unchanged(before, module)
+    return set(scores) & set(scores_of_test)

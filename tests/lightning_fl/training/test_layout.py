@@ -8,7 +8,6 @@ from lightning_fl.errors import ConfigError
 from lightning_fl.training.batch_norm import batch_norm_entries
 from lightning_fl.training.layout import (
     from_vector,
-    is_finite,
     make_layout,
     private_entries,
     to_vector,
@@ -68,9 +67,3 @@ def test_wrong_length_and_complex_entries_are_refused() -> None:
     module.register_buffer("phase", torch.zeros(2, dtype=torch.complex64))
     with pytest.raises(ConfigError, match="'phase' is complex"):
         make_layout(module)
-
-
-def test_nan_and_infinity_are_found() -> None:
-    assert is_finite({"a": torch.ones(3), "n": torch.tensor(3)})
-    assert not is_finite({"a": torch.tensor([1.0, torch.nan])})
-    assert not is_finite({"a": torch.tensor([torch.inf])})
