@@ -42,11 +42,15 @@ def monai_unet(classes: int) -> nn.Module:
 NETS: dict[str, Net] = {
     "Unet-resnet18": smp_net("Unet", "resnet18", decoder_channels=(32, 16, 16, 8, 8)),
     "Unet-lcnet": smp_net("Unet", "tu-lcnet_050", decoder_channels=(32, 16, 16, 8, 8)),
-    "UnetPlusPlus-mobilenet": smp_net("UnetPlusPlus", "mobilenet_v2"),
-    "FPN-lcnet": smp_net("FPN", "tu-lcnet_050"),
-    "DeepLabV3Plus-mobilenet": smp_net("DeepLabV3Plus", "mobilenet_v2"),
-    "Segformer-mit_b0": smp_net("Segformer", "mit_b0"),
-    "UPerNet-lcnet": smp_net("UPerNet", "tu-lcnet_050"),
+    "UnetPlusPlus-mobilenet": smp_net(
+        "UnetPlusPlus", "mobilenet_v2", decoder_channels=(32, 16, 16, 8, 8)
+    ),
+    "FPN-lcnet": smp_net(
+        "FPN", "tu-lcnet_050", decoder_pyramid_channels=32, decoder_segmentation_channels=32
+    ),
+    "DeepLabV3Plus-mobilenet": smp_net("DeepLabV3Plus", "mobilenet_v2", decoder_channels=32),
+    "Segformer-mit_b0": smp_net("Segformer", "mit_b0", decoder_segmentation_channels=32),
+    "UPerNet-lcnet": smp_net("UPerNet", "tu-lcnet_050", decoder_channels=32),
     "BasicUNet": basic_unet,
     "UNet": monai_unet,
 }

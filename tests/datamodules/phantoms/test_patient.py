@@ -58,7 +58,7 @@ def test_patients_without_disease_have_empty_masks() -> None:
 
 
 def test_every_patient_has_a_lesion_and_some_slices_have_none() -> None:
-    stacks = np.array([render(Patient(seed, 8, 48, REFERENCE))[1] for seed in range(12)])
+    stacks = np.array([render(Patient(seed, 8, 32, REFERENCE))[1] for seed in range(10)])
     assert stacks.any(axis=(1, 2, 3)).all()
     assert 0.4 < stacks.any(axis=(2, 3)).mean() < 0.9
     assert 0.004 < stacks.mean() < 0.04
@@ -66,7 +66,7 @@ def test_every_patient_has_a_lesion_and_some_slices_have_none() -> None:
 
 def test_prevalence_follows_the_disease() -> None:
     rare = replace(REFERENCE, disease=Disease(healthy=0.5))
-    sick = [render(Patient(seed, 4, 32, rare))[1].any() for seed in range(24)]
+    sick = [render(Patient(seed, 4, 32, rare))[1].any() for seed in range(16)]
     assert 0.25 < np.mean(sick) < 0.75
 
 

@@ -132,11 +132,12 @@ def test_every_algorithm_reports_the_three_models_at_every_site(
     tmp_path: Path, algorithm: Any
 ) -> None:
     module = ToyModule(batch_norm=True)
-    results = toy_run(tmp_path, toy_experiment(algorithm=algorithm, module=module)).start()
+    experiment = toy_experiment(algorithm=algorithm, module=module, rounds=1)
+    results = toy_run(tmp_path, experiment).start()
     for group in (*results["sites"].values(), results["mean"], results["worst"]):
         assert set(group) == {"global", "global_bn", "finetuned", "personal"}
         assert all(set(splits) == {"val", "test"} for splits in group.values())
-    assert results["best_round"] in (0, 1, 2)
+    assert results["best_round"] in (0, 1)
 
 
 def test_the_same_seeds_give_the_same_results_whatever_the_order_of_sites(

@@ -1,7 +1,7 @@
 """What hosts a site: on its own terms, with everything written down."""
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from lightning_fl.hospital.hospital import MESSAGES, Hospital
 from lightning_fl.run.config import read_settings
 from lightning_fl.wire.messages import COORDINATOR, Message, MessageError, digest_of
 from tests.folders import ROOT
-from tests.toy import ONE_STEP
+from tests.toy import ONE_STEP, SMALL_NET
 
 RUN = "0123456789abcdef"
 
@@ -32,18 +32,28 @@ def open_imports() -> Iterator[None]:
     parsing_settings.update(before)
 
 
-@pytest.fixture
-def invitation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Invitation:
-    """To a tiny run of chest phantoms in three hospitals."""
-    monkeypatch.chdir(ROOT)
+@pytest.fixture(scope="module")
+def settings_in(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], str]:
+    """Makes the settings of a tiny run in a folder; they are read once for all tests."""
+    first = tmp_path_factory.mktemp("first")
     arguments = [
-        *("--config", "configs/quickstart.yaml", "--output", str(tmp_path / "run")),
+        *("--config", str(ROOT / "configs" / "quickstart.yaml"), "--output", str(first / "run")),
         *("--rounds", "1", "--trainer.local_steps", "1", "--trainer.accelerator", "cpu"),
         *("--data.init_args.size", "32", "--data.init_args.patients", "[3]"),
         *("--data.init_args.slices", "6", "--data.init_args.sites", "3"),
-        *("--data.init_args.cache_dir", str(tmp_path / "coordinators_cache"), *ONE_STEP),
+        *("--data.init_args.cache_dir", str(first / "coordinators_cache"), *SMALL_NET, *ONE_STEP),
     ]
-    return Invitation("A", read_settings(arguments).text, RUN, ("A", "B", "C"))
+    text = read_settings(arguments).text
+    return lambda folder: text.replace(str(first), str(folder))
+
+
+@pytest.fixture
+def invitation(
+    settings_in: Callable[[Path], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Invitation:
+    """To a tiny run of chest phantoms in three hospitals."""
+    monkeypatch.chdir(ROOT)
+    return Invitation("A", settings_in(tmp_path), RUN, ("A", "B", "C"))
 
 
 @pytest.fixture

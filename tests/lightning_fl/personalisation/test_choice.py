@@ -163,7 +163,7 @@ def test_the_final_evaluation_starts_from_the_sites_own_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lightning_fl.site.site.LocalState", OwnModel)
-    results = toy_run(tmp_path, toy_experiment()).start()
+    results = toy_run(tmp_path, toy_experiment(rounds=1)).start()
     found = {s: [*c["candidates"]] for s, c in results["personalisation"].items()}
     assert found["A"] == ["none", "own", "finetune@2", "finetune@4"]
     assert found["B"] == ["none", "finetune@2", "finetune@4"]
@@ -173,7 +173,7 @@ def test_the_final_evaluation_starts_from_the_sites_own_model(
 def test_never_worse_than_the_local_model_whatever_the_margin(tmp_path: Path) -> None:
     candidates = [FineTune([2], 0.01), LocalModel(30, 0.05)]
     settings = Personalisation(candidates, margin=1e6)
-    results = toy_run(tmp_path, toy_experiment(personalisation=settings)).start()
+    results = toy_run(tmp_path, toy_experiment(personalisation=settings, rounds=1)).start()
     chosen = {choice["choice"] for choice in results["personalisation"].values()}
     assert chosen <= {"none", "local@30"}
     assert "local@30" in chosen
@@ -192,8 +192,15 @@ def late_run(folder: Path, *, test_candidates: bool) -> tuple[Run, dict[str, Any
     return run, run.start()
 
 
-def test_layers_that_turned_local_leave_their_mean_as_one_more_model(tmp_path: Path) -> None:
-    run, results = late_run(tmp_path, test_candidates=False)
+@pytest.fixture(scope="module")
+def late(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, dict[str, Any]]:
+    return late_run(tmp_path_factory.mktemp("late"), test_candidates=False)
+
+
+def test_layers_that_turned_local_leave_their_mean_as_one_more_model(
+    late: tuple[Run, dict[str, Any]],
+) -> None:
+    run, results = late
     best = results["best_round"]
     assert best == 2  # after the switch
     shared = from_vector(run.state().best_weights, run.blueprint.layout)
@@ -208,15 +215,17 @@ def test_layers_that_turned_local_leave_their_mean_as_one_more_model(tmp_path: P
 
 
 def test_without_such_layers_there_is_no_such_model(tmp_path: Path) -> None:
-    run = toy_run(tmp_path, toy_experiment())
+    run = toy_run(tmp_path, toy_experiment(rounds=1))
     results = run.start()
     assert run.make_site("A").state.averaged_module(results["best_round"]) is None
     assert "averaged" not in results["personalisation"]["A"]["candidates"]
 
 
-def test_every_candidate_is_tested_when_asked_for_and_changes_no_choice(tmp_path: Path) -> None:
-    _, plain = late_run(tmp_path / "plain", test_candidates=False)
-    _, tested = late_run(tmp_path / "tested", test_candidates=True)
+def test_every_candidate_is_tested_when_asked_for_and_changes_no_choice(
+    late: tuple[Run, dict[str, Any]], tmp_path: Path
+) -> None:
+    _, plain = late
+    _, tested = late_run(tmp_path, test_candidates=True)
     assert tested["personalisation"] == plain["personalisation"]
     for site, choice in tested["personalisation"].items():
         names = {*choice["candidates"]} - {"none"}
@@ -232,7 +241,7 @@ def new_hospital(**settings: Any) -> Any:
 
 def test_a_new_hospital_is_tested_by_its_number_of_patients(tmp_path: Path) -> None:
     settings = Personalisation([FineTune([2], 0.01)], patients=[4, 1])
-    experiment = toy_experiment(**new_hospital(personalisation=settings))
+    experiment = toy_experiment(**new_hospital(personalisation=settings, rounds=1))
     results = toy_run(tmp_path, experiment, report=True).start()
     assert results["new_hospital"].keys() == {"C"}
     curve = results["new_hospital"]["C"]

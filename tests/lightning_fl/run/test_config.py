@@ -20,9 +20,7 @@ def _in_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def resolved(*arguments: str) -> dict[str, Any]:
-    text = read_settings([*QUICKSTART, *arguments]).text
-    settings: dict[str, Any] = yaml.safe_load(text)
-    return settings
+    return resolve([*QUICKSTART, *arguments])
 
 
 def test_later_configs_and_arguments_override_earlier_ones(tmp_path: Path) -> None:
@@ -55,7 +53,8 @@ def test_the_resolved_config_keeps_nulls_and_reads_back_the_same(tmp_path: Path)
 
 
 def test_the_network_of_another_class_takes_its_own_settings() -> None:
-    settings = resolved("--config", "configs/overrides/monai_basic_unet.yaml")
+    override = ["--config", "configs/overrides/monai_basic_unet.yaml"]
+    settings = yaml.safe_load(read_settings([*QUICKSTART, *override]).text)
     assert settings["net"]["class_path"].endswith("BasicUNet")
     assert "encoder_name" not in settings["net"]["init_args"]
 

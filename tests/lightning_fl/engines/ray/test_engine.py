@@ -126,13 +126,6 @@ def test_a_killed_worker_is_noticed_at_once_and_its_sites_come_back_with_their_s
     assert after["B"][1] > before["B"][1]
 
 
-def test_a_worker_that_ends_itself_is_lost(transport: RayTransport) -> None:
-    [error] = ask(transport, "die", sites="B").values()
-    assert isinstance(error, SiteError)
-    assert error.kind == "lost"
-    assert "\n" not in error.detail
-
-
 def test_a_hung_worker_is_ended_and_replaced(transport: RayTransport) -> None:
     before = pids(transport)["B"]
     [error] = ask(transport, "sleep", b"600", sites="B", timeout=0.5).values()
@@ -140,6 +133,14 @@ def test_a_hung_worker_is_ended_and_replaced(transport: RayTransport) -> None:
     assert error.kind == "timeout"
     assert pids(transport)["B"] != before
     wait_until(lambda: ended(before))
+
+
+def test_a_worker_that_ends_itself_is_lost(transport: RayTransport) -> None:
+    """The last to use these workers, so that no process takes this one's place."""
+    [error] = ask(transport, "die", sites="B").values()
+    assert isinstance(error, SiteError)
+    assert error.kind == "lost"
+    assert "\n" not in error.detail
 
 
 def engine(**settings: Any) -> Ray:

@@ -42,10 +42,9 @@ def test_a_run_with_the_secure_ring_gives_the_numbers_of_the_local_engine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    three = ["--data.init_args.sites", "3"]
     engines = {"local": ["--engine", "local"], "ray": ["--config", str(OVERRIDES / "ray.yaml")]}
     for name, engine in engines.items():
-        assert train.main([*tiny(tmp_path, name, *three), *engine]) == 0
+        assert train.main([*tiny(tmp_path, name), *engine]) == 0
     results, weights = outcome(tmp_path / "ray")
     assert (results, weights) == outcome(tmp_path / "local")
     assert results["dropped"] == []
@@ -97,7 +96,8 @@ def test_a_round_goes_on_without_a_killed_worker_and_its_site_comes_back_as_it_w
     monkeypatch.setattr(RayTransport, "__init__", remember)
     engines = {"local": [], "ray": ["--engine.workers", "4", "--engine.cpus", "0.1"]}
     for engine, options in engines.items():
-        more = ["--engine", engine, *options, "--rounds", "3", *LOCAL_BN]
+        four = ["--data.init_args.sites", "4"]  # three are left in the ring without B
+        more = ["--engine", engine, *options, "--rounds", "3", *four, *LOCAL_BN]
         settings = read_settings(tiny(tmp_path, engine, *more))
         settings.save()
         with monkeypatch.context() as patch:
