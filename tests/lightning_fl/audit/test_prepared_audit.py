@@ -1,9 +1,11 @@
 import csv
 import gc
 import json
+import re
+import weakref
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import pytorch_lightning as pl
@@ -21,9 +23,12 @@ from lightning_fl.audit.trials import TrialAttack, TrialRow
 from lightning_fl.audit.views.guesses import VIEWS
 from lightning_fl.data.module import FederatedDataModule
 from lightning_fl.errors import ConfigError, DataError
+from lightning_fl.personalisation import Personalisation
 from lightning_fl.predict.finished_run import FinishedRun
 from lightning_fl.privacy import SiteLevelDP
 from lightning_fl.run.config import read_settings
+from lightning_fl.run.experiment import Experiment
+from lightning_fl.training.fitting import TrainerOptions
 from lightning_fl.wire.monitor import Monitor
 from models import Classification
 from models.lenet import LeNet
@@ -50,11 +55,18 @@ def prepared(
     return prepare_audit(audit, template or task(), data, protection, 0)
 
 
+def short_experiment(**settings: Any) -> Experiment:
+    """An experiment of one step, which is all that an audit needs beside it."""
+    trainer = TrainerOptions(local_steps=1, accelerator="cpu")
+    nothing = Personalisation([])
+    return toy_experiment(trainer=trainer, personalisation=nothing, rounds=1, **settings)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run's folder after an audit of one trial."""
     path = tmp_path_factory.mktemp("run")
-    audit = Audit(trials=1, iterations=80, candidates=12, distinguishing=0, pictures=1)
+    audit = Audit(trials=1, iterations=60, candidates=12, distinguishing=0, pictures=1)
     attack = prepared(audit, phantoms(tmp_path_factory.mktemp("cache")))
     attack.run(FinishedRun(path), Monitor(), 1)
     return path
@@ -100,23 +112,70 @@ def test_the_mean_of_more_sites_gives_less_away(views: dict[str, Any]) -> None:
     assert views["mean_8"]["label_right"] is None
 
 
-def test_a_run_has_its_audit_in_the_report_and_no_secret_key_in_any_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(ckks, "sealapi", SpySeal())
-    monkeypatch.setattr(SpyGenerator, "windows", ())
-    monkeypatch.setattr(SpyGenerator, "alive", ())
+class RepeatedAudit(NamedTuple):
+    """A run whose audit failed, and which was then resumed, its secret keys watched.
+
+    Attributes:
+        folder: of the run, after the audit that went well.
+        error: what the audit that failed said.
+        first_report: the report after it.
+        first_files: what was in the folder then.
+        keys: pieces of all secret keys.
+        holders: weak references to all that held one.
+    """
+
+    folder: Path
+    error: str
+    first_report: str
+    first_files: set[str]
+    keys: tuple[bytes, ...]
+    holders: tuple[weakref.ref[Any], ...]
+
+
+@pytest.fixture(scope="module")
+def repeated(tmp_path_factory: pytest.TempPathFactory) -> RepeatedAudit:
+    def broken(*_: Any, **__: Any) -> None:
+        raise DataError("The seen gradient is zero everywhere.")
+
     audit = Audit(trials=1, iterations=2, candidates=8, distinguishing=0, membership=False)
-    data = phantoms(tmp_path / "cache", batch_size=4)
-    experiment = toy_experiment(module=task(), data=data, audit=audit, rounds=1)
-    toy_run(tmp_path / "run", experiment, report=True).start()
-    assert "<h2>Privacy audit</h2>" in (tmp_path / "run" / "report.html").read_text()
-    assert len(SpyGenerator.windows) > 500
-    for file in (tmp_path / "run").rglob("*"):
+    data = phantoms(tmp_path_factory.mktemp("cache"), batch_size=4)
+    experiment = short_experiment(module=task(), data=data, audit=audit)
+    folder = tmp_path_factory.mktemp("run")
+    with pytest.MonkeyPatch.context() as spy:
+        spy.setattr(ckks, "sealapi", SpySeal())
+        spy.setattr(SpyGenerator, "windows", ())
+        spy.setattr(SpyGenerator, "alive", ())
+        with pytest.MonkeyPatch.context() as broke, pytest.raises(DataError) as failed:
+            broke.setattr(TrialAttack, "attacked", broken)
+            toy_run(folder, experiment, report=True).start()
+        error = str(failed.value)
+        del failed  # its traceback holds the recorded rings
+        first_report = (folder / "report.html").read_text()
+        first_files = {path.name for path in folder.iterdir()}
+        toy_run(folder, experiment, report=True).start()
+        keys, holders = SpyGenerator.windows, SpyGenerator.alive
+    return RepeatedAudit(folder, error, first_report, first_files, keys, holders)
+
+
+def test_a_run_has_its_audit_in_the_report_and_no_secret_key_in_any_file(
+    repeated: RepeatedAudit,
+) -> None:
+    assert "<h2>Privacy audit</h2>" in (repeated.folder / "report.html").read_text()
+    assert len(repeated.keys) > 1000  # of two audits
+    for file in repeated.folder.rglob("*"):
         content = file.read_bytes() if file.is_file() else b""
-        assert not any(window in content for window in SpyGenerator.windows), file
+        assert not any(key in content for key in repeated.keys), file
     gc.collect()
-    assert all(holder() is None for holder in SpyGenerator.alive)  # gone from memory, too
+    assert all(holder() is None for holder in repeated.holders)  # gone from memory, too
+
+
+def test_an_audit_that_fails_leaves_the_report_and_can_be_made_again(
+    repeated: RepeatedAudit,
+) -> None:
+    assert re.search(r"audit failed: Trial 1 .* seed 0: The seen gradient", repeated.error)
+    assert "Privacy audit" not in repeated.first_report
+    assert "audit.json" not in repeated.first_files
+    assert "<h2>Privacy audit</h2>" in (repeated.folder / "report.html").read_text()
 
 
 @pytest.mark.parametrize(
@@ -138,8 +197,7 @@ def test_the_record_says_what_hides_updates_in_this_run(
     tmp_path: Path, settings: dict[str, Any], words: str, views: str
 ) -> None:
     audit = Audit(trials=0, distinguishing=0, membership=False)
-    experiment = toy_experiment(audit=audit, rounds=1, **settings)
-    toy_run(tmp_path, experiment).start()
+    toy_run(tmp_path, short_experiment(audit=audit, **settings)).start()
     found = json.loads((tmp_path / "audit.json").read_text())["run"]
     assert words in found["words"]
     assert views in found["views"] or not (views or found["views"])
@@ -259,26 +317,6 @@ def test_a_net_that_cannot_train_on_one_image_is_refused_in_words(tmp_path: Path
     net = nn.Sequential(nn.Flatten(), nn.Linear(1024, 2), nn.BatchNorm1d(2))
     with pytest.raises(ConfigError, match=r"cannot take images .* more than 1 value per channel"):
         prepared(Audit(), phantoms(tmp_path), task(net))
-
-
-def test_an_audit_that_fails_leaves_the_report_and_can_be_made_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def broken(*_: Any, **__: Any) -> None:
-        raise DataError("The seen gradient is zero everywhere.")
-
-    audit = Audit(trials=1, iterations=1, candidates=8, distinguishing=0, membership=False)
-    data = phantoms(tmp_path / "cache", batch_size=4)
-    experiment = toy_experiment(module=task(), data=data, audit=audit, rounds=1)
-    folder = tmp_path / "run"
-    with monkeypatch.context() as broke:
-        broke.setattr(TrialAttack, "attacked", broken)
-        with pytest.raises(DataError, match=r"audit failed: Trial 1 .* seed 0: The seen gradient"):
-            toy_run(folder, experiment, report=True).start()
-    assert "Privacy audit" not in (folder / "report.html").read_text()
-    assert not (folder / "audit.json").exists()
-    toy_run(folder, experiment, report=True).start()
-    assert "<h2>Privacy audit</h2>" in (folder / "report.html").read_text()
 
 
 def test_a_resumed_run_may_have_another_audit_or_none(tmp_path: Path) -> None:
