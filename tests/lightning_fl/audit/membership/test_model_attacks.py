@@ -20,6 +20,7 @@ from lightning_fl.run.config import read_settings
 from lightning_fl.training.fitting import TrainerOptions, fit
 from lightning_fl.training.progress import Progress
 from tests.folders import CONFIGS
+from tests.toy import SMALL_NET
 
 NET = """
 net: {class_path: monai.networks.nets.Classifier, init_args: {
@@ -133,6 +134,7 @@ def arguments(tmp_path: Path) -> Sequence[str]:
         *("--data.init_args.size", "32", "--data.init_args.patients", "[4]"),
         *("--data.init_args.slices", "4", "--data.init_args.cache_dir", str(tmp_path / "cache")),
         *("--data.init_args.batch_size", "4", "--evaluation.gallery", "0"),
+        *SMALL_NET,
     ]
 
 
