@@ -222,7 +222,8 @@ def test_options_of_the_same_class_stay_whatever_comes_between() -> None:
 
 def test_what_a_net_keeps_of_the_one_before_is_said(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO"):
-        resolved("--net", "segmentation_models_pytorch.FPN", "--net.init_args.encoder_depth", "5")
+        fpn = ["--net", "segmentation_models_pytorch.FPN", "--net.init_args.encoder_depth", "5"]
+        read_settings([*QUICKSTART, *fpn])
     [record] = [
         r.getMessage() for r in caplog.records if "keeps of the net before" in r.getMessage()
     ]
@@ -230,5 +231,5 @@ def test_what_a_net_keeps_of_the_one_before_is_said(caplog: pytest.LogCaptureFix
     assert "encoder_depth" not in record
     caplog.clear()
     with caplog.at_level("INFO"):
-        resolved()
+        read_settings(QUICKSTART)
     assert not caplog.records
