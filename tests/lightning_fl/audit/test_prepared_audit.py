@@ -145,9 +145,10 @@ def repeated(tmp_path_factory: pytest.TempPathFactory) -> RepeatedAudit:
         spy.setattr(ckks, "sealapi", SpySeal())
         spy.setattr(SpyGenerator, "windows", ())
         spy.setattr(SpyGenerator, "alive", ())
-        with pytest.MonkeyPatch.context() as broke, pytest.raises(DataError) as failed:
+        with pytest.MonkeyPatch.context() as broke:
             broke.setattr(TrialAttack, "attacked", broken)
-            toy_run(folder, experiment, report=True).start()
+            with pytest.raises(DataError) as failed:
+                toy_run(folder, experiment, report=True).start()
         error = str(failed.value)
         del failed  # its traceback holds the recorded rings
         first_report = (folder / "report.html").read_text()
