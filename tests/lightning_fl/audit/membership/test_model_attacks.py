@@ -19,13 +19,14 @@ from lightning_fl.predict.finished_run import FinishedRun
 from lightning_fl.run.config import read_settings
 from lightning_fl.training.fitting import Progress, TrainerOptions, fit
 from tests.folders import CONFIGS
+from tests.toy import SMALL_NET
 
 NET = """
 net: {class_path: monai.networks.nets.Classifier, init_args: {
   in_shape: [1, 32, 32], classes: 2, channels: [8, 16], strides: [2, 2]}}
 task: {class_path: models.Classification, init_args: {optimizer: {
   class_path: torch.optim.Adam, init_args: {lr: 0.01}}}}
-trainer: {local_steps: 60}
+trainer: {local_steps: 30}
 rounds: 2
 """
 
@@ -99,7 +100,7 @@ def test_shadow_models_are_trained_on_half_of_the_patients_and_all_steps(
     attacks = ModelAttacks(phantoms, shadows=4, seed=0)
     losses, inside = attacks.shadow_losses(run)
     assert losses.shape == inside.shape == (4, 28)
-    assert fits == [(14 * 6, 120)] * 4  # slices of 14 patients, 60 steps in 2 rounds
+    assert fits == [(14 * 6, 60)] * 4  # slices of 14 patients, 30 steps in 2 rounds
 
 
 def test_layers_that_a_site_kept_are_attacked_with_the_shared_ones(
@@ -132,6 +133,7 @@ def arguments(tmp_path: Path) -> Sequence[str]:
         *("--data.init_args.size", "32", "--data.init_args.patients", "[4]"),
         *("--data.init_args.slices", "4", "--data.init_args.cache_dir", str(tmp_path / "cache")),
         *("--data.init_args.batch_size", "4", "--evaluation.gallery", "0"),
+        *SMALL_NET,
     ]
 
 
