@@ -56,7 +56,7 @@ def test_who_is_not_to_see_is_a_coin(view: str) -> None:
     assert GameResult(view, 1000, 650).interval(4.42)[0] > 0.5
 
 
-@pytest.mark.parametrize(("bits", "sites"), [(8, 5), (30, 8)])
+@pytest.mark.parametrize(("bits", "sites"), [(8, 5), (16, 3), (30, 8)])
 def test_the_ring_is_of_the_runs_bits_and_sites(bits: int, sites: int) -> None:
     game = Game(bits=bits, sites=sites)
     assert game.parameters == choose(bits, sites)
