@@ -1,5 +1,7 @@
 """Views that give a part of an update away, of which the attack makes no image."""
 
+import functools
+
 import pytest
 import torch
 from torch import Tensor
@@ -23,6 +25,7 @@ def update(trial_attack: TrialAttack, number: int) -> Tensor:
     return torch.cat([-RATE * gradient[name].flatten() for name in names])
 
 
+@functools.cache  # every test needs those of noise
 def trials(share: float) -> list[TrialRow]:
     """Attacks on guesses that are correlated so much with the true update."""
     trial_attack, rows = attack(), []

@@ -14,11 +14,18 @@ from torch import Tensor
 from lightning_fl.aggregation import CyclicCKKS, Plain
 from lightning_fl.algorithms import Algorithm, Centralised, FedAvg, Local, Scaffold
 from lightning_fl.errors import ConfigError, TooFewSitesError
+from lightning_fl.personalisation import Personalisation
 from lightning_fl.privacy import SiteLevelDP
 from lightning_fl.privacy.noise import SiteNoise
 from lightning_fl.privacy.site_account import SiteAccount, running_variances
+from lightning_fl.run.experiment import Experiment
 from lightning_fl.training.layout import make_layout
 from tests.toy import ToyModule, toy_experiment, toy_run
+
+
+def plain_experiment(**settings: Any) -> Experiment:
+    """A toy experiment without personalisation."""
+    return toy_experiment(personalisation=Personalisation([]), **settings)
 
 
 def opacus_epsilon(noise: float, rounds: int, rate: float = 1.0) -> float:
@@ -65,7 +72,7 @@ def test_zero_noise_and_a_wide_clip_equal_a_run_without_privacy(
     tmp_path: Path, algorithm: Algorithm
 ) -> None:
     for name, privacy in (("without", None), ("with", SiteLevelDP(clip=1e9, noise_multiplier=0))):
-        toy_run(tmp_path / name, toy_experiment(algorithm=algorithm, privacy=privacy)).start()
+        toy_run(tmp_path / name, plain_experiment(algorithm=algorithm, privacy=privacy)).start()
     assert torch.equal(weights_after(tmp_path / "without"), weights_after(tmp_path / "with"))
     assert privacy_of(tmp_path / "with")["epsilon"] is None  # no noise, no bound
 
@@ -86,7 +93,7 @@ def test_epsilon_of_each_round_is_opacus_number_and_is_in_the_report(tmp_path: P
 
 def test_scaffolds_controls_are_clipped_with_the_weights(tmp_path: Path) -> None:
     privacy = SiteLevelDP(clip=1e-3, noise_multiplier=0.0)
-    before = toy_run(tmp_path, toy_experiment(algorithm=Scaffold(), privacy=privacy))
+    before = toy_run(tmp_path, plain_experiment(algorithm=Scaffold(), privacy=privacy))
     first = before.state().weights
     before.start()
     assert 0 < float((weights_after(tmp_path, 2) - first).norm()) <= 2 * 1e-3 + 1e-6
@@ -94,12 +101,14 @@ def test_scaffolds_controls_are_clipped_with_the_weights(tmp_path: Path) -> None
 
 def test_runs_of_one_seed_differ_by_their_noise(tmp_path: Path) -> None:
     for name in "ab":
-        toy_run(tmp_path / name, toy_experiment(privacy=SiteLevelDP(noise_multiplier=1.0))).start()
+        toy_run(
+            tmp_path / name, plain_experiment(privacy=SiteLevelDP(noise_multiplier=1.0))
+        ).start()
     assert not torch.isclose(weights_after(tmp_path / "a"), weights_after(tmp_path / "b")).any()
 
 
 def test_a_target_is_met_by_the_site_that_is_drawn_most(tmp_path: Path) -> None:
-    experiment = toy_experiment(
+    experiment = plain_experiment(
         privacy=SiteLevelDP(target_epsilon=5.0), rounds=4, sites_per_round=2, seed=1
     )
     run = toy_run(tmp_path, experiment)
@@ -116,7 +125,7 @@ def test_a_target_is_met_by_the_site_that_is_drawn_most(tmp_path: Path) -> None:
 
 def test_a_target_that_cannot_be_met_is_refused_before_training(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"`privacy.target_epsilon` 1e-07 cannot be met"):
-        toy_run(tmp_path, toy_experiment(privacy=SiteLevelDP(target_epsilon=1e-7)))
+        toy_run(tmp_path, plain_experiment(privacy=SiteLevelDP(target_epsilon=1e-7)))
 
 
 @pytest.mark.parametrize(
@@ -125,13 +134,13 @@ def test_a_target_that_cannot_be_met_is_refused_before_training(tmp_path: Path) 
 def test_methods_that_share_no_updates_are_refused(
     tmp_path: Path, algorithm: Algorithm, why: str
 ) -> None:
-    experiment = toy_experiment(algorithm=algorithm, privacy=SiteLevelDP(noise_multiplier=1.0))
+    experiment = plain_experiment(algorithm=algorithm, privacy=SiteLevelDP(noise_multiplier=1.0))
     with pytest.raises(ConfigError, match=f"SiteLevelDP protects what sites share, but .*{why}"):
         toy_run(tmp_path, experiment)
 
 
 def test_more_colluding_sites_than_a_round_may_have_are_refused(tmp_path: Path) -> None:
-    experiment = toy_experiment(privacy=SiteLevelDP(noise_multiplier=1.0, colluding=2))
+    experiment = plain_experiment(privacy=SiteLevelDP(noise_multiplier=1.0, colluding=2))
     with pytest.raises(ConfigError, match=r"colluding` is 2.*Set `min_sites` to at least 3"):
         toy_run(tmp_path, experiment)
 
@@ -139,7 +148,7 @@ def test_more_colluding_sites_than_a_round_may_have_are_refused(tmp_path: Path) 
 def test_a_round_that_is_killed_and_repeated_counts_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    experiment = toy_experiment(privacy=SiteLevelDP(noise_multiplier=2.0))
+    experiment = plain_experiment(privacy=SiteLevelDP(noise_multiplier=2.0))
     mean = Plain.mean
 
     def killed(self: Plain, channel: Any, updates: Any) -> Any:
@@ -175,7 +184,7 @@ def test_noise_cannot_make_a_running_variance_negative(tmp_path: Path) -> None:
     variances = running_variances(module, layout)
     assert int(variances.sum()) == 40  # so many that one at least would go below 0
     privacy = SiteLevelDP(clip=1.0, noise_multiplier=20.0)
-    toy_run(tmp_path, toy_experiment(module=module, privacy=privacy)).start()
+    toy_run(tmp_path, plain_experiment(module=module, privacy=privacy)).start()
     weights = weights_after(tmp_path)
     assert bool(torch.isfinite(weights).all())
     assert float(weights[variances].min()) == pytest.approx(0.01)

@@ -27,7 +27,7 @@ net: {class_path: monai.networks.nets.Classifier, init_args: {
   in_shape: [1, 32, 32], classes: 2, channels: [8, 16], strides: [2, 2]}}
 task: {class_path: models.Classification, init_args: {optimizer: {
   class_path: torch.optim.Adam, init_args: {lr: 0.01}}}}
-trainer: {local_steps: 60}
+trainer: {local_steps: 30}
 rounds: 2
 """
 
@@ -101,7 +101,7 @@ def test_shadow_models_are_trained_on_half_of_the_patients_and_all_steps(
     attacks = ModelAttacks(phantoms, shadows=4, seed=0)
     losses, inside = attacks.shadow_losses(run)
     assert losses.shape == inside.shape == (4, 28)
-    assert fits == [(14 * 6, 120)] * 4  # slices of 14 patients, 60 steps in 2 rounds
+    assert fits == [(14 * 6, 60)] * 4  # slices of 14 patients, 30 steps in 2 rounds
 
 
 def test_layers_that_a_site_kept_are_attacked_with_the_shared_ones(
