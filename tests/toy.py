@@ -56,6 +56,30 @@ class ToyModule(pl.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=self.lr, momentum=self.momentum)
 
 
+class ByHand(ToyModule):
+    """Optimises by hand, with one optimiser or more, and counts its batches."""
+
+    def __init__(self, optimisers: int = 1) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.optimisers = optimisers
+        self.batches = 0
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        self.batches += 1
+        optimizer = self.optimizers()
+        assert not isinstance(optimizer, list)
+        loss = self.loss(batch)
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        optimizer.step()
+        return loss
+
+    def configure_optimizers(self) -> Any:
+        made = super().configure_optimizers
+        return [made() for _ in range(self.optimisers)]
+
+
 def toy_data(samples: int = 24, seed: int = 0) -> TensorDataset:
     """Inputs (samples, 3) and targets (samples, 1)."""
     generator = torch.Generator().manual_seed(seed)

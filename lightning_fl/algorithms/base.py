@@ -204,7 +204,7 @@ class Algorithm:
         Raises:
             ConfigError: `shared_rounds` leaves none in which layers stay at the sites.
         """
-        if self.shared_rounds >= rounds:
+        if self.shared_rounds and self.shared_rounds >= rounds:
             raise ConfigError(
                 f"Expected `algorithm.shared_rounds` to be less than `rounds`, {rounds}, but "
                 f"got {self.shared_rounds}. Without `personal` and local BatchNorm all "

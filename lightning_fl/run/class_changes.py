@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from jsonargparse import get_loader
 
 from lightning_fl.run import class_names
 
@@ -96,11 +97,16 @@ def _sources(arguments: Sequence[str]) -> Iterator[_Source]:
             yield _Source(part, _nested(option.lstrip("-"), value))
 
 
+def _read_yaml(text: str) -> Any:
+    """Read YAML as the parser does, to which 1e-3 is a number."""
+    return get_loader("yaml")(text)
+
+
 def _file(name: str) -> dict[str, Any]:
     """Return the settings of a config, which is a file or the text itself."""
     try:
         is_file = Path(name).is_file()
-        settings = yaml.safe_load(Path(name).read_text(encoding="utf-8") if is_file else name)
+        settings = _read_yaml(Path(name).read_text(encoding="utf-8") if is_file else name)
     except (OSError, yaml.YAMLError):
         return {}  # the parser says what is wrong with it
     return class_names.in_settings(settings) if isinstance(settings, dict) else {}
@@ -109,7 +115,7 @@ def _file(name: str) -> dict[str, Any]:
 def _nested(name: str, text: str) -> dict[str, Any]:
     """Return what an option of the command line sets, as a file would."""
     try:
-        value = yaml.safe_load(text)
+        value = _read_yaml(text)
     except yaml.YAMLError:
         value = text
     for key in reversed(name.split(".")):

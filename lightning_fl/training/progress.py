@@ -46,7 +46,7 @@ class Progress:
     @classmethod
     def from_json(cls, text: str) -> "Progress":
         """Read the text that `to_json` made."""
-        values = typed_json.loads(text)
+        values = typed_json.loads(text)  # version 0.1.0 wrote the tuple as a list
         return cls(**values | {"schedulers": tuple(values["schedulers"])})
 
 
@@ -95,7 +95,7 @@ class CarryOn(pl.Callback):
         configs = trainer.lr_scheduler_configs
         for config, state in zip(configs, self.progress.schedulers, strict=False):
             config.scheduler.load_state_dict(copy.deepcopy(state))
-            rates = config.scheduler.get_last_lr()
+            rates = config.scheduler.get_last_lr()  # version 0.1.0 kept no groups
             for group, rate in zip(config.scheduler.optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate
         for optimizer, groups in zip(trainer.optimizers, self.progress.groups, strict=False):

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -59,10 +59,6 @@ def _pairs(value: Mapping[Any, Any]) -> list[list[Any]]:
     return [[key, item] for key, item in value.items()]
 
 
-def _dict(pairs: Iterable[Iterable[Any]]) -> dict[Any, Any]:
-    return {key: item for key, item in pairs}  # the pairs are lists, of two values
-
-
 def _tensor(parts: list[Any]) -> Tensor:
     name, values = parts
     return torch.tensor(values, dtype=getattr(torch, name))
@@ -71,8 +67,8 @@ def _tensor(parts: list[Any]) -> Tensor:
 PLAIN = (str, int, float, bool, type(None))
 """Types that JSON has words for."""
 TYPED: dict[str, tuple[type | tuple[type, ...], Callable[[Any], Any], Callable[[Any], Any]]] = {
-    "counter": (Counter, _pairs, lambda pairs: Counter(_dict(pairs))),
-    "dict": ((dict, defaultdict), _pairs, _dict),
+    "counter": (Counter, _pairs, lambda pairs: Counter(dict(pairs))),
+    "dict": ((dict, defaultdict), _pairs, dict),
     "tuple": (tuple, list, tuple),
     "deque": (deque, list, deque),
     "set": (set, list, set),

@@ -14,7 +14,7 @@ from callbacks import FederatedCallback
 from lightning_fl.algorithms import Algorithm, FedAvg, PerFedAvg
 from lightning_fl.algorithms.per_fedavg import Order
 from lightning_fl.errors import ConfigError
-from tests.toy import ToyModule, quiet_trainer, toy_data, toy_loader
+from tests.toy import ByHand, ToyModule, quiet_trainer, toy_data, toy_loader
 
 ALPHA, BETA, SIZE = 0.05, 0.1, 4
 
@@ -194,21 +194,6 @@ def test_unused_and_frozen_parameters_are_left_alone() -> None:
     assert not torch.equal(before["net.0.bias"], after["net.0.bias"])
 
 
-class Manual(ToyModule):
-    def __init__(self) -> None:
-        super().__init__()
-        self.automatic_optimization = False
-
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        optimizer = self.optimizers()
-        assert not isinstance(optimizer, list)
-        loss = self.loss(batch)
-        optimizer.zero_grad()
-        self.manual_backward(loss)
-        optimizer.step()
-        return loss
-
-
 def test_a_layer_without_second_derivative_names_the_remedy() -> None:
     module = ToyModule()
     module.net.append(nn.Hardsigmoid())
@@ -275,9 +260,9 @@ def test_a_step_that_is_skipped_or_fails_leaves_the_weights_before_it() -> None:
 
 
 def test_manual_optimization_is_refused_by_per_fedavg_and_works_with_fedavg() -> None:
-    with pytest.raises(ConfigError, match=r"Manual's gradient .* Use automatic optimization"):
-        fit(Manual(), PerFedAvg(ALPHA))
-    fit(Manual(), FedAvg())
+    with pytest.raises(ConfigError, match=r"ByHand's gradient .* Use automatic optimization"):
+        fit(ByHand(), PerFedAvg(ALPHA))
+    fit(ByHand(), FedAvg())
 
 
 def test_gradient_accumulation_is_refused_by_per_fedavg_and_works_with_fedavg() -> None:

@@ -233,3 +233,20 @@ def test_what_a_net_keeps_of_the_one_before_is_said(caplog: pytest.LogCaptureFix
     with caplog.at_level("INFO"):
         read_settings(QUICKSTART)
     assert not caplog.records
+
+
+def test_numbers_stay_numbers_where_another_class_is_forgotten(tmp_path: Path) -> None:
+    override = tmp_path / "rate.yaml"
+    override.write_text(
+        "algorithm: FedPer\ntask: {init_args: {optimizer: {init_args: {lr: 1e-3}}}}\n"
+    )
+    fedavg = ["--config", "configs/overrides/fedavg.yaml"]
+    task = resolved("--config", str(override), *fedavg)["task"]["init_args"]
+    assert task["optimizer"]["init_args"]["lr"] == 0.001
+
+
+def test_no_rounds_are_refused_with_any_algorithm() -> None:
+    for algorithm in ("FedAvg", "LateLocal"):
+        settings = read_settings([*QUICKSTART, "--algorithm", algorithm, "--rounds", "0"])
+        with pytest.raises(ConfigError, match="Expected `rounds` to be at least 1, but got 0"):
+            settings.experiment.plan()

@@ -11,7 +11,7 @@ from torch.optim import lr_scheduler
 from lightning_fl.errors import ConfigError
 from lightning_fl.training.fitting import TrainerOptions, evaluate, fit
 from lightning_fl.training.progress import Progress
-from tests.toy import ToyModule, quiet_trainer, toy_loader
+from tests.toy import ByHand, ToyModule, quiet_trainer, toy_loader
 
 
 class Scheduled(ToyModule):
@@ -264,28 +264,6 @@ def test_a_scheduler_that_watches_a_metric_goes_on_from_round_to_round() -> None
 def test_a_scheduler_that_watches_what_training_does_not_log_is_refused() -> None:
     with pytest.raises(ConfigError, match="ReduceLROnPlateau watches 'val/dice'"):
         fit(Watching("val/dice"), toy_loader(8), [], options(local_steps=1), Progress())
-
-
-class ByHand(ToyModule):
-    """Optimises by hand, with one optimiser or more, and counts its batches."""
-
-    def __init__(self, optimisers: int = 1) -> None:
-        super().__init__()
-        self.automatic_optimization = False
-        self.optimisers = optimisers
-        self.batches = 0
-
-    def training_step(self, batch: Any, batch_idx: int) -> Any:
-        self.batches += 1
-        optimizer = self.optimizers()
-        assert not isinstance(optimizer, list)
-        loss = self.loss(batch)
-        optimizer.zero_grad()
-        self.manual_backward(loss)
-        optimizer.step()
-
-    def configure_optimizers(self) -> Any:
-        return [torch.optim.SGD(self.parameters(), 1e-3) for _ in range(self.optimisers)]
 
 
 def test_rounds_that_are_optimised_by_hand_have_equal_lengths() -> None:
