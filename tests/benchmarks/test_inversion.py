@@ -89,7 +89,10 @@ def test_the_whole_table_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.skipif(not LGG.is_dir(), reason="needs the brain MRI of configs/lgg_mri.yaml")
-@pytest.mark.parametrize(("size", "count", "iterations"), [(32, 2, 140), (64, 1, 280)])
+@pytest.mark.parametrize(
+    ("size", "count", "iterations"),
+    [(32, 2, 140), pytest.param(64, 1, 280, marks=pytest.mark.slow)],
+)
 def test_brain_crops_come_back(size: int, count: int, iterations: int) -> None:
     crops = brain_crops(LGG, size, count)
     assert [int(crop.label) for crop in crops] == [1, 0][:count]

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
@@ -110,10 +111,10 @@ class ModelAttacks:
                 yield AttackedModel(PERSONAL, site, chosen, losses)
 
     def _losses(self, module: pl.LightningModule, chosen: Sequence[int]) -> Floats:
-        losses = []
-        for site, name, _ in (self.patients[i] for i in chosen):
+        losses: list[float] = []
+        for site, patients in groupby((self.patients[i] for i in chosen), lambda p: p.site):
             bound = self.data.for_site(site, self.seed)
-            losses.append(patient_losses(module, bound, [name])[name])
+            losses += patient_losses(module, bound, [p.patient for p in patients]).values()
         return np.array(losses)
 
     def _by_loss(self, model: AttackedModel) -> Floats:

@@ -30,17 +30,7 @@ def sample_losses(module: pl.LightningModule, dataset: Dataset[Any]) -> Floats:
         ConfigError: a step gives no loss.
         DataError: the dataset is empty.
     """
-    spare = _alone(module)
-    losses = []
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Lightning: there is nowhere to log to
-        for index, batch in enumerate(DataLoader(dataset, batch_size=1)):
-            moved = spare.transfer_batch_to_device(batch, spare.device, 0)
-            output = spare.training_step(moved, index)
-            losses.append(float(step_loss(module, output, "membership inference needs")))
-    if not losses:
-        raise DataError("Expected at least one sample to take the loss of, but got none.")
-    return np.array(losses, dtype=np.float64)
+    return _losses(_alone(module), dataset)
 
 
 def patient_losses(
@@ -51,8 +41,9 @@ def patient_losses(
     Raises:
         DataError: a patient has no samples.
     """
+    spare = _alone(module)
     return {
-        patient: float(sample_losses(module, data.patient_loader([patient]).dataset).mean())
+        patient: float(_losses(spare, data.patient_loader([patient]).dataset).mean())
         for patient in patients
     }
 
@@ -77,3 +68,17 @@ def _alone(module: pl.LightningModule) -> pl.LightningModule:
         return copy.deepcopy(module).eval()
     finally:
         module._trainer = trainer
+
+
+def _losses(spare: pl.LightningModule, dataset: Dataset[Any]) -> Floats:
+    """Return the loss of each sample by a module in eval mode and without a Trainer."""
+    losses = []
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Lightning: there is nowhere to log to
+        for index, batch in enumerate(DataLoader(dataset, batch_size=1)):
+            moved = spare.transfer_batch_to_device(batch, spare.device, 0)
+            output = spare.training_step(moved, index)
+            losses.append(float(step_loss(spare, output, "membership inference needs")))
+    if not losses:
+        raise DataError("Expected at least one sample to take the loss of, but got none.")
+    return np.array(losses, dtype=np.float64)
