@@ -15,7 +15,7 @@ from lightning_fl.errors import ConfigError, SiteError, TooFewSitesError
 from lightning_fl.training.evaluation import Evaluation
 from lightning_fl.wire.channel import Channel
 from lightning_fl.wire.messages import BLOCK_BYTES, Message
-from lightning_fl.wire.records import MetricRow
+from lightning_fl.wire.records import TRAINING, MetricRow
 
 
 class Federation:
@@ -115,6 +115,7 @@ class Federation:
         answers = self.channel.ask("train", dict.fromkeys(chosen, message))
         trained = self._survivors(state, answers, "train")
         state.count_gradients([answer.info.get("gradients") for answer in trained.values()])
+        self.recorder.add_training(round_, trained)
         self.averaging.account.hear(round_, {site: answer.info for site, answer in trained.items()})
         return {site: int(answer.info.get("samples", 0)) for site, answer in trained.items()}
 
@@ -160,7 +161,8 @@ class Federation:
         due = state.round % self.evaluation.every == 0 or state.round == self.plan.rounds
         scores, undefined = self._evaluate(state) if due else ({}, set())
         self._remember_best(state, scores, undefined)
-        rows = [r for r in self.recorder.metrics if r.round == state.best.get(r.site)]
+        scored = [r for r in self.recorder.metrics if r.model != TRAINING]
+        rows = [r for r in scored if r.round == state.best.get(r.site)]
         self.recorder.write(state, rows, {})
         state.rows = self.recorder.rows
         self.checkpoints.save(state)

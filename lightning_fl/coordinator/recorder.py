@@ -17,7 +17,8 @@ from lightning_fl.results.tables import (
     write_metrics,
     write_transcript,
 )
-from lightning_fl.wire.records import CostRow, MetricRow, TranscriptRow
+from lightning_fl.wire.messages import Message
+from lightning_fl.wire.records import TRAINING, CostRow, MetricRow, TranscriptRow
 from lightning_fl.wire.versions import machine, package_versions
 
 _log = logging.getLogger(__name__)
@@ -72,16 +73,31 @@ class Recorder:
         """Take a round's (or the final) metrics and pass them on to the loggers."""
         self.metrics.extend(rows)
         for step in sorted({row.round for row in rows}):
-            values = {
-                f"{row.site}/{row.model}/{row.split}/{row.metric}": row.value
-                for row in rows
-                if row.round == step
-            }
-            for logger in self.loggers:
-                try:
-                    logger.log_metrics(values, step=step)
-                except Exception as error:  # a tracker's trouble must not cost computed results
-                    _log.warning("%s could not log round %s: %s", logger.name, step, error)
+            self._log([row for row in rows if row.round == step], step)
+
+    def add_training(self, round_: int, answers: Mapping[str, Message]) -> None:
+        """Take the training curves of a round from the sites' answers.
+
+        Speed goes to the loggers alone: metrics.csv repeats from run to run, and costs.csv holds
+        the seconds.
+        """
+        rows, speeds = [], []
+        for site, answer in answers.items():
+            curves = answer.info.get("curves", {})
+            rows += [_training_row(round_, site, k, float(v)) for k, v in curves.items()]
+            if curves and (seconds := float(answer.info["seconds"]["fit"])):
+                speed = {"seconds": seconds, "samples_per_second": curves["samples"] / seconds}
+                speeds += [_training_row(round_, site, k, v) for k, v in speed.items()]
+        self.metrics.extend(rows)
+        self._log([*rows, *speeds], round_)
+
+    def _log(self, rows: Sequence[MetricRow], step: int) -> None:
+        values = {f"{r.site}/{r.model}/{r.split}/{r.metric}": r.value for r in rows}
+        for logger in self.loggers if values else ():
+            try:
+                logger.log_metrics(values, step=step)
+            except Exception as error:  # a tracker's trouble must not cost computed results
+                _log.warning("%s could not log round %s: %s", logger.name, step, error)
 
     def write(
         self,
@@ -135,6 +151,10 @@ class Recorder:
                 logger.finalize(status)
             except Exception as error:
                 _log.warning("%s could not be closed: %s", logger.name, error)
+
+
+def _training_row(round_: int, site: str, metric: str, value: float) -> MetricRow:
+    return MetricRow(round_, site, TRAINING, "train", metric, value)
 
 
 def new_hospital_rows(curves: Curves, rounds: Mapping[str, int]) -> list[MetricRow]:

@@ -32,6 +32,7 @@ settings:
       batch_size: 8
   trainer:
     accelerator: auto
+    curves: false # true: the coordinator sees the loss and the speed of each round's training
   # Of the secure ring: others cannot see this hospital's updates. Add `identities` and `pins`.
   aggregator:
     init_args:
@@ -58,10 +59,13 @@ OWN = {
     *(f"data.init_args.{name}" for name in DATA),
     "trainer.accelerator",
     "trainer.device",
+    "trainer.curves",
     "aggregator.init_args.pins",
     "aggregator.init_args.identities",
 }
 """Settings that a hospital decides alone; what the coordinator says of them is dropped."""
+UNLESS_ALLOWED: Mapping[str, Any] = {"trainer": {"curves": False}}
+"""Holds where the hospital's file says nothing."""
 _ALLOWED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+(\.\*)?|[A-Za-z_]\w*\.\*")
 
 
@@ -116,7 +120,7 @@ class HospitalFile:
                 f"The run names {', '.join(refused)}, which `allow` in {self.file} does not list. "
                 "Read what it does; if you agree, add it there."
             )
-        return merged(without(settings, OWN), self.settings)
+        return merged(merged(without(settings, OWN), UNLESS_ALLOWED), self.settings)
 
     def allows(self, path: str) -> bool:
         """Say whether a run may name this import path."""

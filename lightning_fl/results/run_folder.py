@@ -8,8 +8,9 @@ import yaml
 
 from lightning_fl.results.scores import headline_metric, metrics_of
 from lightning_fl.results.summary import read_results
-from lightning_fl.results.tables import read_metrics
+from lightning_fl.results.tables import read_costs, read_metrics
 from lightning_fl.run_files import CONFIG
+from lightning_fl.wire.records import TRAINING
 
 
 class RunFolder:
@@ -91,3 +92,19 @@ class RunFolder:
             if row.model == model and row.site in curves:
                 curves[row.site][row.round] = row.value
         return {site: curve for site, curve in curves.items() if curve}
+
+    def training(self) -> dict[str, dict[str, dict[int, float]]]:
+        """Return the training curves by metric, site and round; {} where none were recorded.
+
+        The samples per second are those of `training_step`, by the seconds in costs.csv.
+        """
+        curves: dict[str, dict[str, dict[int, float]]] = {}
+        for row in read_metrics(self.path / "metrics.csv"):
+            if row.model == TRAINING:
+                curves.setdefault(row.metric, {}).setdefault(row.site, {})[row.round] = row.value
+        for cost in read_costs(self.path / "costs.csv") if curves else ():
+            samples = curves["samples"].get(cost.site, {}).get(cost.round)
+            if cost.operation == "train: fit" and samples is not None and cost.seconds:
+                speed = curves.setdefault("samples_per_second", {}).setdefault(cost.site, {})
+                speed[cost.round] = samples / cost.seconds
+        return curves

@@ -80,6 +80,10 @@ class Blueprint:
             rounds=experiment.rounds,
             callbacks=experiment.callbacks,
             privacy=self.privacy.of_samples,
+            # Losses and norms carry no noise, and seconds tell how many samples there are.
+            shares_curves=experiment.trainer.curves
+            and experiment.privacy is None
+            and not self.aggregator.hides_samples,
         )
         return Site(name, setup, experiment.data.for_site(name, experiment.seed), folder)
 

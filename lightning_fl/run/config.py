@@ -39,6 +39,7 @@ MAY_CHANGE = frozenset(
         "trainer.accelerator",
         "trainer.device",
         "trainer.deterministic",
+        "trainer.curves",
         "data.init_args.root",  # a site compares its patients with those that the run began with
         "data.init_args.cache_dir",
         "data.init_args.num_workers",

@@ -13,6 +13,7 @@ from lightning_fl.errors import NonFiniteError
 from lightning_fl.seeds import derive_seed, seed_all
 from lightning_fl.site.local_state import LocalState
 from lightning_fl.site.store import SECOND
+from lightning_fl.training.curves import TrainingCurves
 from lightning_fl.training.fitting import CountGradients, fit
 from lightning_fl.training.layout import (
     State,
@@ -44,8 +45,8 @@ class LocalRound:
             keep: rounds whose private states may be needed again; older ones are deleted.
 
         Returns:
-            How many samples there are and how many gradients were computed, unless samples are
-            hidden.
+            How many samples there are, how many gradients were computed and, where they are
+            shared, training curves. It is nothing where samples are hidden.
 
         Raises:
             NonFiniteError: training has diverged.
@@ -57,8 +58,9 @@ class LocalRound:
         before = self._before(module, received)
         kept, progress = store.private(self.round - 1)
         algorithm = state.setup.algorithm.begin_round(self.round, received, kept)
-        count = CountGradients()
-        after = self._fit(module, algorithm, "train", progress, [count])
+        count, curves = CountGradients(), TrainingCurves()
+        watching = [count, curves] if state.setup.shares_curves else [count]
+        after = self._fit(module, algorithm, "train", progress, watching)
         if algorithm.second is not None:
             self._train_second(algorithm.second.begin_round(self.round, received, {}))
         extra, keeps = algorithm.end_round()
@@ -69,7 +71,10 @@ class LocalRound:
         if state.setup.aggregator.hides_samples:  # with `local_epochs`, steps tell the samples
             return Answer({}, {})
         gradients = count.gradients * algorithm.gradients_per_step
-        return Answer({"samples": state.samples(), "gradients": gradients} | self._privacy(), {})
+        info = {"samples": state.samples(), "gradients": gradients} | self._privacy()
+        if state.setup.shares_curves:
+            info |= {"curves": curves.values, "seconds": {"fit": curves.seconds}}
+        return Answer(info, {})
 
     def _before(self, module: pl.LightningModule, received: State) -> Tensor:
         """Return the weights that an update is counted from, shape (length,).
@@ -95,14 +100,14 @@ class LocalRound:
         algorithm: Algorithm,
         purpose: str,
         progress: Progress,
-        more: Sequence[pl.Callback] = (),
+        watching: Sequence[pl.Callback] = (),
     ) -> Progress:
         """Train a model for a round, in place."""
         state, setup = self.state, self.state.setup
         seed_all(derive_seed(setup.seed, state.name, self.round, purpose))
         loader = state.train_loader(purpose, self.round, batches=algorithm.batches_per_step)
         user_callbacks = copy.deepcopy(list(setup.callbacks))
-        callbacks: list[pl.Callback] = [FederatedCallback(algorithm), *more, *user_callbacks]
+        callbacks: list[pl.Callback] = [FederatedCallback(algorithm), *user_callbacks, *watching]
         if setup.privacy is not None:
             loader, private = setup.privacy.begin(state.store.folder, loader)
             callbacks.insert(0, private)

@@ -31,6 +31,7 @@ class SiteSetup:
         rounds: of the whole run.
         callbacks: the user's own; copied for each fit.
         privacy: how to train under sample-level differential privacy; None trains as usual.
+        shares_curves: whether the coordinator may see training curves of this site.
     """
 
     template: pl.LightningModule
@@ -45,3 +46,4 @@ class SiteSetup:
     rounds: int
     callbacks: Sequence[pl.Callback] = ()
     privacy: SamplePrivacy | None = None
+    shares_curves: bool = False

@@ -30,6 +30,9 @@ class TrainerOptions:
         accumulate_grad_batches: batches for each optimiser step; the last step of a pass may have
             fewer, and its gradient is the mean over these.
         deterministic: let torch refuse operations that do not repeat bit for bit.
+        curves: record losses, learning rates, gradient norm and speed of each round at each site.
+            There are none with differential privacy or with hidden sample counts, and a hospital
+            decides for itself.
     """
 
     local_steps: int | None = None
@@ -41,6 +44,7 @@ class TrainerOptions:
     gradient_clip_algorithm: Literal["norm", "value"] = "norm"
     accumulate_grad_batches: int = 1
     deterministic: bool = False
+    curves: bool = True
 
     def for_steps(self, steps: int) -> "TrainerOptions":
         """Return these options with a given number of optimiser steps."""

@@ -2,6 +2,9 @@
 
 from typing import NamedTuple
 
+TRAINING = "training"
+"""Stands for the model in rows of metrics.csv about a round's training."""
+
 
 class MetricRow(NamedTuple):
     """One number about one model at one site.
@@ -11,7 +14,8 @@ class MetricRow(NamedTuple):
         model: "global" (as it came out of the federation), "global_bn" (BatchNorm re-estimated on
             the site's own training images), "finetuned" (after plain fine-tuning), "personal"
             (after the site's personalisation), "personal@K" (a hospital that did not train, after
-            personalising with K patients), or "local" and "local_bn" where a site trained alone.
+            personalising with K patients), or "local" and "local_bn" where a site trained alone;
+            "training" for the curves of a round's training.
         split: "train", "val" or "test".
         metric: e.g. "dice" or "loss".
     """

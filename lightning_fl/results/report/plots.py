@@ -130,6 +130,42 @@ def patients_svg(curves: Mapping[str, Mapping[int, float]], *, metric: str) -> M
         return _svg(figure, "patients")
 
 
+TRAINING_PANELS = {
+    "loss": "training loss",
+    "grad_norm": "gradient norm",
+    "lr": "learning rate",
+    "samples_per_second": "samples per second",
+}
+"""What `training_svg` shows, and the name of each axis."""
+
+
+def training_svg(curves: Mapping[str, Mapping[str, Mapping[int, float]]]) -> Markup:
+    """Draw how the sites trained, with a line for each site in each panel.
+
+    Args:
+        curves: for each name of `TRAINING_PANELS`, each site's value in each round.
+
+    Returns:
+        An `<svg>` element.
+    """
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(_PAGE_WIDTH, 5.2), layout="constrained")
+        panels = figure.subplots(2, 2, sharex=True)
+        sites = list(dict.fromkeys(site for lines in curves.values() for site in lines))
+        for axes, (name, words) in zip(panels.flat, TRAINING_PANELS.items(), strict=True):
+            for site, curve in curves.get(name, {}).items():
+                colour = SITE_COLOURS[sites.index(site) % len(SITE_COLOURS)]
+                axes.plot(list(curve), list(curve.values()), label=_plain(site), color=colour, lw=1)
+            axes.set_ylabel(words)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        for axes in panels[-1]:
+            axes.set_xlabel("round")
+        if len(sites) <= len(SITE_COLOURS):
+            lines, labels = panels.flat[0].get_legend_handles_labels()
+            figure.legend(lines, labels, loc="outside right center")
+        return _svg(figure, "training")
+
+
 def _draw_line(
     axes: Axes, curve: Mapping[int, float], metric: str, *, label: str, **style: Any
 ) -> None:

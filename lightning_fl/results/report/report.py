@@ -8,7 +8,7 @@ from lightning_fl.files import write_text
 from lightning_fl.results.formats import score_text
 from lightning_fl.results.report.audit_section import audit_values
 from lightning_fl.results.report.cost_section import cost_frame, operation_costs, ring_values
-from lightning_fl.results.report.plots import bars_svg, curves_svg, patients_svg
+from lightning_fl.results.report.plots import bars_svg, curves_svg, patients_svg, training_svg
 from lightning_fl.results.report.rendering import render
 from lightning_fl.results.report.slice_pictures import gallery
 from lightning_fl.results.run_folder import RunFolder
@@ -63,11 +63,13 @@ def federation_values(run: RunFolder) -> dict[str, Any]:
 def score_values(run: RunFolder) -> dict[str, Any]:
     """Return what the sections on test scores and on training show."""
     results, curves, best_round = run.results, run.validation(), run.results["best_round"]
+    training = run.training()
     scores = score_table(results, run.metric)
     return {
         "scores": scores,
         "bars": bars_svg(scores) if scores.models else "",
         "other_scores": [score_table(results, metric) for metric in metrics_of(results)[1:]],
+        "training": training and training_svg(training),
         "curves": curves and curves_svg(curves, metric=run.deciding_metric, best_round=best_round),
     }
 

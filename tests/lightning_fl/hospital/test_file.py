@@ -1,5 +1,6 @@
 """A hospital's own file: its word on data and device counts, and so does what it does not allow."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +54,20 @@ def test_data_device_and_mask_keys_are_never_the_coordinators(own: HospitalFile)
         "size": 64,
         "batch_size": 8,
     }
-    assert settings["trainer"] == {"local_steps": 5, "accelerator": "auto"}
+    assert settings["trainer"] == {"local_steps": 5, "accelerator": "auto", "curves": False}
     ring = {"bits": 24, "masking": "pairwise", "allow_two_sites": False}
     assert settings["aggregator"]["init_args"] == ring
     assert settings["net"] == SENT["net"]
     assert settings["seed"] == 3
+
+
+def test_training_curves_leave_only_where_the_hospitals_file_allows_it(tmp_path: Path) -> None:
+    sent = SENT | {"trainer": {"local_steps": 5, "curves": True}}
+    for line, allowed in {"": False, "curves: true": True}.items():
+        file = tmp_path / NAME
+        text = TEMPLATE.replace("ROOT", f"root: {tmp_path}")
+        file.write_text(re.sub(r"curves: false.*", line, text))
+        assert HospitalFile.read(file).lay_over(sent)["trainer"]["curves"] is allowed
 
 
 def test_what_only_the_coordinator_uses_is_left_out_and_not_checked(own: HospitalFile) -> None:
