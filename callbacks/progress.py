@@ -68,6 +68,10 @@ class PlainMonitor(Monitor):
         """Log the loss as a warning."""
         _log.warning("round %d goes on without %s: %s", round_, site, reason)
 
+    def on_early_stop(self, *, round_: int, best_round: int) -> None:
+        """Log why there are no more rounds."""
+        _log.info("%s", _early_stop_text(round_, best_round))
+
     def on_round_end(self, *, round_: int, metric: str, scores: Mapping[str, float]) -> None:
         """Log the scores, and the seconds since the round before ended."""
         now = time.monotonic()
@@ -127,6 +131,10 @@ class RichMonitor(Monitor):
         line = f"round {round_} goes on without {site}: {reason}"
         self._console.print(Text(line, style="yellow"))
 
+    def on_early_stop(self, *, round_: int, best_round: int) -> None:
+        """Write a line above the bars, which stays."""
+        self._console.print(Text(_early_stop_text(round_, best_round)))
+
     def on_round_end(self, *, round_: int, metric: str, scores: Mapping[str, float]) -> None:
         """Move the first bar on and show the scores of the round."""
         self._progress.update(self._round_bar, completed=round_)
@@ -173,6 +181,10 @@ def print_outcome(output: Console, results: Mapping[str, Any], run: str) -> None
     output.print(final_table(results, headline_metric(results)))
     # soft_wrap keeps a long path in one piece, so that it can be copied and clicked.
     output.print(Text(f"Report: {Path(run) / 'report.html'}"), soft_wrap=True)
+
+
+def _early_stop_text(round_: int, best_round: int) -> str:
+    return f"training stops after round {round_}: round {best_round} is the best (patience)"
 
 
 def scores_text(scores: Mapping[str, float], metric: str) -> str:

@@ -18,5 +18,7 @@ PICTURE = ".picture.safetensors"
 AUDIT_CSV, AUDIT_JSON, AUDIT_PICTURES = "audit.csv", "audit.json", "audit.safetensors"
 AUDIT_FILES = (AUDIT_CSV, AUDIT_JSON, AUDIT_PICTURES)
 CHECKPOINTS = "checkpoints"
+INIT = Path(CHECKPOINTS) / "init.safetensors"
+"""The weights that the run began with, where `init` names some."""
 SITES = Path(CHECKPOINTS) / "sites"
 """Folder with the folders of the sites, where one owner holds them all."""

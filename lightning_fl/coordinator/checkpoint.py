@@ -41,6 +41,7 @@ class RunState:
         server: what the server optimiser handed over to the next round, each of shape (length,).
         aggregations: facts about the aggregation of each round, for results.json.
         gradients: computed in training at all sites; None where sites do not say.
+        sites: names of all hospitals; [] in a checkpoint of version 0.1.0.
         rows: how many rows of metrics.csv, costs.csv and transcript.csv belong to these rounds.
     """
 
@@ -57,6 +58,7 @@ class RunState:
     server: dict[str, Tensor] = field(default_factory=dict)
     aggregations: list[dict[str, Any]] = field(default_factory=list)
     gradients: int | None = 0
+    sites: list[str] = field(default_factory=list)
     rows: tuple[int, int, int] = (0, 0, 0)
 
     def count_gradients(self, counts: Sequence[Any]) -> None:

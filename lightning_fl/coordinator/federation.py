@@ -67,7 +67,7 @@ class Federation:
         self._broadcast(state, state.weights)
         if not state.best:  # a fresh run: the untrained weights are the first to beat
             self._finish_round(state)
-        while state.round < plan.rounds:
+        while state.round < plan.rounds and not self._is_enough(state):
             self._aggregate(state, self._train(state))
             state.round += 1
             self._broadcast(state, state.weights)
@@ -156,9 +156,17 @@ class Federation:
             kept = self._survivors(state, self.channel.ask("load", messages), "load")
             rounds = {site: round_ for site, round_ in rounds.items() if site in kept}
 
+    def _is_enough(self, state: RunState) -> bool:
+        """Return whether no site has had a better score for `evaluation.patience` rounds."""
+        best = max(state.best.values(), default=0)
+        enough = self.evaluation.is_enough(state.round, best)
+        if enough:
+            self.monitor.on_early_stop(round_=state.round, best_round=best)
+        return enough
+
     def _finish_round(self, state: RunState) -> None:
         """Evaluate the round's weights, remember the best, and save everything."""
-        due = state.round % self.evaluation.every == 0 or state.round == self.plan.rounds
+        due = self.evaluation.is_due(state.round) or state.round == self.plan.rounds
         scores, undefined = self._evaluate(state) if due else ({}, set())
         self._remember_best(state, scores, undefined)
         scored = [r for r in self.recorder.metrics if r.model != TRAINING]

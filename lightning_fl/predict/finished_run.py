@@ -14,7 +14,8 @@ from safetensors import safe_open
 from lightning_fl.data.scans import Preprocessing, from_settings
 from lightning_fl.errors import ConfigError
 from lightning_fl.personalisation.rebuild import rebuild
-from lightning_fl.run_files import CONFIG, GLOBAL, LOCAL, MODELS, PERSONAL, PREPROCESSING
+from lightning_fl.run_files import CONFIG, GLOBAL, INIT, LOCAL, MODELS, PERSONAL, PREPROCESSING
+from lightning_fl.training.first_weights import with_weights
 from lightning_fl.training.fitting import TrainerOptions
 from lightning_fl.training.task import build_task, without_download
 
@@ -69,8 +70,9 @@ class FinishedRun:
         return build_task({**self.config, "net": net}, 0)
 
     def fresh_task(self, seed: int) -> pl.LightningModule:
-        """Build the task with the first weights that the settings give with another seed."""
-        return build_task(self.config, seed)
+        """Build the task with the run's first weights: those of `init`, or of another seed."""
+        task, init = build_task(self.config, seed), self.folder / INIT
+        return with_weights(task, init) if init.is_file() else task
 
     def model(self, site: str | None, kind: str) -> pl.LightningModule:
         """Load the "global" or "personal" model of a site; of None as an outsider would get it.

@@ -7,10 +7,18 @@ from lightning_fl.coordinator.checkpoint import RunState
 from lightning_fl.errors import ConfigError
 from lightning_fl.run.experiment import Experiment
 from lightning_fl.run.privacy import RunPrivacy
+from lightning_fl.run_files import INIT
 from lightning_fl.site.setup import SiteSetup
 from lightning_fl.site.site import Site
+from lightning_fl.training.first_weights import weights_file, with_weights
 from lightning_fl.training.layout import Layout, to_vector
 from lightning_fl.training.user_callbacks import check_callbacks
+
+
+def first_weights(folder: Path) -> Path | None:
+    """Return the file of the weights that the run in a folder began with, None for no file."""
+    file = folder / INIT
+    return file if file.is_file() else None
 
 
 class Blueprint:
@@ -19,6 +27,7 @@ class Blueprint:
     Args:
         experiment: the settings.
         sites: all hospitals, where the data here are not those of all; () lists them from the data.
+        init: file of the first weights; None takes those of the task, or of `experiment.init`.
 
     Attributes:
         plan: who does what.
@@ -32,7 +41,9 @@ class Blueprint:
         ConfigError: settings that cannot work together.
     """
 
-    def __init__(self, experiment: Experiment, sites: Sequence[str] = ()) -> None:
+    def __init__(
+        self, experiment: Experiment, sites: Sequence[str] = (), init: Path | None = None
+    ) -> None:
         trainer = experiment.trainer
         trainer.check()
         if trainer.local_steps is not None:
@@ -42,7 +53,9 @@ class Blueprint:
         self.experiment = experiment
         self.plan = experiment.plan(sites)
         self.algorithm = experiment.algorithm.for_rounds(experiment.rounds)
-        self.template = experiment.task
+        if init is None and experiment.init is not None:
+            init = weights_file(experiment.init)
+        self.template = experiment.task if init is None else with_weights(experiment.task, init)
         experiment.personalisation.check(self.template)
         if experiment.personalisation.patients and not self.plan.unseen:
             raise ConfigError(
@@ -50,6 +63,8 @@ class Blueprint:
                 "none in this run. Name one in `data.unseen`, or leave `patients` empty."
             )
         self.layout: Layout = self.algorithm.layout(self.template)
+        if experiment.init is not None and experiment.engine.sites:
+            self._check_all_travel()
         if self.layout.length:
             names, per_round = self.plan.training, self.plan.sites_per_round
             experiment.aggregator.check(per_round, names, self.layout)
@@ -57,6 +72,16 @@ class Blueprint:
             experiment.privacy, self.plan, self.template, self.layout, self.algorithm, trainer
         )
         self.aggregator = self.privacy.protected(experiment.aggregator)
+
+    def _check_all_travel(self) -> None:
+        """Refuse `init` where hospitals keep layers, since the file is at the coordinator alone."""
+        state = self.template.state_dict()
+        kept = [n for n in self.layout.private if n in state and state[n].is_floating_point()]
+        if kept:
+            raise ConfigError(
+                f"`init` gives weights to {len(kept)} entries, such as {kept[0]}, that stay at the "
+                "hospitals, which do not have the file. Use a method without layers of its own."
+            )
 
     def make_site(self, name: str, run: str, folder: Path) -> Site:
         """Build one site.
@@ -90,4 +115,5 @@ class Blueprint:
     def first_state(self, run: str) -> RunState:
         """Return the coordinator's state before round 1."""
         weights = to_vector(self.template.state_dict(), self.layout)
-        return RunState(run, self.layout.fingerprint, weights, weights)
+        sites = list(self.plan.everyone)
+        return RunState(run, self.layout.fingerprint, weights, weights, sites=sites)

@@ -40,6 +40,7 @@ MAY_CHANGE = frozenset(
         "trainer.device",
         "trainer.deterministic",
         "trainer.curves",
+        "evaluation.patience",
         "data.init_args.root",  # a site compares its patients with those that the run began with
         "data.init_args.cache_dir",
         "data.init_args.num_workers",
@@ -324,9 +325,10 @@ def changed_settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> lis
 
 
 def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Name the settings of the Trainer and of the data one by one."""
-    flat = {key: value for key, value in settings.items() if key not in ("trainer", "data")}
+    """Name the settings of the Trainer, of the evaluation and of the data one by one."""
+    parts = {key: settings[key] for key in ("trainer", "evaluation")}
+    flat = {key: value for key, value in settings.items() if key not in (*parts, "data")}
     data = settings["data"]
-    parts = {"trainer": settings["trainer"], "data.init_args": data.get("init_args") or {}}
+    parts["data.init_args"] = data.get("init_args") or {}
     named = {f"{part}.{k}": v for part, values in parts.items() for k, v in values.items()}
     return flat | {"data": data["class_path"]} | named

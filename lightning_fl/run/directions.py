@@ -183,8 +183,10 @@ class DirectionRuns:
         needed += [member.folder / AUDIT_JSON] if audited else []
         if not all(file.is_file() for file in needed):
             return False
-        rounds: int = json.loads(results.read_text(encoding="utf-8"))["rounds"]
-        return rounds == member.experiment.rounds
+        outcome = read_results(results)
+        rounds, best = int(outcome["rounds"]), outcome["best_round"]
+        stopped = best is not None and member.experiment.evaluation.is_enough(rounds, best)
+        return stopped or rounds == member.experiment.rounds
 
 
 def _only(values: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:

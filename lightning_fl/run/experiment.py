@@ -38,6 +38,8 @@ class Experiment:
         audit: attacks on what every party sees of single images, after training; null for none.
         callbacks: Lightning callbacks of your own for the sites' training.
         loggers: Lightning loggers that get each round's metrics.
+        init: begin with the weights of a .safetensors file, e.g. RUN/models/A.safetensors, or with
+            the shared model of another run's folder; null for those of `net`.
         seed: decides everything random; two runs with equal settings give equal numbers on a CPU.
         rounds: how often the sites train and their updates are averaged.
         sites_per_round: sites drawn at random for each round, null for all.
@@ -59,6 +61,7 @@ class Experiment:
     audit: Audit | None = None
     callbacks: Sequence[pl.Callback] = ()
     loggers: Sequence[Logger] = ()
+    init: str | None = None
     seed: int = 0
     rounds: int = 10
     sites_per_round: int | None = None

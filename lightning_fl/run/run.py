@@ -16,6 +16,7 @@ from lightning_fl.coordinator.checkpoint import Checkpoints, RunState
 from lightning_fl.coordinator.federation import Federation
 from lightning_fl.coordinator.recorder import Recorder
 from lightning_fl.errors import ConfigError
+from lightning_fl.files import write_bytes
 from lightning_fl.predict.finished_run import FinishedRun
 from lightning_fl.predict.kept_models import keep_models_of, keep_preprocessing, keep_shared_model
 from lightning_fl.predict.run_volumes import evaluate_volumes
@@ -24,11 +25,12 @@ from lightning_fl.results.report.report import write_report
 from lightning_fl.results.summary import write_results
 from lightning_fl.results.volume_tables import summary
 from lightning_fl.results.wandb_logger import FederationWandbLogger
-from lightning_fl.run.blueprint import Blueprint
+from lightning_fl.run.blueprint import Blueprint, first_weights
 from lightning_fl.run.experiment import Experiment
 from lightning_fl.run.site_maker import SiteMaker
-from lightning_fl.run_files import AUDIT_FILES, CHECKPOINTS, CONFIG, REPORT, SITES
+from lightning_fl.run_files import AUDIT_FILES, CHECKPOINTS, CONFIG, INIT, REPORT, SITES
 from lightning_fl.site.site import Site
+from lightning_fl.training.first_weights import weights_file
 from lightning_fl.training.layout import from_vector
 from lightning_fl.wire.channel import Channel
 from lightning_fl.wire.messages import Message
@@ -56,7 +58,7 @@ class Run:
         self, experiment: Experiment, folder: Path, monitor: Monitor, *, text: str | None = None
     ) -> None:
         self.experiment = experiment
-        self.blueprint = Blueprint(experiment)
+        self.blueprint = Blueprint(experiment, init=first_weights(folder))
         self.folder = folder
         self.monitor = monitor
         self.text = text
@@ -75,6 +77,10 @@ class Run:
         """
         state = self.state()
         checkpoints = Checkpoints(self.folder / CHECKPOINTS)
+        if self.experiment.init is not None and first_weights(self.folder) is None:
+            # The file may change or go; sites that train later, and --resume, need it as it was.
+            content = weights_file(self.experiment.init).read_bytes()
+            write_bytes(self.folder / INIT, content)
         for name in (REPORT, *AUDIT_FILES):  # they are there once the run is whole
             (self.folder / name).unlink(missing_ok=True)
         self.run_id = state.run
@@ -105,6 +111,12 @@ class Run:
                 f"The run in {self.folder} has another network (layout {state.fingerprint}) than "
                 f"these settings (layout {layout.fingerprint}). Resume it with the network it "
                 "began with, or start a new run in another folder."
+            )
+        if state.sites and set(state.sites) != set(plan.everyone):
+            raise ConfigError(
+                f"The run in {self.folder} began with the hospitals {sorted(state.sites)}, but the "
+                f"data have {list(plan.everyone)}. Start a new run that goes on from its model: "
+                f"--init {self.folder}."
             )
         if state.round > plan.rounds:
             raise ConfigError(

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import yaml
 
-from lightning_fl.run.blueprint import Blueprint
+from lightning_fl.run.blueprint import Blueprint, first_weights
 from lightning_fl.run.config import experiment_of
 from lightning_fl.run_files import SITES
 from lightning_fl.site.site import Site
@@ -18,6 +18,7 @@ NOT_OF_SITES: dict[str, Any] = {
     "loggers": [],
     "audit": None,
     "output": None,
+    "init": None,
 }
 """What a process that only hosts sites has in place of the run's own settings."""
 
@@ -61,4 +62,4 @@ def blueprint_of(maker: SiteMaker) -> Blueprint:
         torch.set_num_threads(maker.threads)
     values: dict[str, Any] = yaml.safe_load(maker.settings)
     experiment = experiment_of(yaml.safe_dump(values | NOT_OF_SITES))
-    return Blueprint(experiment, maker.sites)
+    return Blueprint(experiment, maker.sites, first_weights(Path(maker.folder)))

@@ -22,6 +22,9 @@ class Monitor:
     def on_round_end(self, *, round_: int, metric: str, scores: Mapping[str, float]) -> None:
         """Hear that a round is saved; `scores` is the validation metric of each site."""
 
+    def on_early_stop(self, *, round_: int, best_round: int) -> None:
+        """Hear that training ends after a round, since none after the best one was better."""
+
     def on_run_end(self, *, results: Mapping[str, Any], run: str) -> None:
         """Hear that the run is over; `results` is what results.json holds, `run` the folder."""
 

@@ -26,7 +26,7 @@ class Halving(ToyModule):
 
 def plain_loop(module: ToyModule, steps: int) -> tuple[list[float], list[float], list[float]]:
     """Train without Lightning; return the loss, the gradient norm and the rate of each step."""
-    made = module.configure_optimizers()
+    made: Any = module.configure_optimizers()
     optimizer: torch.optim.Optimizer = made[0][0]
     scheduler: LRScheduler = made[1][0]["scheduler"]
     losses, norms, rates = [], [], []
@@ -34,7 +34,7 @@ def plain_loop(module: ToyModule, steps: int) -> tuple[list[float], list[float],
     for batch in batches:
         optimizer.zero_grad()
         loss = module.loss(batch)
-        loss.backward()
+        torch.autograd.backward(loss)
         gradients = [p.grad.flatten() for p in module.parameters() if p.grad is not None]
         losses.append(float(loss.detach()))
         norms.append(float(torch.cat(gradients).norm()))
