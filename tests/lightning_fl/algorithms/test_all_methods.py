@@ -23,11 +23,12 @@ from lightning_fl.algorithms import (
 )
 from lightning_fl.errors import ConfigError
 from lightning_fl.personalisation import Personalisation
+from lightning_fl.results.tables import read_metrics
 from lightning_fl.run.experiment import Experiment
 from lightning_fl.training.fitting import TrainerOptions
 from tests.lightning_fl.algorithms.by_hand import ENDS, toy_states
 from tests.lightning_fl.run.resuming import interrupted_at, left_by_training, stopped_and_resumed
-from tests.toy import ToyModule, rounds_alone, toy_experiment, toy_run
+from tests.toy import SITES, ToyModule, rounds_alone, toy_experiment, toy_run
 
 SHARING: list[Algorithm] = [
     FedAvg(),
@@ -77,6 +78,27 @@ def test_the_ring_gives_what_plain_gives(tmp_path: Path, algorithm: Algorithm) -
     torch.testing.assert_close(ring.state().weights, plain.state().weights, rtol=0, atol=2e-5)
     for site, state in expected.items():
         torch.testing.assert_close(found[site], state, rtol=0, atol=2e-5)
+
+
+class Decaying(ToyModule):
+    def configure_optimizers(self) -> Any:
+        optimizer = super().configure_optimizers()
+        scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, [2, 5], gamma=0.5)
+        return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
+
+
+@pytest.mark.parametrize("algorithm", SHARING, ids=lambda a: type(a).__name__)
+def test_steps_and_rates_of_rounds_are_those_of_one_plain_loop(
+    tmp_path: Path, algorithm: Algorithm
+) -> None:
+    """Two rounds of three steps: the rate is halved after step 2 and again after step 5."""
+    module = Decaying(batch_norm=True)
+    rounds_alone(tmp_path, toy_experiment(module=module, algorithm=algorithm)).start()
+    rows = read_metrics(tmp_path / "metrics.csv")
+    rates = {row[:2]: row.value for row in rows if row.metric == "lr"}
+    assert rates == {(r, site): {1: 0.05, 2: 0.025}[r] for r in (1, 2) for site in SITES}
+    samples = {row.value for row in rows if row.metric == "samples"}
+    assert samples == {12.0}  # of three steps with four samples each
 
 
 class Lbfgs(ToyModule):
