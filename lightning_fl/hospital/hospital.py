@@ -17,6 +17,7 @@ from lightning_fl.errors import ConfigError
 from lightning_fl.files import write_text
 from lightning_fl.hospital.file import NAME, HospitalFile
 from lightning_fl.hospital.import_policy import enforce
+from lightning_fl.hospital.sent_settings import read_sent
 from lightning_fl.predict.kept_models import keep_models_of, keep_preprocessing
 from lightning_fl.run.config import changed_settings, resolve
 from lightning_fl.run.import_paths import import_paths
@@ -112,9 +113,7 @@ def _simulated(invitation: Invitation) -> SiteMaker:
 def _on_terms(file: Path, invitation: Invitation) -> SiteMaker:
     """Accept a run on the terms of the hospital's file."""
     terms = HospitalFile.read(file)
-    values: Any = yaml.safe_load(invitation.settings)
-    if not isinstance(values, dict):
-        raise ConfigError("The coordinator sent settings that are no mapping.")
+    values = read_sent(invitation.settings)
     if not re.fullmatch(r"[0-9A-Za-z]+", invitation.run):  # it names a folder here
         raise ConfigError(f"A run cannot be called {invitation.run!r}; letters and digits only.")
     settings = terms.lay_over(values)
@@ -124,6 +123,7 @@ def _on_terms(file: Path, invitation: Invitation) -> SiteMaker:
     terms.check_word(resolved)
     folder = terms.folder / invitation.run
     folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)  # models and private state are for the hospital's own account alone
     _check_same(folder / CONFIG, resolved)
     return SiteMaker(yaml.safe_dump(resolved), str(folder), invitation.run, invitation.sites)
 

@@ -10,6 +10,9 @@ from lightning_fl.run.experiment import Experiment
 from lightning_fl.run.import_paths import nested
 from lightning_fl.training.task import SETTINGS
 
+LONGEST = 2**20
+"""The most characters of settings that a hospital reads."""
+
 
 def check_form(settings: Mapping[str, Any]) -> None:
     """Refuse what could mean something else to the parser than it looks like here.
@@ -43,9 +46,46 @@ def _check_keys(values: Mapping[Any, Any]) -> None:
 def _is_structure(text: str) -> bool:
     """Say whether a text is YAML for a mapping or a list, which the parser would look into."""
     try:
-        return isinstance(yaml.safe_load(text), dict | list)
+        return isinstance(yaml.load(text, _WithoutAliases), dict | list)
+    except AliasError:
+        return True  # where there is an alias there is what it stands for
     except yaml.YAMLError:
         return False
+
+
+class AliasError(yaml.YAMLError):
+    """A YAML text with an alias, by which a few bytes can stand for gigabytes."""
+
+
+class _WithoutAliases(yaml.SafeLoader):
+    """Loads YAML in which nothing stands for something else."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise AliasError("it has an alias (*name); write the value out")
+        return super().compose_node(parent, index)
+
+
+def read_sent(text: str) -> dict[str, Any]:
+    """Read the settings that a coordinator sent.
+
+    Raises:
+        ConfigError: they are too long, no mapping of YAML, or use aliases.
+    """
+    if len(text) > LONGEST:
+        raise ConfigError(
+            f"The coordinator sent settings of {len(text)} characters, but at most {LONGEST} are "
+            "read."
+        )
+    try:
+        values: Any = yaml.load(text, _WithoutAliases)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"The settings that the coordinator sent cannot be read: {error}") from (
+            error
+        )
+    if not isinstance(values, dict):
+        raise ConfigError("The coordinator sent settings that are no mapping.")
+    return values
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from torch import Tensor
 
+from lightning_fl.errors import NonFiniteError
 from lightning_fl.privacy.gaussian import Floats, gaussian
 from lightning_fl.privacy.noise import SiteNoise
 
@@ -39,6 +40,7 @@ class Release:
 
     Raises:
         ConfigError: too few or too many sites.
+        NonFiniteError: the update holds NaN or infinity.
     """
 
     def __init__(
@@ -57,6 +59,8 @@ class Release:
         self._step = step
         self._key = secrets.token_bytes(KEY_BYTES)
         norm = weight * _norm(update, length)
+        if not math.isfinite(norm):  # no factor would bound it
+            raise NonFiniteError("an update whose norm is NaN or infinite cannot be clipped")
         bound = noise.clip - rounding(length, step)
         self.factor = min(1.0, bound / norm) if norm > 0 else 1.0
 

@@ -4,6 +4,8 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from lightning_fl.algorithms.callback import FederatedCallback
 from lightning_fl.data.module import POOLED, FederatedDataModule
 from lightning_fl.errors import ConfigError, DataError
@@ -102,6 +104,7 @@ class Site:
     def _load(self, message: Message) -> Answer:
         """Receive the global weights, in blocks; `blocks` says how many there are."""
         store = self.state.store
+        self._check_weights(message)
         if message.step == 0:
             self._received_blocks = 0
         if message.step != self._received_blocks:
@@ -118,6 +121,29 @@ class Site:
             from_vector(weights, self.setup.layout)  # refuses a wrong length before it is kept
             store.save_weights(message.round, weights)
         return Answer({}, {})
+
+    def _check_weights(self, message: Message) -> None:
+        """Refuse a block of weights that no round of this run can have sent.
+
+        Raises:
+            MessageError: says what is wrong with it.
+        """
+        rounds, blocks = self.setup.rounds, message.info.get("blocks")
+        if message.round > rounds:
+            raise MessageError(f"Weights of round {message.round}, but the run has {rounds}.")
+        most = max(1, self.setup.layout.length)
+        if type(blocks) is not int or not 1 <= blocks <= most:
+            raise MessageError(f"Expected weights in 1 to {most} blocks, but got {blocks!r}.")
+        block = message.tensors.get("weights")
+        if set(message.tensors) != {"weights"} or block is None:
+            raise MessageError(f"Expected one tensor `weights`, but got {sorted(message.tensors)}.")
+        if block.dtype != torch.float32 or block.dim() != 1 or len(block) > most:
+            raise MessageError(
+                f"Expected up to {most} float32 values in a row, but got {block.dtype} of shape "
+                f"{tuple(block.shape)}."
+            )
+        if not bool(torch.isfinite(block).all()):
+            raise MessageError(f"Block {message.step} of the weights holds NaN or infinity.")
 
     def _train(self, message: Message) -> Answer:
         """Train one round from the global weights; see `LocalRound`."""

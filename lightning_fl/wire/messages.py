@@ -15,6 +15,8 @@ HEAD = len(MAGIC) + 8 + 32
 """Bytes before the body: magic, length of the body (little-endian), SHA-256 of the body."""
 BLOCK_BYTES = 16 * 2**20
 """Tensors travel in blocks of this many bytes; below every engine's limit for a message."""
+LONGEST_TEXT, LARGEST_NUMBER = 255, 2**31 - 1
+"""Bounds of a frame's texts, e.g. names of sites, and of its numbers."""
 COORDINATOR = "coordinator"
 """Name under which the coordinator sends and receives; no site may have it."""
 
@@ -82,6 +84,14 @@ class Message:
         wrong = [k for k, kind in _FRAME_TYPES.items() if type(getattr(message, k)) is not kind]
         if wrong:
             raise MessageError(f"A message has fields of a wrong type: {wrong}.")
+        # What a site remembers of a message must not grow with what somebody sends.
+        long = [name for name in _TEXTS if len(getattr(message, name)) > LONGEST_TEXT]
+        large = [n for n in ("round", "step") if not 0 <= getattr(message, n) <= LARGEST_NUMBER]
+        if long or large:
+            raise MessageError(
+                f"A message has fields out of their range: {[*long, *large]}. Texts have at most "
+                f"{LONGEST_TEXT} characters, and numbers are between 0 and {LARGEST_NUMBER}."
+            )
         return message
 
 

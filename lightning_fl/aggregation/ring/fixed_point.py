@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_fl.aggregation.ring.packing_parameters import LIMB_BITS, LIMBS
+from lightning_fl.errors import NonFiniteError
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -50,7 +51,12 @@ class FixedPointGrid:
 
         Returns the integers, shape (count,), and how many were clipped. The values begin at `start`
         of the flat vector.
+
+        Raises:
+            NonFiniteError: a value is NaN or infinite, which has no place on a grid.
         """
+        if not np.isfinite(values).all():
+            raise NonFiniteError(f"values from {start} on are NaN or infinite")
         scaled = self._scaled(values, start)
         clipped = int(np.count_nonzero(np.abs(scaled) > self.limit))
         return np.clip(scaled, -self.limit, self.limit).astype(np.int64), clipped

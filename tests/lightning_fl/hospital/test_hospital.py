@@ -115,6 +115,57 @@ def test_unknown_operations_and_other_runs_are_refused(
         hospital.handle(HOST, replace(invitation, run="another").encode())
 
 
+WRONG_WEIGHTS: list[tuple[dict[str, Any], str]] = [
+    ({"round": 99}, "Weights of round 99, but the run has"),
+    ({"info": {"blocks": 0}}, "blocks, but got 0"),
+    ({"info": {"blocks": 10**9}}, "blocks, but got 1000000000"),
+    ({"info": {"blocks": True}}, "blocks, but got True"),
+    ({"info": {}}, "blocks, but got None"),
+    ({"tensors": {}}, r"one tensor `weights`, but got \[\]"),
+    ({"tensors": {"weights": torch.zeros(3), "more": torch.zeros(3)}}, "one tensor `weights`"),
+    ({"tensors": {"weights": torch.zeros(3, dtype=torch.int64)}}, "but got torch.int64"),
+    ({"tensors": {"weights": torch.zeros(3, 1)}}, r"of shape \(3, 1\)"),
+    ({"tensors": {"weights": torch.zeros(10**7)}}, r"of shape \(10000000,\)"),
+    ({"tensors": {"weights": torch.tensor([0.0, torch.nan])}}, "holds NaN or infinity"),
+    ({"tensors": {"weights": torch.tensor([0.0, -torch.inf])}}, "holds NaN or infinity"),
+    ({"tensors": {"weights": torch.zeros(3)}}, "Expected a vector of"),
+]
+"""Changes of a message with weights, and what they are refused with."""
+
+
+def test_weights_that_no_round_can_have_sent_are_refused(
+    hospital: Hospital, invitation: Invitation
+) -> None:
+    hospital.handle(HOST, invitation.encode())
+    assert hospital.site is not None
+    whole = torch.zeros(hospital.site.state.layout.length)
+    sent = Message(RUN, 0, COORDINATOR, info={"blocks": 1}, tensors={"weights": whole})
+    for change, words in WRONG_WEIGHTS:
+        with pytest.raises(ValueError, match=words):
+            hospital.handle("load", replace(sent, **change).encode())
+    hospital.handle("load", sent.encode())  # the site is as it was
+
+
+def test_other_accounts_of_the_machine_cannot_read_what_a_run_leaves(
+    hospital: Hospital, invitation: Invitation, tmp_path: Path
+) -> None:
+    hospital.handle(HOST, invitation.encode())
+    assert (tmp_path / "runs" / RUN).stat().st_mode & 0o777 == 0o700
+
+
+def test_settings_with_aliases_or_without_end_are_refused_before_they_are_read(
+    hospital: Hospital, invitation: Invitation
+) -> None:
+    bomb = "a: &a [x, x]\n" + "".join(f"b{i}: &b{i} [*a, *a]\n" for i in range(3))
+    for settings, words in {bomb: "has an alias", "x" * 2**21: "at most 1048576"}.items():
+        with pytest.raises(ConfigError, match=words):
+            hospital.handle(HOST, replace(invitation, settings=settings).encode())
+    values = yaml.safe_load(invitation.settings)
+    values["task"]["init_args"]["loss"] = "[&a [x], *a]"
+    with pytest.raises(ConfigError, match="in which settings are hidden"):
+        hospital.handle(HOST, replace(invitation, settings=yaml.safe_dump(values)).encode())
+
+
 def test_a_round_out_of_order_is_refused(hospital: Hospital, invitation: Invitation) -> None:
     hospital.handle(HOST, invitation.encode())
     assert hospital.site is not None

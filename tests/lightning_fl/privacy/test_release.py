@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_fl.errors import ConfigError
+from lightning_fl.errors import ConfigError, NonFiniteError
 from lightning_fl.privacy.noise import SiteNoise
 from lightning_fl.privacy.release import Release
 
@@ -43,6 +43,12 @@ def test_a_clipped_update_is_no_longer_than_the_clip_after_rounding_to_a_grid() 
         found = release(QUIET, update, step=step).weighted(0, 400)
         assert np.array_equal(found, np.rint(found / step) * step)
         assert 0.9 < float(np.linalg.norm(found)) <= 1.0
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_an_update_that_is_not_finite_cannot_be_clipped(value: float) -> None:
+    with pytest.raises(NonFiniteError, match="norm is NaN or infinite"):
+        release(QUIET, torch.tensor([1.0, value]))
 
 
 def test_an_update_of_zeros_stays_zeros() -> None:

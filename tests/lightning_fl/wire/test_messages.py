@@ -52,6 +52,16 @@ def test_round_trip() -> None:
     assert back.tensors["n"].shape == ()
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"round": -5}, {"round": 2**31}, {"step": -1}, {"ring": "x" * 256}, {"sender": "x" * 2**21}],
+)
+def test_fields_out_of_their_range_are_refused(change: dict[str, Any]) -> None:
+    [name] = change
+    with pytest.raises(MessageError, match=rf"out of their range: \['{name}'\]"):
+        decode(body_with(FRAME | change))
+
+
 def test_message_without_tensors() -> None:
     assert Message.decode(Message("r", 0, "A").encode()) == Message("r", 0, "A")
 

@@ -11,6 +11,7 @@ from lightning_fl.aggregation.ring.fixed_point import (
     from_limbs,
     to_limbs,
 )
+from lightning_fl.errors import NonFiniteError
 
 
 def test_steps_follow_the_tensors_across_any_cut() -> None:
@@ -35,6 +36,13 @@ def test_halves_go_to_the_even_neighbour_and_outsiders_are_clipped() -> None:
     found, clipped = grid.to_integers(values, 0)
     assert (found.tolist(), clipped) == ([0, 2, 0, 3, 3, -3], 2)
     assert grid.outside(values, 0).tolist() == [False, False, False, False, True, True]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_has_no_place_on_a_grid(value: float) -> None:
+    grid = FixedPointGrid((0,), (6,), 3)
+    with pytest.raises(NonFiniteError, match="values from 4 on are NaN or infinite"):
+        grid.to_integers(np.array([1.0, value]), 4)
 
 
 @given(st.floats(1e-30, 1e30), st.integers(8, 18))
