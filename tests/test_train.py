@@ -88,6 +88,18 @@ def test_validate_checks_and_leaves_no_run(
         assert f"{site}: 1 patients to train, 1 to validate, 1 to test" in output
 
 
+def test_the_folder_is_named_before_anything_is_trained(
+    tiny: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before: list[str] = []
+    monkeypatch.setattr(Run, "start", lambda run: before.append(capsys.readouterr().out))
+    assert train.main(tiny) == 0
+    assert before == [f"Run: {tmp_path / 'run'}\n"]
+
+
 def test_resume_goes_on_to_more_rounds_and_refuses_other_settings(
     finished: Path, tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -84,11 +84,11 @@ class Run:
         results = self._with_federation(checkpoints, state, lambda f: self._federate(f, state))
         self._keep_models(state)
         if self.experiment.evaluation.volumes and not self.experiment.engine.sites:
-            results = self._with_volumes(results, state.round)
-        write_report(self.folder)
+            results = self._with_volumes(results)
+        self._write_report()
         if audit is not None:  # it may fail, and what was trained is to be read all the same
-            audit.run(FinishedRun(self.folder), self.monitor, state.round)
-            write_report(self.folder)
+            audit.run(FinishedRun(self.folder), self.monitor)
+            self._write_report()
         self.monitor.on_run_end(results=results, run=str(self.folder))
         return results
 
@@ -233,6 +233,10 @@ class Run:
                 logger.bind(self.folder, self.run_id)
             logger.log_hyperparams(settings or {})
 
+    def _write_report(self) -> None:
+        self.monitor.on_operation(operation="write the report")
+        write_report(self.folder)
+
     @property
     def _sites(self) -> tuple[str, ...]:
         """The hospitals that are evaluated in the end, those that never trained last."""
@@ -241,6 +245,7 @@ class Run:
     def _keep_models(self, state: RunState) -> None:
         """Put the global and every site's personal model into models/."""
         blueprint = self.blueprint
+        self.monitor.on_operation(operation="keep models")
         if not blueprint.algorithm.trains_alone:
             extra = blueprint.layout.extra
             template = {k: v for k, v in blueprint.template.state_dict().items() if k not in extra}
@@ -251,7 +256,7 @@ class Run:
         for name in self._sites:
             keep_models_of(self.folder, name)
 
-    def _with_volumes(self, results: dict[str, Any], round_: int) -> dict[str, Any]:
+    def _with_volumes(self, results: dict[str, Any]) -> dict[str, Any]:
         """Return the results with `volumes`, where the data hold whole scans."""
         plan = self.blueprint.plan
         rows = evaluate_volumes(
@@ -261,7 +266,6 @@ class Run:
             unseen=plan.unseen,
             evaluation=self.experiment.evaluation,
             seed=self.experiment.seed,
-            round_=round_,
             monitor=self.monitor,
         )
         if not rows:
