@@ -18,5 +18,7 @@ PICTURE = ".picture.safetensors"
 AUDIT_CSV, AUDIT_JSON, AUDIT_PICTURES = "audit.csv", "audit.json", "audit.safetensors"
 AUDIT_FILES = (AUDIT_CSV, AUDIT_JSON, AUDIT_PICTURES)
 CHECKPOINTS = "checkpoints"
+GALLERY = "gallery.safetensors"
+"""Test images of a site with truth and predictions, in the site's folder."""
 SITES = Path(CHECKPOINTS) / "sites"
 """Folder with the folders of the sites, where one owner holds them all."""

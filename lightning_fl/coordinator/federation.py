@@ -254,6 +254,7 @@ class Federation:
                 f"The final evaluation failed at {missing}: {reasons}. All rounds are saved; "
                 "resume the run to evaluate again."
             )
+        self.recorder.log_results(results)
         return results
 
     def _survivors(

@@ -21,9 +21,9 @@ from lightning_fl.predict.kept_models import keep_models_of, keep_preprocessing,
 from lightning_fl.predict.run_volumes import evaluate_volumes
 from lightning_fl.privacy.account import PrivacyAccount
 from lightning_fl.results.report.report import write_report
+from lightning_fl.results.run_logger import RunLogger
 from lightning_fl.results.summary import write_results
 from lightning_fl.results.volume_tables import summary
-from lightning_fl.results.wandb_logger import FederationWandbLogger
 from lightning_fl.run.blueprint import Blueprint
 from lightning_fl.run.experiment import Experiment
 from lightning_fl.run.site_maker import SiteMaker
@@ -226,12 +226,22 @@ class Run:
         return recorder
 
     def _tell_loggers(self) -> None:
-        """Give the loggers their place in the run's folder, its id and its settings."""
+        """Give the loggers their place in the run's folder, its id and its settings.
+
+        Raises:
+            ConfigError: a logger cannot begin, e.g. because its server does not answer.
+        """
         settings = yaml.safe_load((self.folder / CONFIG).read_text(encoding="utf-8"))
         for logger in self.experiment.loggers:
-            if isinstance(logger, FederationWandbLogger):
-                logger.bind(self.folder, self.run_id)
-            logger.log_hyperparams(settings or {})
+            try:
+                if isinstance(logger, RunLogger):
+                    logger.bind(self.folder, self.run_id)
+                logger.log_hyperparams(settings or {})
+            except Exception as error:  # of any kind: each tracker has its own
+                raise ConfigError(
+                    f"The logger {type(logger).__name__} could not begin: {error}. Correct its "
+                    "settings, or leave it out of `loggers`."
+                ) from error
 
     def _write_report(self) -> None:
         self.monitor.on_operation(operation="write the report")
