@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from lightning_fl.run.config import Settings
     from lightning_fl.wire.messages import Message
 
 PACKAGES = ("lightning_fl", "models", "datamodules", "callbacks")
@@ -89,21 +90,18 @@ def _run(arguments: Sequence[str]) -> int:
     try:
         settings = read_settings(arguments)
         folder = settings.folder
-        if settings.experiment.directions:
+        if settings.validate:
+            _say_what_was_found(_validate(settings))
+        elif settings.experiment.directions:
             runs = DirectionRuns(settings, progress_monitor)
-            if settings.validate:
-                _say_what_was_found(runs.validate())
-            else:
-                runs.start()
-            return 0
-        with closing(progress_monitor()) as monitor:
-            experiment, folder = settings.experiment, settings.folder
-            run = Run(experiment, folder, monitor, text=settings.text)
-            if settings.validate:
-                _say_what_was_found(run.validate())
-            else:
+            _say_where(folder)
+            runs.start()
+        else:
+            with closing(progress_monitor()) as monitor:
+                run = Run(settings.experiment, folder, monitor, text=settings.text)
                 run.state()  # refuses what cannot be resumed before config.yaml is written
                 settings.save()
+                _say_where(folder)
                 run.start()
     except (ConfigError, DataError) as error:
         return _fail(error, 2)
@@ -114,6 +112,24 @@ def _run(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return _fail(f"interrupted; go on with --resume {folder}", STOPPED)
     return 0
+
+
+def _validate(settings: "Settings") -> "Mapping[str, Message]":
+    """Return what each site says of itself, and leave the terminal as it was."""
+    from callbacks import progress_monitor
+    from lightning_fl.run.directions import DirectionRuns
+    from lightning_fl.run.run import Run
+
+    if settings.experiment.directions:
+        return DirectionRuns(settings, progress_monitor).validate()
+    with closing(progress_monitor()) as monitor:
+        return Run(settings.experiment, settings.folder, monitor, text=settings.text).validate()
+
+
+def _say_where(folder: Path) -> None:
+    """Print the run's folder at once, so that its files can be watched."""
+    sys.stdout.write(f"Run: {folder}\n")
+    sys.stdout.flush()  # a pipe keeps lines back
 
 
 def _say_what_was_found(sites: "Mapping[str, Message]") -> None:

@@ -42,7 +42,7 @@ class RoundTimes(Monitor):
         self.trained: list[float] = []
         self._began: tuple[str, float] = ("", 0.0)
 
-    def on_operation(self, *, round_: int, operation: str, sites: int) -> None:
+    def on_operation(self, *, operation: str, **_: object) -> None:
         """End the training where the next operation begins."""
         now = time.perf_counter()
         if self._began[0] == "train":

@@ -12,8 +12,10 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -32,29 +34,34 @@ SITES_SHOWN = 8
 _log = logging.getLogger("lightning_fl")
 
 
-def progress_monitor() -> Monitor:
+def progress_monitor(direction: str = "") -> Monitor:
     """Return a `RichMonitor` where stderr is a terminal, else a `PlainMonitor`.
 
     The plain lines go to the logger "lightning_fl". If the program has set up no handler, it gets
     one for stderr here, because Python would drop the lines silently.
+
+    Args:
+        direction: names one of several runs of an experiment; "" for the only one.
     """
     if sys.stderr.isatty():
-        return RichMonitor()
+        return RichMonitor(direction=direction)
     if not _log.hasHandlers():
         _log.addHandler(logging.StreamHandler())
         _log.setLevel(logging.INFO)
-    return PlainMonitor()
+    return PlainMonitor(direction=direction)
 
 
 class PlainMonitor(Monitor):
-    """Logs one line a round, and the final table to stdout.
+    """Logs one line a round and one for each step before and after them; prints the final table.
 
     Args:
         output: where the final table goes; stdout if None.
+        direction: begins each line, where an experiment has several runs.
     """
 
-    def __init__(self, output: Console | None = None) -> None:
+    def __init__(self, output: Console | None = None, *, direction: str = "") -> None:
         self._output = output or Console()
+        self._direction = direction
         self._rounds = 0
         self._started = time.monotonic()
 
@@ -62,11 +69,23 @@ class PlainMonitor(Monitor):
         """Log the sites and the rounds that are ahead."""
         self._rounds = rounds
         self._started = time.monotonic()
-        _log.info("rounds %d to %d with %s", first_round, rounds, ", ".join(sites))
+        self._say(f"rounds {first_round} to {rounds} with {', '.join(sites)}")
+
+    def on_operation(
+        self,
+        *,
+        operation: str,
+        round_: int | None = None,
+        total: int | None = None,
+        unit: str = "sites",
+    ) -> None:
+        """Log an operation outside of the rounds; those of a round are in its line."""
+        if round_ is None:
+            self._say(operation if total is None else f"{operation}: {total} {unit}")
 
     def on_site_lost(self, *, round_: int, site: str, reason: str) -> None:
         """Log the loss as a warning."""
-        _log.warning("round %d goes on without %s: %s", round_, site, reason)
+        self._say(f"round {round_} goes on without {site}: {reason}", logging.WARNING)
 
     def on_early_stop(self, *, round_: int, best_round: int) -> None:
         """Log why there are no more rounds."""
@@ -77,54 +96,94 @@ class PlainMonitor(Monitor):
         now = time.monotonic()
         seconds, self._started = now - self._started, now
         scored, done = scores_text(scores, metric), f"round {round_}/{self._rounds}"
-        _log.info("%s", "  ".join(filter(None, (done, scored, seconds_text(seconds)))))
+        self._say("  ".join(filter(None, (done, scored, seconds_text(seconds)))))
 
     def on_run_end(self, *, results: Mapping[str, Any], run: str) -> None:
         """Print the final table and where the report is."""
-        print_outcome(self._output, results, run)
+        print_outcome(self._output, results, run, self._direction)
+
+    def _say(self, line: str, level: int = logging.INFO) -> None:
+        _log.log(level, "%s", f"{self._direction}: {line}" if self._direction else line)
+
+
+class CountColumn(ProgressColumn):
+    """Shows what is done and of what, e.g. "3/12 blocks"; nothing where it is not counted."""
+
+    def render(self, task: Task) -> Text:
+        """Return the text for one bar."""
+        if task.total is None:
+            return Text()
+        return Text(f"{task.completed:.0f}/{task.total:.0f} {task.fields['unit']}".rstrip())
 
 
 class RichMonitor(Monitor):
-    """Shows bars for the rounds and for the sites of the operation, and each site's last score.
+    """Shows bars for the rounds and for the operation in progress, and each site's last score.
 
     Args:
         console: where the bars go; stderr if None.
         output: where the final table goes; stdout if None.
+        direction: begins the first bar, where an experiment has several runs.
     """
 
-    def __init__(self, console: Console | None = None, output: Console | None = None) -> None:
+    def __init__(
+        self,
+        console: Console | None = None,
+        output: Console | None = None,
+        *,
+        direction: str = "",
+    ) -> None:
+        self._direction = direction
         self._console = console or Console(stderr=True)
         self._output = output or Console()
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
-            MofNCompleteColumn(),
+            CountColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=self._console,
             speed_estimate_period=24 * 3600,  # a round may take longer than rich's 30 s
         )
-        self._round_bar = self._progress.add_task("rounds", start=False)
-        self._site_bar = self._progress.add_task("", start=False, visible=False)
+        rounds = f"{direction}: rounds" if direction else "rounds"
+        self._round_bar = self._progress.add_task(rounds, start=False, visible=False, unit="")
+        self._operation = ""
+        self._bar: TaskID | None = None
         self._scores: Table | None = None
         self._best: dict[str, float] = {}
         self._live = Live(get_renderable=self._render, console=self._console, refresh_per_second=4)
 
     def on_run_start(self, *, sites: Sequence[str], first_round: int, rounds: int) -> None:
         """Open the display; rounds that are done already, before a resume, count as done."""
-        self._progress.update(self._round_bar, total=rounds, completed=first_round - 1)
+        done = first_round - 1
+        self._progress.update(self._round_bar, total=rounds, completed=done, visible=True)
         self._progress.start_task(self._round_bar)
         self._live.start()
 
-    def on_operation(self, *, round_: int, operation: str, sites: int) -> None:
+    def on_operation(
+        self,
+        *,
+        operation: str,
+        round_: int | None = None,
+        total: int | None = None,
+        unit: str = "sites",
+    ) -> None:
         """Start the second bar anew."""
-        self._progress.reset(
-            self._site_bar, total=sites, description=f"round {round_}: {operation}", visible=True
-        )
+        self._live.start()  # the first operation comes before the rounds
+        if self._bar is not None:
+            self._progress.remove_task(self._bar)
+        words = operation if round_ is None else f"round {round_}: {operation}"
+        self._bar = self._progress.add_task(words, total=total, unit=unit)
+        self._operation = operation
 
     def on_site_done(self, *, site: str, operation: str, seconds: float) -> None:
+        """Move the second bar on, if it is the bar of this operation."""
+        if operation == self._operation:  # sites answer others on the way, e.g. those of a ring
+            self.on_part_done()
+
+    def on_part_done(self) -> None:
         """Move the second bar on."""
-        self._progress.advance(self._site_bar)
+        if self._bar is not None:
+            self._progress.advance(self._bar)
 
     def on_site_lost(self, *, round_: int, site: str, reason: str) -> None:
         """Write a line above the bars, which stays."""
@@ -148,7 +207,7 @@ class RichMonitor(Monitor):
     def on_run_end(self, *, results: Mapping[str, Any], run: str) -> None:
         """Take the bars away; print the final table and where the report is."""
         self.close()
-        print_outcome(self._output, results, run)
+        print_outcome(self._output, results, run, self._direction)
 
     def close(self) -> None:
         """Give the terminal back."""
@@ -176,8 +235,12 @@ class RichMonitor(Monitor):
         return table
 
 
-def print_outcome(output: Console, results: Mapping[str, Any], run: str) -> None:
+def print_outcome(
+    output: Console, results: Mapping[str, Any], run: str, direction: str = ""
+) -> None:
     """Print the final table of `results`, what results.json holds, and where the report is."""
+    if direction:
+        output.print(Text(direction))
     output.print(final_table(results, headline_metric(results)))
     # soft_wrap keeps a long path in one piece, so that it can be copied and clicked.
     output.print(Text(f"Report: {Path(run) / 'report.html'}"), soft_wrap=True)

@@ -20,5 +20,7 @@ AUDIT_FILES = (AUDIT_CSV, AUDIT_JSON, AUDIT_PICTURES)
 CHECKPOINTS = "checkpoints"
 INIT = Path(CHECKPOINTS) / "init.safetensors"
 """The weights that the run began with, where `init` names some."""
+GALLERY = "gallery.safetensors"
+"""Test images of a site with truth and predictions, in the site's folder."""
 SITES = Path(CHECKPOINTS) / "sites"
 """Folder with the folders of the sites, where one owner holds them all."""

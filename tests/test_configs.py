@@ -15,6 +15,8 @@ from tests.toy import ONE_STEP, SMALL_DENSENET, SMALL_NET, TINY_EXAMPLE, small_p
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 TINY = {"tiny_covid": "covid_ct", "tiny_rad": "rad_chestct"}
 """Overrides of one config alone."""
+TRACKERS = {"wandb", "tensorboard", "mlflow"}
+"""Overrides that write into a folder of that name in the run's."""
 ENGINES = {"ray"}
 """Overrides that tests of the engines run, and compare with the Local engine."""
 OVERRIDES = [
@@ -174,4 +176,5 @@ def test_override_runs_on_quickstart(override: Path, tmp_path: Path, cache: Path
     extra = [*small_net(name, settings), *phases(settings), *few(name), *no_pictures]
     quickstart = ROOT / "configs" / "quickstart.yaml"
     run(quickstart, tmp_path, cache, *quick(override, tmp_path), extra=extra)
-    assert (tmp_path / "run" / "wandb").exists() == (name == "wandb")
+    places = {tracker for tracker in TRACKERS if (tmp_path / "run" / tracker).exists()}
+    assert places == TRACKERS & {name}

@@ -154,7 +154,7 @@ def test_a_resumed_run_hands_on_what_may_change(
         raise ConfigError("stopped here")
 
     given = [*arguments(made, tmp_path / "run"), "--min_sites", "3"]
-    runs = DirectionRuns(read_settings(given), Monitor)
+    runs = DirectionRuns(read_settings(given), lambda _: Monitor())
     monkeypatch.setattr("lightning_fl.run.directions.read_settings", stop)
     (tmp_path / "run" / "axial" / "checkpoints" / "round-00000").mkdir(parents=True)
     with pytest.raises(ConfigError, match="stopped here"):

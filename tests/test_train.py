@@ -88,6 +88,18 @@ def test_validate_checks_and_leaves_no_run(
         assert f"{site}: 1 patients to train, 1 to validate, 1 to test" in output
 
 
+def test_the_folder_is_named_before_anything_is_trained(
+    tiny: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before: list[str] = []
+    monkeypatch.setattr(Run, "start", lambda run: before.append(capsys.readouterr().out))
+    assert train.main(tiny) == 0
+    assert before == [f"Run: {tmp_path / 'run'}\n"]
+
+
 def test_resume_goes_on_to_more_rounds_and_refuses_other_settings(
     finished: Path, tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -213,6 +225,23 @@ def test_a_hospital_that_does_not_host_is_told_in_its_own_words(
     monkeypatch.setattr(Run, "start", refuse)
     message = refused(capsys, tiny)
     assert message == "error: at site 'B': ConfigError: There is no data folder 'x' here.\n"
+
+
+def test_a_logger_without_its_package_is_refused_with_the_remedy(
+    tiny: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("lightning_fl.results.run_logger.find_spec", lambda _: None)
+    override = str(ROOT / "configs" / "overrides" / "tensorboard.yaml")
+    message = refused(capsys, [*tiny, "--config", override])
+    assert (
+        'tensorboard, which this Python does not have. Install it by `pip install -e ".[tensor'
+        in message
+    )
+    message = refused(capsys, [*tiny, "--loggers", "pytorch_lightning.loggers.CometLogger"])
+    assert message.startswith(
+        "error: A class of the settings needs a package that is not installed"
+    )
+    assert "comet" in message
 
 
 def test_ctrl_c_inside_a_fit_names_the_folder_to_resume(

@@ -45,6 +45,10 @@ class Plain(Aggregator):
         weights: list[int] = []
         least = max(updates.min_sites, 1)
         updates.before_sum(sorted(updates.samples), least)
+        blocks = len(range(0, updates.layout.length, BLOCK)) * len(updates.samples)
+        channel.monitor.on_operation(
+            operation="update", round_=updates.round, total=blocks, unit="blocks"
+        )
         for site, samples in sorted(updates.samples.items()):
             update = self._fetch(channel, updates, site)
             if isinstance(update, SiteError):

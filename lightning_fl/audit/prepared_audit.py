@@ -58,7 +58,7 @@ class PreparedAudit:
     models: ModelAttacks | None
     seed: int
 
-    def run(self, run: FinishedRun, monitor: Monitor, round_: int) -> None:
+    def run(self, run: FinishedRun, monitor: Monitor) -> None:
         """Attack, and write audit.json, audit.csv and the pictures into the run's folder.
 
         The run's settings give the task anew. The monitor hears of each trial.
@@ -69,7 +69,7 @@ class PreparedAudit:
         for name in AUDIT_FILES:  # of a run that is resumed
             (run.folder / name).unlink(missing_ok=True)
         try:
-            record = self._record(run, monitor, round_)
+            record = self._record(run, monitor)
         except FAILURES as error:
             raise DataError(
                 f"The run in {run.folder} is whole and has its report, but its audit failed: "
@@ -78,28 +78,27 @@ class PreparedAudit:
             ) from error
         write_text(run.folder / AUDIT_JSON, json.dumps(record, indent=2) + "\n")
 
-    def _record(self, run: FinishedRun, monitor: Monitor, round_: int) -> dict[str, Any]:
+    def _record(self, run: FinishedRun, monitor: Monitor) -> dict[str, Any]:
         """Attack, and return the content of audit.json."""
         return {
             "run": self.protection.record(),
-            **self._views(run, monitor, round_),
-            "distinguishing": self._distinguish(),
-            "membership": [r.record() for r in self.models.attack(run)] if self.models else [],
+            **self._views(run, monitor),
+            "distinguishing": self._distinguish(monitor),
+            "membership": self._attack_models(run, monitor),
         }
 
-    def _views(self, run: FinishedRun, monitor: Monitor, round_: int) -> dict[str, Any]:
+    def _views(self, run: FinishedRun, monitor: Monitor) -> dict[str, Any]:
         """Play the trials, and return their part of audit.json."""
         settings, series = asdict(self.settings), self.series
         if series is None:
             return {"settings": settings, "views": [], "seconds": 0.0}
-        monitor.on_operation(round_=round_, operation="audit", sites=len(series))
+        monitor.on_operation(operation="audit", total=len(series), unit="trials")
         rows: list[TrialRow] = []
         shown: list[Pictures] = []
         for trial_rows, pictures in series.play(run):
             rows += trial_rows
             shown.append(pictures)
-            name, seconds = f"trial {len(shown)}", sum(row.seconds for row in trial_rows)
-            monitor.on_site_done(site=name, operation="audit", seconds=seconds)
+            monitor.on_part_done()
         write_csv(run.folder / AUDIT_CSV, TrialRow._fields, rows)
         if tensors := series.pictures(shown):
             write_bytes(run.folder / AUDIT_PICTURES, safetensors.torch.save(tensors))
@@ -111,10 +110,19 @@ class PreparedAudit:
             "seconds": sum(row.seconds for row in rows),
         }
 
-    def _distinguish(self) -> list[dict[str, Any]]:
+    def _distinguish(self, monitor: Monitor) -> list[dict[str, Any]]:
         trials, ring = self.settings.distinguishing, self.protection
+        if not trials:
+            return []
+        monitor.on_operation(operation="tell two updates apart")
         game = Game(derive_seed(self.seed, "distinguish"), ring.bits, ring.ring_sites)
-        return [game.play(view, trials).record() for view in OBSERVERS] if trials else []
+        return [game.play(view, trials).record() for view in OBSERVERS]
+
+    def _attack_models(self, run: FinishedRun, monitor: Monitor) -> list[dict[str, Any]]:
+        if self.models is None:
+            return []
+        monitor.on_operation(operation="membership inference")
+        return [result.record() for result in self.models.attack(run)]
 
 
 def prepare_audit(

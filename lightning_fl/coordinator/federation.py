@@ -87,7 +87,7 @@ class Federation:
             ConfigError: a site has another network than the coordinator.
         """
         names, layout = self.plan.everyone, self.averaging.layout
-        self.monitor.on_operation(round_=0, operation="describe", sites=len(names))
+        self.monitor.on_operation(operation="describe", total=len(names))
         message = self.channel.message(0)
         answers = self.channel.ask_all("describe", dict.fromkeys(names, message))
         for site, answer in answers.items():
@@ -108,7 +108,7 @@ class Federation:
         """
         round_ = state.round + 1
         chosen = self.plan.chosen(round_)
-        self.monitor.on_operation(round_=round_, operation="train", sites=len(chosen))
+        self.monitor.on_operation(round_=round_, operation="train", total=len(chosen))
         # the checkpoint before the last must stay usable too, should the last be damaged
         keep = sorted({round_ - 2, *state.best.values(), *state.best_before.values()})
         message = self.channel.message(round_, info={"keep": keep})
@@ -123,8 +123,6 @@ class Federation:
         """Replace the weights of `state` by those after the coming round."""
         round_ = state.round + 1
         self._require(round_, samples, state)
-        if self.averaging.layout.length:
-            self.monitor.on_operation(round_=round_, operation="aggregate", sites=len(samples))
         lost = self.averaging.step(self.channel, state, samples)
         self._survivors(state, lost, "aggregate")
 
@@ -145,7 +143,8 @@ class Federation:
     def _send(self, state: RunState, weights: Tensor, rounds: Mapping[str, int]) -> None:
         """Send weights, each site's message saying of which round they are."""
         blocks = torch.split(weights, BLOCK_BYTES // 4) or (weights,)
-        self.monitor.on_operation(round_=state.round, operation="load", sites=len(rounds))
+        total = len(blocks) * len(rounds)
+        self.monitor.on_operation(round_=state.round, operation="load", total=total, unit="blocks")
         for step, block in enumerate(blocks):
             info, tensors = {"blocks": len(blocks)}, {"weights": block.clone()}
             by_round = {
@@ -183,7 +182,7 @@ class Federation:
             Each site's score, and the sites on whose validation data it is not defined.
         """
         names = self.plan.evaluating
-        self.monitor.on_operation(round_=state.round, operation="evaluate", sites=len(names))
+        self.monitor.on_operation(round_=state.round, operation="evaluate", total=len(names))
         message = self.channel.message(state.round)
         answers = self.channel.ask("evaluate", dict.fromkeys(names, message))
         scored = self._survivors(state, answers, "evaluate")
@@ -235,7 +234,7 @@ class Federation:
         default = max(state.best.values(), default=state.round)
         rounds = {s: state.best.get(s, default) for s in (*self.plan.evaluating, *self.plan.unseen)}
         self._send(state, state.best_weights, rounds)
-        self.monitor.on_operation(round_=state.round, operation="personalise", sites=len(rounds))
+        self.monitor.on_operation(operation="personalise", total=len(rounds))
         messages = {site: self.channel.message(round_) for site, round_ in rounds.items()}
         answers = self.channel.ask("personalise", messages)
         finished = self._survivors(state, answers, "personalise")
@@ -265,6 +264,7 @@ class Federation:
                 f"The final evaluation failed at {missing}: {reasons}. All rounds are saved; "
                 "resume the run to evaluate again."
             )
+        self.recorder.log_results(results)
         return results
 
     def _survivors(

@@ -8,6 +8,7 @@ from typing import Any
 from pytorch_lightning.loggers import Logger
 
 from lightning_fl.coordinator.checkpoint import RunState
+from lightning_fl.results.run_logger import RunLogger
 from lightning_fl.results.summary import Curves, summarise, write_results
 from lightning_fl.results.tables import (
     read_costs,
@@ -143,6 +144,16 @@ class Recorder:
             results["privacy"] = privacy
         write_results(self.folder / "results.json", results)
         return results
+
+    def log_results(self, results: Mapping[str, Any]) -> None:
+        """Give the loggers what results.json holds at the end."""
+        for logger in self.loggers:
+            if not isinstance(logger, RunLogger):
+                continue
+            try:
+                logger.log_results(results, self.folder)
+            except Exception as error:
+                _log.warning("%s could not log the final scores: %s", logger.name, error)
 
     def close(self, status: str) -> None:
         """Tell the loggers that the run is over: "success" or "failed"."""

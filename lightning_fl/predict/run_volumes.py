@@ -6,7 +6,6 @@ predictions use. So a mask of the evaluation and one predicted later are equal t
 
 import logging
 import shutil
-import time
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -25,8 +24,6 @@ from lightning_fl.run_files import GLOBAL, MASKS, PERSONAL, PICTURE, VOLUMES
 from lightning_fl.training.evaluation import Evaluation
 from lightning_fl.wire.monitor import Monitor
 
-OPERATION = "segment whole scans"
-
 _log = logging.getLogger(__name__)
 
 
@@ -38,7 +35,6 @@ def evaluate_volumes(
     unseen: Sequence[str],
     evaluation: Evaluation,
     seed: int,
-    round_: int,
     monitor: Monitor,
 ) -> list[VolumeRow]:
     """Score every site's whole test scans, and leave masks/ and volumes.csv in the run's folder.
@@ -54,14 +50,12 @@ def evaluate_volumes(
     if not any(scans):
         return []
     shutil.rmtree(run.folder / MASKS, ignore_errors=True)  # of a run that is resumed
-    monitor.on_operation(round_=round_, operation=OPERATION, sites=sum(map(len, scans)))
+    monitor.on_operation(operation="segment whole scans", total=sum(map(len, scans)), unit="scans")
     rows: list[VolumeRow] = []
     for site, part in bound.items():
-        start = time.perf_counter()
         for rows_of_scan in _evaluate_site(run, part, site, evaluation.gallery):
             rows += rows_of_scan
-            seconds, start = time.perf_counter() - start, time.perf_counter()
-            monitor.on_site_done(site=site, operation=OPERATION, seconds=seconds)
+            monitor.on_part_done()
     write_volumes(run.folder / VOLUMES, rows)
     return rows
 

@@ -248,6 +248,11 @@ def _build(parser: Parser, cfg: Namespace) -> Experiment:
     try:
         task = build_task(yaml.safe_load(_dump(parser, cfg)), cfg.seed)
         values = parser.instantiate(others)
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"A class of the settings needs a package that is not installed: {error}. Install it, "
+            "or leave the class out."
+        ) from error
     except ValueError as error:
         raise _own_error(error) from error
     fields = {k: v for k, v in values.items(branches=True) if k in Experiment.__dataclass_fields__}

@@ -36,10 +36,10 @@ class DirectionRuns:
 
     Args:
         settings: of the experiment.
-        make_monitor: makes what hears of one run's progress.
+        make_monitor: makes what hears of one run's progress, by the name of its direction.
     """
 
-    def __init__(self, settings: Settings, make_monitor: Callable[[], Monitor]) -> None:
+    def __init__(self, settings: Settings, make_monitor: Callable[[str], Monitor]) -> None:
         self.settings = settings
         self.make_monitor = make_monitor
         self.values: dict[str, Any] = yaml.safe_load(settings.text)
@@ -71,7 +71,7 @@ class DirectionRuns:
         answers: Mapping[str, Message] = {}
         for direction in self.directions:
             arguments = [*self._arguments(direction), "--validate"]
-            with closing(self.make_monitor()) as monitor:
+            with closing(self.make_monitor(direction)) as monitor:
                 answers = self._run(read_settings(arguments), monitor).validate()
         return answers
 
@@ -84,15 +84,15 @@ class DirectionRuns:
         folder = self.settings.folder
         members = [self._member(direction) for direction in self.directions]
         self.settings.save()
-        for member in members:
+        for direction, member in zip(self.directions, members, strict=True):
             if self._is_finished(member):
                 continue
-            with closing(self.make_monitor()) as monitor:
+            with closing(self.make_monitor(direction)) as monitor:
                 run = self._run(member, monitor)
                 run.state()  # refuses what cannot be resumed before config.yaml is written
                 member.save()
                 run.start()
-        with closing(self.make_monitor()) as monitor:
+        with closing(self.make_monitor("all directions")) as monitor:
             self._put_together(folder, monitor)
 
     def _put_together(self, folder: Path, monitor: Monitor) -> None:
@@ -106,7 +106,6 @@ class DirectionRuns:
             unseen=plan.unseen,
             evaluation=experiment.evaluation,
             seed=experiment.seed,
-            round_=plan.rounds,
             monitor=monitor,
         )
         if not rows:
@@ -116,6 +115,7 @@ class DirectionRuns:
             )
         results = self._results(plan, rows)
         write_results(folder / "results.json", results)
+        monitor.on_operation(operation="write the report")
         write_report(folder)
         monitor.on_run_end(results=results, run=str(folder))
 

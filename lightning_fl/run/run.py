@@ -22,9 +22,9 @@ from lightning_fl.predict.kept_models import keep_models_of, keep_preprocessing,
 from lightning_fl.predict.run_volumes import evaluate_volumes
 from lightning_fl.privacy.account import PrivacyAccount
 from lightning_fl.results.report.report import write_report
+from lightning_fl.results.run_logger import RunLogger
 from lightning_fl.results.summary import write_results
 from lightning_fl.results.volume_tables import summary
-from lightning_fl.results.wandb_logger import FederationWandbLogger
 from lightning_fl.run.blueprint import Blueprint, first_weights
 from lightning_fl.run.experiment import Experiment
 from lightning_fl.run.site_maker import SiteMaker
@@ -90,11 +90,11 @@ class Run:
         results = self._with_federation(checkpoints, state, lambda f: self._federate(f, state))
         self._keep_models(state)
         if self.experiment.evaluation.volumes and not self.experiment.engine.sites:
-            results = self._with_volumes(results, state.round)
-        write_report(self.folder)
+            results = self._with_volumes(results)
+        self._write_report()
         if audit is not None:  # it may fail, and what was trained is to be read all the same
-            audit.run(FinishedRun(self.folder), self.monitor, state.round)
-            write_report(self.folder)
+            audit.run(FinishedRun(self.folder), self.monitor)
+            self._write_report()
         self.monitor.on_run_end(results=results, run=str(self.folder))
         return results
 
@@ -238,12 +238,26 @@ class Run:
         return recorder
 
     def _tell_loggers(self) -> None:
-        """Give the loggers their place in the run's folder, its id and its settings."""
+        """Give the loggers their place in the run's folder, its id and its settings.
+
+        Raises:
+            ConfigError: a logger cannot begin, e.g. because its server does not answer.
+        """
         settings = yaml.safe_load((self.folder / CONFIG).read_text(encoding="utf-8"))
         for logger in self.experiment.loggers:
-            if isinstance(logger, FederationWandbLogger):
-                logger.bind(self.folder, self.run_id)
-            logger.log_hyperparams(settings or {})
+            try:
+                if isinstance(logger, RunLogger):
+                    logger.bind(self.folder, self.run_id)
+                logger.log_hyperparams(settings or {})
+            except Exception as error:  # of any kind: each tracker has its own
+                raise ConfigError(
+                    f"The logger {type(logger).__name__} could not begin: {error}. Correct its "
+                    "settings, or leave it out of `loggers`."
+                ) from error
+
+    def _write_report(self) -> None:
+        self.monitor.on_operation(operation="write the report")
+        write_report(self.folder)
 
     @property
     def _sites(self) -> tuple[str, ...]:
@@ -253,6 +267,7 @@ class Run:
     def _keep_models(self, state: RunState) -> None:
         """Put the global and every site's personal model into models/."""
         blueprint = self.blueprint
+        self.monitor.on_operation(operation="keep models")
         if not blueprint.algorithm.trains_alone:
             extra = blueprint.layout.extra
             template = {k: v for k, v in blueprint.template.state_dict().items() if k not in extra}
@@ -263,7 +278,7 @@ class Run:
         for name in self._sites:
             keep_models_of(self.folder, name)
 
-    def _with_volumes(self, results: dict[str, Any], round_: int) -> dict[str, Any]:
+    def _with_volumes(self, results: dict[str, Any]) -> dict[str, Any]:
         """Return the results with `volumes`, where the data hold whole scans."""
         plan = self.blueprint.plan
         rows = evaluate_volumes(
@@ -273,7 +288,6 @@ class Run:
             unseen=plan.unseen,
             evaluation=self.experiment.evaluation,
             seed=self.experiment.seed,
-            round_=round_,
             monitor=self.monitor,
         )
         if not rows:

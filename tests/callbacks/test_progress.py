@@ -46,7 +46,7 @@ def play(monitor: Monitor, sites: int = 2) -> None:
     names = [chr(ord("A") + number) for number in range(sites)]
     monitor.on_run_start(sites=names, first_round=2, rounds=3)
     for round_ in (2, 3):
-        monitor.on_operation(round_=round_, operation="train", sites=sites)
+        monitor.on_operation(round_=round_, operation="train", total=sites)
         for site in names:
             monitor.on_site_done(site=site, operation="train", seconds=0.5)
         monitor.on_site_lost(round_=round_, site="B", reason="[timeout]")
@@ -111,6 +111,62 @@ def test_rich_monitor_shows_bars_and_scores() -> None:
     assert "3/3" in last
     assert "2/2" in last
     assert ["A", "0.75", "0.75"] in rows_of(last)
+
+
+def test_only_answers_to_the_operation_in_progress_move_its_bar() -> None:
+    screen = console(Terminal(), force_terminal=True, record=True)
+    monitor = RichMonitor(screen, console(io.StringIO()))
+    monitor.on_run_start(sites=["A", "B"], first_round=1, rounds=2)
+    monitor.on_operation(round_=1, operation="ring", total=12, unit="blocks")
+    for _ in range(3):
+        monitor.on_site_done(site="A", operation="ring_pass", seconds=0.5)
+    monitor.on_part_done()
+    monitor.close()
+    assert "round 1: ring" in (last := screen.export_text())
+    assert "1/12 blocks" in last
+
+
+def steps_at_the_end(monitor: Monitor) -> None:
+    monitor.on_operation(operation="segment whole scans", total=6, unit="scans")
+    monitor.on_operation(round_=3, operation="load", total=2)
+    monitor.on_operation(operation="write the report")
+
+
+def test_plain_monitor_logs_each_step_outside_of_the_rounds(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, logger="lightning_fl")
+    steps_at_the_end(PlainMonitor(console(io.StringIO())))
+    assert caplog.messages == ["segment whole scans: 6 scans", "write the report"]
+
+
+def test_rich_monitor_shows_a_step_that_counts_nothing() -> None:
+    screen = console(Terminal(), force_terminal=True, record=True)
+    monitor = RichMonitor(screen, console(io.StringIO()))
+    steps_at_the_end(monitor)  # before the rounds begin, too
+    monitor.close()
+    shown = screen.export_text().splitlines()
+    assert shown[-1].startswith("write the report")
+    assert "/" not in shown[-1].removeprefix("write the report")
+    assert not any("rounds" in line for line in shown)
+
+
+def test_plain_lines_name_the_direction(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="lightning_fl")
+    file = io.StringIO()
+    monitor = PlainMonitor(console(file), direction="axial")
+    play(monitor)
+    monitor.on_run_end(results=RESULTS, run="runs")
+    assert all(line.startswith("axial: round") for line in caplog.messages)
+    assert file.getvalue().startswith("axial\n")
+
+
+def test_the_first_bar_names_the_direction() -> None:
+    screen = console(Terminal(), force_terminal=True, record=True)
+    monitor = RichMonitor(screen, console(io.StringIO()), direction="coronal")
+    monitor.on_run_start(sites=["A"], first_round=1, rounds=4)
+    monitor.close()
+    assert "coronal: rounds" in screen.export_text()
 
 
 def test_rich_monitor_counts_rounds_before_a_resume() -> None:

@@ -89,6 +89,7 @@ class Ring:
             raise
 
     def _open(self) -> None:
+        self._begin("ring")
         joined = self._ask("ring_join", {site: self._message(site) for site in self.order})
         members = {
             site: {k: v for k, v in answer.info.items() if k != "seconds"}
@@ -126,6 +127,7 @@ class Ring:
                 if 0 <= wave - place < self.plan.blocks
             }
             if places in arriving:
+                self.channel.monitor.on_part_done()
                 yield arriving[places]
 
     def _checked(self, answer: Message, place: int) -> Message:
@@ -140,8 +142,10 @@ class Ring:
     def _close(self, blocks: Iterator[Message]) -> Sums:
         first = self.order[0]
         sealed: list[Tensor] = []
+        self._begin("decrypt")
         for message in blocks:
             answer = self._ask_to_close(first, message)
+            self.channel.monitor.on_part_done()
             sealed.append(answer.tensors.get("sums", torch.zeros(0, dtype=torch.uint8)))
         try:
             key = bytes.fromhex(answer.info["seal"])
@@ -162,6 +166,11 @@ class Ring:
             last = message.step == self.plan.blocks - 1
             silent = broken.lost[first].kind not in ("failed", "non_finite")
             raise RingBroken(broken.lost, opened=last and silent) from broken
+
+    def _begin(self, operation: str) -> None:
+        self.channel.monitor.on_operation(
+            operation=operation, round_=self.round, total=self.plan.blocks, unit="blocks"
+        )
 
     def _message(self, site: str, **fields: object) -> Message:
         return self.channel.message(

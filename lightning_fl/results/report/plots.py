@@ -1,6 +1,7 @@
 """The report's diagrams as SVG that takes its ink from the page, light or dark."""
 
 import io
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,8 +14,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from lightning_fl.results.formats import heading, scale, score_text
+from lightning_fl.results.formats import heading, scale, score_text, unit
 from lightning_fl.results.report.colours import MODEL_COLOURS, SITE_COLOURS
+from lightning_fl.results.report.hover import (
+    DPI,
+    HoverArea,
+    bar_areas,
+    hover_svg,
+    point_areas,
+)
 from lightning_fl.results.scores import ScoreTable
 
 _INK = "#010203"  # stands for the page's text colour until `_svg` replaces it
@@ -36,6 +44,7 @@ _STYLE = {
     "legend.frameon": False,
 }
 _PAGE_WIDTH = 11.5  # inches of 72 points; the page shows them a third larger
+_MOST_HOVER_AREAS = 3000  # a page should stay small; of more points only the mean's tell theirs
 _VALUES_ABOVE_BARS = 24  # more numbers than this would run into each other
 
 
@@ -54,6 +63,7 @@ def curves_svg(
     """
     with mpl.rc_context(_STYLE):
         figure, axes = _canvas(height=3.8)
+        mean = mean_curve(curves)
         many = len(curves) > len(SITE_COLOURS)
         # matplotlib leaves out of the legend what begins with "_".
         unnamed = ["_"] * (len(curves) - 1)
@@ -68,11 +78,14 @@ def curves_svg(
                 linewidth=0.8 if many else 1.4,
                 alpha=0.45 if many else 0.9,
             )
-        _draw_line(axes, mean_curve(curves), metric, label="mean", color=_INK, linewidth=3)
+        _draw_line(axes, mean, metric, label="mean", color=_INK, linewidth=3)
         if best_round is not None:
             axes.axvline(best_round, color=_INK, lw=1, ls=(0, (4, 3)), label="best round")
         _label_axes(axes, "round", f"validation {heading(metric)}", metric)
-        return _svg(figure, "curves")
+        named = {**curves, "mean": mean}
+        if sum(map(len, named.values())) > _MOST_HOVER_AREAS:
+            named = {"mean": mean}
+        return _svg(figure, "curves", _line_areas(named, metric, "{}, round {}"))
 
 
 def mean_curve(curves: Mapping[str, Mapping[int, float]]) -> dict[int, float]:
@@ -84,11 +97,11 @@ def mean_curve(curves: Mapping[str, Mapping[int, float]]) -> dict[int, float]:
     return mean
 
 
-def bars_svg(table: ScoreTable) -> Markup:
+def bars_svg(table: ScoreTable, colours: Mapping[str, str] = MODEL_COLOURS) -> Markup:
     """Draw a group of bars for each site and for their mean, one bar for each model."""
     with mpl.rc_context(_STYLE):
         figure, axes = _canvas(height=3.6)
-        rows = [*table.sites, table.summary[0]]
+        rows, areas = [*table.sites, table.summary[0]], []
         width = 0.8 / len(table.models)
         for number, model in enumerate(table.models):
             left = (number - (len(table.models) - 1) / 2) * width
@@ -97,17 +110,21 @@ def bars_svg(table: ScoreTable) -> Markup:
                 [place + left for place in range(len(rows))],
                 [scale(table.metric) * value for value in values],
                 width=0.92 * width,
-                color=MODEL_COLOURS[model],
+                color=colours[model],
                 label=model,
             )
+            labels = [score_text(value, table.metric) for value in values]
+            words = [
+                f"{row.name}, {model}: {label}" for row, label in zip(rows, labels, strict=True)
+            ]
+            areas += bar_areas(bars, [text + unit(table.metric) for text in words])
             if len(rows) * len(table.models) <= _VALUES_ABOVE_BARS:
-                labels = [score_text(value, table.metric) for value in values]
                 axes.bar_label(bars, labels=labels, padding=2, fontsize=9)
         _from_zero(axes, table.metric)
         _label_groups(axes, [row.name for row in rows])
         axes.set_ylabel(f"test {heading(table.metric)}")
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1.02), ncols=len(table.models))
-        return _svg(figure, "bars")
+        return _svg(figure, "bars", areas)
 
 
 def patients_svg(curves: Mapping[str, Mapping[int, float]], *, metric: str) -> Markup:
@@ -127,7 +144,7 @@ def patients_svg(curves: Mapping[str, Mapping[int, float]], *, metric: str) -> M
             _draw_line(axes, curve, metric, label=site, color=colour, marker="o")
         words = "patients of the hospital used to personalise"
         _label_axes(axes, words, f"test {heading(metric)}", metric)
-        return _svg(figure, "patients")
+        return _svg(figure, "patients", _line_areas(curves, metric, "{}, patients used: {}"))
 
 
 TRAINING_PANELS = {
@@ -173,6 +190,18 @@ def _draw_line(
     axes.plot(list(curve), values, label=_plain(label), **style)
 
 
+def _line_areas(
+    curves: Mapping[str, Mapping[int, float]], metric: str, words: str
+) -> list[HoverArea]:
+    """Return an area for each point of each line; `words` has places for the name and x."""
+    return point_areas(
+        (x, scale(metric) * y, f"{words.format(name, x)}: {score_text(y, metric)}{unit(metric)}")
+        for name, curve in curves.items()
+        for x, y in curve.items()
+        if math.isfinite(y)
+    )
+
+
 def _plain(name: str) -> str:
     """Escape dollar signs, which matplotlib would read as mathematics."""
     return name.replace("$", r"\$")
@@ -204,15 +233,16 @@ def _label_groups(axes: Axes, names: Sequence[str]) -> None:
 
 def _canvas(height: float) -> tuple[Figure, Axes]:
     """Make a figure of the page's width without pyplot, which keeps every figure alive."""
-    figure = Figure(figsize=(_PAGE_WIDTH, height), layout="constrained")
+    figure = Figure(figsize=(_PAGE_WIDTH, height), dpi=DPI, layout="constrained")
     return figure, figure.subplots()
 
 
-def _svg(figure: Figure, name: str) -> Markup:
+def _svg(figure: Figure, name: str, areas: Sequence[HoverArea]) -> Markup:
     """Render to an element that can stand inside a page beside others.
 
     matplotlib's ids are made unique by a prefix, its ink becomes `currentColor`, and everything
-    that names an outside address (DOCTYPE, metadata, namespaces) goes: HTML needs none of it.
+    that names an outside address (DOCTYPE, metadata, namespaces) goes: HTML needs none of it. The
+    areas that tell their values lie over the picture.
     """
     buffer = io.StringIO()
     nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
@@ -224,4 +254,6 @@ def _svg(figure: Figure, name: str) -> Markup:
     svg = re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)
     svg = svg.replace(' id="', f' id="{name}-').replace("url(#", f"url(#{name}-")
     svg = svg.replace('xlink:href="#', f'href="#{name}-')
-    return Markup(svg.replace(_INK, "currentColor"))
+    svg = svg.replace(_INK, "currentColor")
+    [axes] = figure.axes
+    return Markup(svg.replace("</svg>", f"{hover_svg(axes, areas)}</svg>"))

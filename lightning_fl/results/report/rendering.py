@@ -6,6 +6,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from lightning_fl.results import formats
+from lightning_fl.results.report import contents
 from lightning_fl.results.report.colours import MODEL_COLOURS, TRUTH
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -28,6 +29,7 @@ def environment(*folders: Path) -> Environment:
         lstrip_blocks=True,
     )
     templates.filters.update(getmembers(formats, isfunction))
+    templates.filters.update(headings=contents.headings, with_ids=contents.with_ids)
     templates.globals.update(TRUTH=TRUTH, MODEL_COLOURS=MODEL_COLOURS)
     return templates
 

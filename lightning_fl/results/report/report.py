@@ -16,7 +16,7 @@ from lightning_fl.results.scores import MODELS, metrics_of, number, score_table
 from lightning_fl.results.summary import Curves
 from lightning_fl.results.tables import read_costs, read_transcript
 from lightning_fl.results.volume_tables import final_direction
-from lightning_fl.run_files import MASKS, PICTURE, REPORT, SITES
+from lightning_fl.run_files import GALLERY, MASKS, PICTURE, REPORT, SITES
 
 
 def write_report(run: Path) -> Path:
@@ -50,7 +50,7 @@ def federation_values(run: RunFolder) -> dict[str, Any]:
         "latest": score_table(results, run.metric, "test" if run.finished else "val"),
         **score_values(run),
         # Hospitals keep their pictures. Those of engines with one owner are in the run's folder.
-        "slices": gallery(run.path / SITES, results["sites"], "gallery.safetensors", 4),
+        "slices": gallery(run.path / SITES, results["sites"], GALLERY, 4),
         **choice_values(results["personalisation"]),
         "new_hospital": new_hospital_values(results["new_hospital"], run.metric),
         "costs": operation_costs(costs),

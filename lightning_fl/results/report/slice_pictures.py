@@ -128,14 +128,21 @@ def png_address(image: NDArray[np.float32], *, like: NDArray[np.float32] | None 
         like: another image of that shape, whose percentiles are taken, so that both can be
             compared.
     """
-    shown = _shown(image)
-    low, high = np.percentile(shown if like is None else _shown(like), (0.5, 99.5))
-    stretched = np.clip((shown - low) / max(high - low, 1e-6), 0, 1)
-    picture = Image.fromarray((255 * stretched).round().astype(np.uint8))
+    picture = picture_of(image, like=like)
     picture.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def picture_of(
+    image: NDArray[np.float32], *, like: NDArray[np.float32] | None = None
+) -> Image.Image:
+    """Return an image in grey or in colour, with the contrast of `png_address`."""
+    shown = _shown(image)
+    low, high = np.percentile(shown if like is None else _shown(like), (0.5, 99.5))
+    stretched = np.clip((shown - low) / max(high - low, 1e-6), 0, 1)
+    return Image.fromarray((255 * stretched).round().astype(np.uint8))
 
 
 def _shown(image: NDArray[np.float32]) -> NDArray[np.float32]:

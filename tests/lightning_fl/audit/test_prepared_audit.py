@@ -68,7 +68,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("run")
     audit = Audit(trials=1, iterations=60, candidates=12, distinguishing=0, pictures=1)
     attack = prepared(audit, phantoms(tmp_path_factory.mktemp("cache")))
-    attack.run(FinishedRun(path), Monitor(), 1)
+    attack.run(FinishedRun(path), Monitor())
     return path
 
 
@@ -227,7 +227,7 @@ def test_every_seed_has_the_first_weights_of_a_run_with_that_seed(
     own.save()
     first = FinishedRun(tmp_path).fresh_task(0)
     audit = Audit(seeds=2, trials=2, distinguishing=0, pictures=0)
-    prepared(audit, phantoms(tmp_path / "cache"), first).run(FinishedRun(tmp_path), Monitor(), 1)
+    prepared(audit, phantoms(tmp_path / "cache"), first).run(FinishedRun(tmp_path), Monitor())
     assert [(seed, number) for seed, number, _ in attacked] == [(0, 0), (0, 1), (1, 0), (1, 1)]
     rows = list(csv.DictReader((tmp_path / "audit.csv").open()))
     assert [row["seed"] for row in rows] == ["0", "0", "1", "1"]
@@ -271,7 +271,7 @@ def test_without_trials_any_task_and_optimiser_will_do(tmp_path: Path) -> None:
     data = ChestPhantoms(sites=3, patients=[3], slices=6, size=32, cache_dir=str(tmp_path))
     template = task(optimizer=adam)
     ready = prepared(Audit(trials=0, distinguishing=0, membership=False), data, template)
-    ready.run(FinishedRun(tmp_path), Monitor(), 1)
+    ready.run(FinishedRun(tmp_path), Monitor())
     record = json.loads((tmp_path / "audit.json").read_text())
     assert (record["views"], record["distinguishing"], record["membership"]) == ([], [], [])
     assert not (tmp_path / "audit.csv").exists()

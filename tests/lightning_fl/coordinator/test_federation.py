@@ -5,6 +5,7 @@ import json
 import math
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import Mock
 
 import pytest
 import safetensors.torch
@@ -336,6 +337,14 @@ def test_a_broken_tracker_costs_no_result(tmp_path: Path) -> None:
     experiment = toy_experiment(loggers=[BrokenTracker()], rounds=1, personalisation=NOTHING)
     assert toy_run(tmp_path, experiment, report=True).start()["mean"]["personal"]["test"]
     assert (tmp_path / "report.html").exists()
+
+
+def test_a_tracker_that_cannot_begin_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    tracker = DummyLogger()
+    tracker.log_hyperparams = Mock(side_effect=ConnectionError("no answer"))  # type: ignore[method-assign]
+    with pytest.raises(ConfigError, match=r"DummyLogger could not begin: no answer\. Correct"):
+        toy_run(tmp_path, toy_experiment(loggers=[tracker])).start()
+    assert not list(tmp_path.glob("checkpoints/round-*"))
 
 
 def test_evaluating_every_second_round_includes_the_last(tmp_path: Path) -> None:

@@ -1,10 +1,11 @@
 """wandb keeps offline runs in files whose records the test reads back."""
 
 import importlib
+import json
 import struct
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from lightning_fl.errors import ConfigError
+from lightning_fl.results.summary import read_results
 from lightning_fl.results.wandb_logger import FederationWandbLogger
 from tests.waiting import PATIENCE, wait_until
 
@@ -87,6 +89,33 @@ def test_two_starts_give_one_run_with_the_round_as_step(tmp_path: Path) -> None:
     assert {(metric.glob_name, metric.step_metric) for metric in metrics if metric.glob_name} == {
         ("*", "round")
     }
+
+
+def test_final_scores_are_a_table_and_pictures_come_when_asked(
+    tmp_path: Path, make_run: Callable[..., Path]
+) -> None:
+    run = make_run(sites=("Aachen", "Boston"), rounds=2)
+    results = read_results(run / "results.json")
+    for pictures in (False, True):
+        folder = tmp_path / str(pictures)
+        logger = FederationWandbLogger(log_pictures=pictures)
+        logger.bind(folder)
+        logger.log_results(results, run)
+        logger.finalize("success")
+        [entry] = settled_history(folder, 1)
+        assert entry["round"] == "2"
+        [file] = folder.glob("wandb/offline-run-*/files/media/table/*.json")
+        table = json.loads(file.read_text())
+        assert table["columns"] == ["metric", "site", "global", "global_bn", "personal"]
+        rows = {tuple(row[:2]): row[2:] for row in table["data"]}
+        assert rows["dice", "mean"][0] == results["mean"]["global"]["test"]["dice"]
+        assert {name for metric, name in rows if metric == "loss"} == {
+            *("Aachen", "Boston", "mean", "worst")
+        }
+        images = list(folder.glob("wandb/offline-run-*/files/media/images/Aachen/*.png"))
+        assert len(images) == (4 if pictures else 0)
+        masks = list(folder.glob("wandb/offline-run-*/files/media/images/mask/**/*.png"))
+        assert bool(masks) == pictures
 
 
 def test_id_of_the_constructor_is_kept(tmp_path: Path) -> None:

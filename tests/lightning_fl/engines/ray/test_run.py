@@ -62,7 +62,7 @@ class Killer(Monitor):
     lost: str | None = None
     killed = False
 
-    def on_operation(self, *, round_: int, operation: str, sites: int) -> None:
+    def on_operation(self, *, operation: str, round_: int | None = None, **more: object) -> None:
         if (round_, operation) == (2, "train") and self.transport is not None:
             [home] = [worker for worker in self.transport.workers if "B" in worker.names]
             os.kill(home.pid, signal.SIGKILL)

@@ -146,3 +146,22 @@ def test_command_line_writes_the_page_again(make_run: Callable[..., Path]) -> No
 def test_folder_of_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="is the folder of a run"):
         write_report(tmp_path)
+
+
+def test_the_contents_list_leads_to_every_section(make_run: Callable[..., Path]) -> None:
+    html = text_of(make_run(gallery=False))
+    page = checked(html)
+    links = re.findall(r'<li><a href="#(section-[\w-]+)">(.*?)</a></li>', html)
+    assert [text for _, text in links] == page.headings
+    assert [link for link, _ in links] == [i for i in page.ids if i.startswith("section-")]
+
+
+def test_what_is_wide_moves_in_a_box_without_its_caption(make_run: Callable[..., Path]) -> None:
+    html = text_of(make_run(unseen=("Espoo",)))
+    tables = re.findall(
+        r'(<figure><div class="scroll">)?<table(?:(?!</table>).)*</table>', html, re.S
+    )
+    assert len(tables) > 5
+    assert all(tables)
+    assert "<caption" not in html
+    assert html.count('<div class="scroll"><svg') == 3
