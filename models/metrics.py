@@ -1,81 +1,86 @@
-"""Dice, IoU, precision and recall, pooled over all pixels of a split.
+"""Dice, IoU, precision and recall of a split, as means over its cases, and the pooled Dice.
 
-They are pooled (micro over pixels) and not averaged over images: a mean over images would let an
-image without foreground count as 0 or 1 and decide the result. With classes, each foreground class
-is scored by itself and the mean is taken (macro). torchmetrics' scores do not do for two reasons.
-Their `ignore_index=0` drops background pixels from the count, and with them the false positives
-there. Their `zero_division` cannot tell "nothing to find, nothing found" from "something to find,
-nothing found" in precision.
+The case is the patient: slices of one patient are not independent. The scores of a patient come
+from the pixels of all its images together. With classes, each foreground class is scored by itself
+and the mean is taken (macro).
 """
 
 from collections.abc import Callable
 from functools import partial
 
-import torch
 from torch import Tensor
-from torchmetrics import MetricCollection
+from torchmetrics import Metric, MetricCollection
+from torchmetrics.utilities import dim_zero_cat
 
-from models.confusion import ConfusionScore
-
-Fraction = tuple[Tensor, Tensor]
-"""Numerator and denominator of a score, one entry for each class."""
-Counted = Callable[[Tensor, Tensor, Tensor], Fraction]
-"""A score of true positives, false positives and false negatives."""
-
-
-def dice(tp: Tensor, fp: Tensor, fn: Tensor) -> Fraction:
-    """Return `2 TP / (2 TP + FP + FN)`, also called F1."""
-    return 2 * tp, 2 * tp + fp + fn
+from lightning_fl.training.overlap import (
+    OVERLAP,
+    Counted,
+    dice,
+    foreground_scores,
+    overlap_counts,
+    sum_by_case,
+)
 
 
-def iou(tp: Tensor, fp: Tensor, fn: Tensor) -> Fraction:
-    """Return `TP / (TP + FP + FN)`, also called the Jaccard index."""
-    return tp, tp + fp + fn
-
-
-def precision(tp: Tensor, fp: Tensor, fn: Tensor) -> Fraction:
-    """Return `TP / (TP + FP)`."""
-    return tp, tp + fp
-
-
-def recall(tp: Tensor, fp: Tensor, fn: Tensor) -> Fraction:
-    """Return `TP / (TP + FN)`, also called sensitivity."""
-    return tp, tp + fn
-
-
-def foreground_score(score: Counted, confusion: Tensor) -> Tensor:
-    """Average a score over the foreground classes that are in the truth or in the prediction.
-
-    Where there are none of them, nothing was to be found and nothing was found: the score is 1.
-    Otherwise a score without denominator is 0: precision where nothing is predicted, recall where
-    nothing was to be found but something is predicted. This rule holds for all four scores.
+class CaseScore(Metric):
+    """One score of the counts of all cases since the last reset.
 
     Args:
-        score: `dice`, `iou`, `precision` or `recall`.
-        confusion: (classes, classes) counts of pixels, rows being the truth.
+        score: of counts (cases, 3, foreground classes), see `lightning_fl.training.overlap`.
+        classes: number of classes, background included, at least 2.
     """
-    tp = confusion.diag()[1:]
-    fp = confusion.sum(dim=0)[1:] - tp
-    fn = confusion.sum(dim=1)[1:] - tp
-    present = tp + fp + fn > 0
-    numerator, denominator = score(tp, fp, fn)
-    scores = numerator / denominator.clamp(min=1)  # a numerator is 0 where its denominator is
-    return torch.where(present.any(), scores.sum() / present.sum().clamp(min=1), 1.0)
+
+    is_differentiable = False
+    higher_is_better = True
+    full_state_update = False
+    counts: list[Tensor]
+    cases: list[Tensor]
+
+    def __init__(self, score: Callable[[Tensor], Tensor], *, classes: int) -> None:
+        super().__init__()
+        self.score = score
+        self.classes = classes
+        self.add_state("counts", default=[], dist_reduce_fx="cat")
+        self.add_state("cases", default=[], dist_reduce_fx="cat")
+
+    def update(self, predicted: Tensor, truth: Tensor, case: Tensor | None = None) -> None:
+        """Count the pixels of a batch.
+
+        Args:
+            predicted: class numbers (B, H, W).
+            truth: class numbers (B, H, W).
+            case: number of each image's case, int64 (B,); without it each image is a case.
+        """
+        counts = overlap_counts(predicted, truth, self.classes)
+        self.counts.append(counts)
+        self.cases.append(counts.new_full((len(truth),), -1) if case is None else case)
+
+    def compute(self) -> Tensor:
+        """Return the score of everything counted so far."""
+        return self.score(sum_by_case(dim_zero_cat(self.counts), dim_zero_cat(self.cases)))
+
+
+def mean_over_cases(score: Counted, counts: Tensor) -> Tensor:
+    """Return the mean of the cases' scores."""
+    return foreground_scores(score, counts).mean()
+
+
+def pooled(score: Counted, counts: Tensor) -> Tensor:
+    """Return the score of the pixels of all cases together, as if they were one."""
+    return foreground_scores(score, counts.sum(dim=0, keepdim=True))[0]
 
 
 def segmentation_scores(classes: int, prefix: str) -> MetricCollection:
-    """Return the four scores, named `<prefix>dice` and so on. They share one count of pixels.
+    """Return the scores, named `<prefix>dice` and so on. They share one count of pixels.
 
     Args:
         classes: number of classes, background included; 2 for a binary task.
         prefix: what comes before each name, e.g. "val/".
     """
-    counted = {"dice": dice, "iou": iou, "precision": precision, "recall": recall}
+    scores = {name: partial(mean_over_cases, score) for name, score in OVERLAP.items()}
+    scores["dice_pooled"] = partial(pooled, dice)
     return MetricCollection(
-        {
-            name: ConfusionScore(partial(foreground_score, score), classes=classes)
-            for name, score in counted.items()
-        },
+        {name: CaseScore(score, classes=classes) for name, score in scores.items()},
         prefix=prefix,
-        compute_groups=[list(counted)],
+        compute_groups=[list(scores)],
     )

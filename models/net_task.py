@@ -69,6 +69,10 @@ class NetTask(pl.LightningModule):
     def scored(self, logits: Tensor) -> Tensor:
         """Turn logits into what the scores compare with the truth."""
 
+    def update_scores(self, scores: MetricCollection, logits: Tensor, batch: Batch) -> None:
+        """Add a batch to the scores."""
+        scores.update(self.scored(logits), batch[self.truth])
+
     @abstractmethod
     def check_truth(self, batch: Batch) -> None:
         """Raise a DataError or ConfigError for a truth that cannot be learnt."""
@@ -137,7 +141,7 @@ class NetTask(pl.LightningModule):
     def _evaluate(self, batch: Batch, loss_name: str, scores: MetricCollection) -> None:
         self.check_truth(batch)
         loss, logits = self._loss_and_logits(batch)
-        scores.update(self.scored(logits), batch[self.truth])
+        self.update_scores(scores, logits, batch)
         self._log_loss(loss_name, loss, batch)
         self.log_dict(scores, on_step=False, on_epoch=True, batch_size=len(logits))
 

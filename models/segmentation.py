@@ -7,7 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics import MetricCollection
 
+from lightning_fl.data.cases import CASE
 from lightning_fl.errors import ConfigError
 from models.checks import SEGMENTATION, check_mask_values, check_sizes
 from models.losses import DiceCrossEntropy
@@ -21,9 +23,11 @@ class Segmentation(NetTask):
 
     Batches are dicts of `image`, float32 (B, C, H, W), and `mask`, int64 (B, H, W). It logs
     "train/loss", "val/loss", "test/loss" and, for validation and test, dice, iou, precision and
-    recall. Each score is pooled over all pixels of the split. With several classes it is the mean
-    over the foreground classes that occur in the truth or in the prediction. A split where there is
-    nothing to find and nothing is found scores 1. Any other score without a denominator is 0.
+    recall, each the mean over cases, and dice_pooled, the Dice of all pixels of the split together.
+    Images with the same number in the batch's `case`, int64 (B,), are one case: the patient.
+    Without it each image is a case. With several classes a case's score is the mean over the
+    foreground classes that occur in its truth or its prediction. A case where there is nothing to
+    find and nothing is found scores 1. Any other score without a denominator is 0.
 
     Args:
         net: any network of segmentation_models_pytorch or MONAI, or another with one output tensor.
@@ -77,6 +81,10 @@ class Segmentation(NetTask):
         if self.classes == 1:
             return (logits[:, 0].sigmoid() > self.threshold).to(torch.uint8)
         return logits.argmax(dim=1).to(torch.uint8)
+
+    def update_scores(self, scores: MetricCollection, logits: Tensor, batch: Batch) -> None:
+        """Add a batch to the scores, which are taken case by case."""
+        scores.update(self.scored(logits), batch["mask"], batch.get(CASE))
 
     def check_truth(self, batch: Batch) -> None:
         """Raise a DataError for masks that hold other numbers than classes."""

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from datamodules.ct.fold_file import read_folds
 from datamodules.ct.index import index_patients
 from datamodules.ct.preprocessing import CTPreprocessing
 from datamodules.ct.samples import CTSlices, slices_of_scan, slices_with_lesion
 from datamodules.ct.scan_cache import CachedScan, Lesions, ScanCache
+from datamodules.ct.slices import ROWS_AND_COLUMNS
 from lightning_fl.data.module import FederatedDataModule, Sample
 from lightning_fl.data.scans import ScanFiles
 from lightning_fl.errors import ConfigError, DataError
@@ -109,12 +110,15 @@ class CTFolder(FederatedDataModule):
         ]
         return CTSlices(scans, self._as.slicing, self.augment if augment else None)
 
-    def patient_loader(self, patients: Sequence[str]) -> DataLoader[Sample]:
-        """Load all slices of some patients in batches, because this is for scores."""
-        [site] = self._bound_sites()
+    def scored_dataset(self, site: str, patients: Sequence[str]) -> Dataset[Sample]:
+        """Return all slices of some patients, whatever `train_slices` chooses."""
         scans = [(self._scan(site, patient), slices_of_scan) for patient in patients]
-        slices = CTSlices(scans, self._as.slicing)
-        return DataLoader(slices, batch_size=self.batch_size, num_workers=self.num_workers)
+        return CTSlices(scans, self._as.slicing)
+
+    def pixel_size(self, site: str) -> tuple[float, float]:
+        """Return height and width of a slice's pixel on the grid, in mm."""
+        rows, columns = ROWS_AND_COLUMNS[self._as.direction]
+        return self._as.spacing[rows], self._as.spacing[columns]
 
     def preprocessing(self, site: str) -> CTPreprocessing:
         """Return the settings, which all hospitals share."""

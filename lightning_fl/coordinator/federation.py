@@ -12,6 +12,7 @@ from lightning_fl.coordinator.checkpoint import Checkpoints, RunState
 from lightning_fl.coordinator.plan import Plan
 from lightning_fl.coordinator.recorder import Recorder
 from lightning_fl.errors import ConfigError, SiteError, TooFewSitesError
+from lightning_fl.results.case_statistics import received_cases
 from lightning_fl.training.evaluation import Evaluation
 from lightning_fl.wire.channel import Channel
 from lightning_fl.wire.messages import BLOCK_BYTES, Message
@@ -256,7 +257,8 @@ class Federation:
             for site, answer in finished.items()
             if "new_hospital" in answer.info
         }
-        results = self.recorder.write(state, final, choices, curves)
+        cases = received_cases({site: a.info.get("cases", {}) for site, a in finished.items()})
+        results = self.recorder.write(state, final, choices, curves, cases)
         missing = sorted(set(self.plan.evaluating) - set(finished))
         if missing:
             reasons = "; ".join(d["reason"] for d in state.dropped[-len(missing) :])

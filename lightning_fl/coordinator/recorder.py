@@ -8,6 +8,7 @@ from typing import Any
 from pytorch_lightning.loggers import Logger
 
 from lightning_fl.coordinator.checkpoint import RunState
+from lightning_fl.results.case_statistics import SiteCases
 from lightning_fl.results.run_logger import RunLogger
 from lightning_fl.results.summary import Curves, summarise, write_results
 from lightning_fl.results.tables import (
@@ -106,6 +107,7 @@ class Recorder:
         final: Sequence[MetricRow],
         personalisation: Mapping[str, Mapping[str, Any]],
         new_hospital: Curves | None = None,
+        cases: Mapping[str, SiteCases] | None = None,
     ) -> dict[str, Any]:
         """Write the files, each in one step.
 
@@ -114,6 +116,7 @@ class Recorder:
             final: the rows that results.json is made of.
             personalisation: what each site chose.
             new_hospital: test metrics of sites that did not train, by number of patients.
+            cases: statistics over the patients of each site.
 
         Returns:
             What results.json holds.
@@ -140,6 +143,8 @@ class Recorder:
         )
         results["machine"] = machine()
         results["new_hospital"] = {site: dict(curve) for site, curve in sorted(new.items())}
+        if cases:
+            results["cases"] = {site: cases[site] for site in sorted(cases)}
         if privacy := dict(self.privacy()):
             results["privacy"] = privacy
         write_results(self.folder / "results.json", results)

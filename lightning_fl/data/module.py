@@ -2,7 +2,7 @@
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, TypedDict
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
+from lightning_fl.data.cases import number_cases
 from lightning_fl.data.scans import Preprocessing, ScanFiles
 from lightning_fl.errors import ConfigError, DataError
 from lightning_fl.seeds import derive_seed
@@ -172,7 +173,8 @@ class FederatedDataModule(pl.LightningDataModule, ABC):
                 f"{n_val + n_test + 1}: {n_val} for validation, {n_test} for test and 1 to train. "
                 "Add patients, lower `val` and `test`, or leave the site out."
             )
-        others = [patient for patient in shuffled if patient not in test]
+        tested = set(test)
+        others = [patient for patient in shuffled if patient not in tested]
         return PatientSplit(tuple(others[n_val:]), tuple(others[:n_val]), tuple(test))
 
     def _test_patients(self, site: str, shuffled: list[str]) -> list[str]:
@@ -272,15 +274,37 @@ class FederatedDataModule(pl.LightningDataModule, ABC):
         )
 
     def loader(self, part: str) -> DataLoader[Sample]:
-        """Return batches of one part as they are at inference: in order, not augmented."""
-        return self._in_order(self.split_dataset(part))
+        """Return batches of one part as they are at inference: in order, not augmented.
+
+        Patients come one after the other. A sample that is a mapping gets their place in the split
+        as `case`, an int64 scalar, so that scores can be taken patient by patient.
+        """
+        return self._in_order(
+            self.dataset(site, [patient], augment=False)
+            for site in self._bound_sites()
+            for patient in getattr(self.split(site), part)
+        )
 
     def patient_loader(self, patients: Sequence[str]) -> DataLoader[Sample]:
         """Return batches of some patients of this one hospital, as `loader` does."""
-        return self._in_order(self._patient_dataset(patients, augment=False))
+        [site] = self._bound_sites()
+        return self._in_order(self.scored_dataset(site, [patient]) for patient in patients)
 
-    def _in_order(self, dataset: Dataset[Sample]) -> DataLoader[Sample]:
-        return DataLoader(dataset, batch_size=self.batch_size, num_workers=self.num_workers)
+    def scored_dataset(self, site: str, patients: Sequence[str]) -> Dataset[Sample]:
+        """Return the samples by which patients are scored; where training leaves some out, all."""
+        return self.dataset(site, patients, augment=False)
+
+    def pixel_size(self, site: str) -> tuple[float, ...] | None:
+        """Return the edges of a mask's pixels in mm, one for each axis; None if not known.
+
+        Distances between surfaces are then in mm, otherwise in pixels.
+        """
+        return None
+
+    def _in_order(self, cases: Iterable[Dataset[Sample]]) -> DataLoader[Sample]:
+        return DataLoader(
+            number_cases(cases), batch_size=self.batch_size, num_workers=self.num_workers
+        )
 
     def _patient_dataset(self, patients: Sequence[str], *, augment: bool) -> Dataset[Sample]:
         [site] = self._bound_sites()

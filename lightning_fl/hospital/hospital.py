@@ -19,6 +19,7 @@ from lightning_fl.hospital.file import NAME, HospitalFile
 from lightning_fl.hospital.import_policy import enforce
 from lightning_fl.hospital.sent_settings import read_sent
 from lightning_fl.predict.kept_models import keep_models_of, keep_preprocessing
+from lightning_fl.results.case_tables import keep_cases
 from lightning_fl.run.config import changed_settings, resolve
 from lightning_fl.run.import_paths import import_paths
 from lightning_fl.run.site_maker import NOT_OF_SITES, SiteMaker, blueprint_of
@@ -67,6 +68,7 @@ class Hospital:
         self._write_down(op, "out", answer)
         if op == "personalise" and self.file is not None:
             keep_models_of(self.folder, self.site.name, alone=True)
+            keep_cases(self.folder, [self.site.name])
         return answer
 
     def _host(self, payload: bytes) -> bytes:

@@ -1,14 +1,11 @@
 """Scores of one patient's mask in three dimensions."""
 
 import math
-import warnings
 
 import numpy as np
-import torch
-from monai.metrics import compute_hausdorff_distance
-from monai.transforms.utils import generate_spatial_bounding_box
 
 from lightning_fl.data.scans import Mask
+from lightning_fl.training.surface_distance import surface_distances
 
 MILLILITRE = 1000.0
 """Cubic millimetres."""
@@ -22,8 +19,7 @@ def volume_scores(
     With several foreground classes each score is the mean over those in the truth or the
     prediction. Only the error of the volume is of all foreground together. A class that is in one
     of the two alone has Dice 0 and the longest distance that there is, the diagonal of the volume.
-    The 95 % Hausdorff distance is the larger of the two directed 95th percentiles of distances
-    between surfaces, as MONAI computes it.
+    See `surface_distances` for the 95 % Hausdorff distance.
 
     Args:
         predicted: class numbers (X, Y, Z), 0 being background.
@@ -52,25 +48,8 @@ def _of_class(
     both = np.count_nonzero(predicted & truth)
     positives, lesion = np.count_nonzero(predicted), np.count_nonzero(truth)
     sensitivity = both / lesion if lesion else math.nan
-    return 2 * both / (positives + lesion), sensitivity, _hausdorff(predicted, truth, spacing)
-
-
-def _hausdorff(
-    predicted: np.ndarray, truth: np.ndarray, spacing: tuple[float, float, float]
-) -> float:
-    """Compute the 95 % Hausdorff distance in mm of boolean masks, not both empty."""
-    if not predicted.any() or not truth.any():
-        return math.hypot(*(edge * n for edge, n in zip(spacing, truth.shape, strict=True)))
-    # MONAI crops by itself, but only after it has copied the whole volume several times
-    union = (predicted | truth)[None]
-    box = tuple(map(slice, *generate_spatial_bounding_box(union, margin=1, allow_smaller=True)))
-    pair = [torch.from_numpy(mask[box].copy())[None, None] for mask in (predicted, truth)]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # MONAI warns of a call that it makes itself
-        distance = compute_hausdorff_distance(
-            *pair, include_background=True, percentile=95, spacing=list(spacing)
-        )
-    return float(distance)
+    distances = surface_distances(predicted, truth, spacing)
+    return 2 * both / (positives + lesion), sensitivity, distances.hd95
 
 
 def _mean(values: list[float]) -> float:

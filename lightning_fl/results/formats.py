@@ -2,20 +2,27 @@
 
 import math
 
-LOWER_IS_BETTER = frozenset({"loss", "ece", "hd95", "volume_error"})
+DISTANCES = {"hd95": "mm", "assd": "mm", "hd95_px": "px", "assd_px": "px"}
+"""Units of distances between surfaces: in pixels where the size of a pixel is not known."""
+
+LOWER_IS_BETTER = frozenset({"loss", "ece", "volume_error", *DISTANCES})
 """Metrics whose worst value is the highest one."""
 
-UNITS = {"loss": "", "hd95": "mm", "volume_error": "ml"}
+UNITS = {"loss": "", "volume_error": "ml", **DISTANCES}
 """Units of the metrics that are no fractions; all others are shown in percent."""
 
 NAMES = {
     "dice": "Dice",
+    "dice_pooled": "Dice (pooled)",
     "iou": "IoU",
     "auroc": "AUROC",
     "f1": "F1",
     "ece": "calibration error",
     "balanced_accuracy": "balanced accuracy",
     "hd95": "HD95",
+    "hd95_px": "HD95",
+    "assd": "ASSD",
+    "assd_px": "ASSD",
     "volume_error": "volume error",
 }
 
@@ -30,6 +37,18 @@ def score_text(value: float | None, metric: str) -> str:
 def gain_text(value: float | None, metric: str) -> str:
     """Return a difference of two scores with its sign, e.g. "+9.8" (percentage points)."""
     return _scaled(value, metric, "+")
+
+
+def spread_text(mean: float | None, sd: float | None, metric: str) -> str:
+    """Return "61.3 ± 8.2" for a mean with its standard deviation, "61.3" where there is none."""
+    parts = [score_text(mean, metric), score_text(sd, metric)]
+    return " ± ".join(parts) if MISSING not in parts else parts[0]
+
+
+def range_text(low: float | None, high: float | None, metric: str) -> str:
+    """Return "55.1 to 66.0" for an interval."""
+    parts = [score_text(low, metric), score_text(high, metric)]
+    return " to ".join(parts) if MISSING not in parts else MISSING
 
 
 def _scaled(value: float | None, metric: str, sign: str) -> str:

@@ -9,8 +9,15 @@ from rich.table import Table
 from rich.text import Text
 
 from lightning_fl.files import read_csv, write_csv
-from lightning_fl.results.formats import heading
-from lightning_fl.results.scores import score_table
+from lightning_fl.results.case_statistics import (
+    FEW_PATIENTS,
+    SiteCases,
+    has_few_patients,
+    marked,
+    of_test_patients,
+)
+from lightning_fl.results.formats import heading, spread_text
+from lightning_fl.results.scores import ScoreRow, ScoreTable, score_table
 from lightning_fl.wire.records import CostRow, MetricRow, TranscriptRow
 
 Row = TypeVar("Row", bound=NamedTuple)
@@ -52,15 +59,33 @@ def final_table(results: Mapping[str, Any], metric: str) -> Table:
         results: what `summarise` returned, or results.json read back.
         metric: the metric to show.
     """
-    scores = score_table(results, metric)
+    scores, cases = score_table(results, metric), results.get("cases", {})
     label, *columns = scores.columns
     table = Table(label, title=f"Test {heading(metric)}")
+    if any(map(has_few_patients, cases.values())):
+        table.caption = FEW_PATIENTS
     for column in columns:
         table.add_column(column, justify="right")
     # As Text, so that a site named "[red]" is not taken for markup.
     for row in scores.sites:
-        table.add_row(*map(Text, scores.texts(row)))
+        cells = dict(zip(scores.columns, scores.texts(row), strict=True))
+        if row.name in cases:
+            cells |= _with_cases(cells, scores, row, cases[row.name])
+        table.add_row(*map(Text, cells.values()))
     table.add_section()
     for row in scores.summary:
         table.add_row(*map(Text, scores.texts(row)), style="bold")
     return table
+
+
+def _with_cases(
+    cells: Mapping[str, str], scores: ScoreTable, row: ScoreRow, cases: SiteCases
+) -> dict[str, str]:
+    """Add the standard deviation over patients to a row's last model, and the mark of few."""
+    model, metric = scores.compared[-1], scores.metric
+    sd = of_test_patients(cases, model, metric).get("sd")
+    site = scores.columns[0]
+    return {
+        site: marked(cells[site], cases),
+        model: spread_text(row.values.get(model), sd, metric),
+    }

@@ -21,6 +21,7 @@ from lightning_fl.predict.finished_run import FinishedRun
 from lightning_fl.predict.kept_models import keep_models_of, keep_preprocessing, keep_shared_model
 from lightning_fl.predict.run_volumes import evaluate_volumes
 from lightning_fl.privacy.account import PrivacyAccount
+from lightning_fl.results.case_tables import keep_cases
 from lightning_fl.results.report.report import write_report
 from lightning_fl.results.run_logger import RunLogger
 from lightning_fl.results.summary import write_results
@@ -28,7 +29,7 @@ from lightning_fl.results.volume_tables import summary
 from lightning_fl.run.blueprint import Blueprint, first_weights
 from lightning_fl.run.experiment import Experiment
 from lightning_fl.run.site_maker import SiteMaker
-from lightning_fl.run_files import AUDIT_FILES, CHECKPOINTS, CONFIG, INIT, REPORT, SITES
+from lightning_fl.run_files import AUDIT_FILES, CASES, CHECKPOINTS, CONFIG, INIT, REPORT, SITES
 from lightning_fl.site.site import Site
 from lightning_fl.training.first_weights import weights_file
 from lightning_fl.training.layout import from_vector
@@ -81,7 +82,7 @@ class Run:
             # The file may change or go; sites that train later, and --resume, need it as it was.
             content = weights_file(self.experiment.init).read_bytes()
             write_bytes(self.folder / INIT, content)
-        for name in (REPORT, *AUDIT_FILES):  # they are there once the run is whole
+        for name in (REPORT, CASES, *AUDIT_FILES):  # they are there once the run is whole
             (self.folder / name).unlink(missing_ok=True)
         self.run_id = state.run
         audit = self.prepared_audit()  # refuses what it cannot attack before anything is trained
@@ -89,6 +90,7 @@ class Run:
         keep_preprocessing(self.folder, self.experiment.data, self._sites)
         results = self._with_federation(checkpoints, state, lambda f: self._federate(f, state))
         self._keep_models(state)
+        keep_cases(self.folder, results.get("cases", ()))
         if self.experiment.evaluation.volumes and not self.experiment.engine.sites:
             results = self._with_volumes(results)
         self._write_report()

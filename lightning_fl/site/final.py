@@ -7,6 +7,7 @@ import torch
 
 from lightning_fl.personalisation.choice import patients_curve, personalise
 from lightning_fl.personalisation.workbench import Workbench
+from lightning_fl.site.cases import CaseEvaluation
 from lightning_fl.site.local_state import LocalState
 from lightning_fl.training.fitting import evaluate
 from lightning_fl.training.gallery import draw_gallery
@@ -42,13 +43,16 @@ class FinalEvaluation:
         self.base = "local" if state.setup.algorithm.trains_alone else "global"
         self.is_new = state.name in state.data.unseen
         self.counts = {part: state.data.sample_count(part) for part in ("train", "val", "test")}
+        splits: tuple[Literal["val", "test"], ...] = ("val", "test")
+        self.splits = [split for split in splits if self.counts[split]]
 
     def run(self, round_: int) -> Answer:
         """Evaluate and personalise from the global weights and private state of a round.
 
         Returns:
-            `scores` by model, split and metric, `personalisation` with what the guard chose and,
-            at a hospital that did not train, `new_hospital` where the settings ask for it.
+            `scores` by model, split and metric, `cases` with statistics over patients where there
+            are masks, `personalisation` with what the guard chose and, at a hospital that did not
+            train, `new_hospital` where the settings ask for it.
         """
         state, settings = self.state, self.state.setup.personalisation
         shared = state.module(round_)
@@ -75,6 +79,8 @@ class FinalEvaluation:
         state.store.save_tensors("global", dict(shared.state_dict()))
         self._picture(models)
         info: dict[str, Any] = {"scores": scores, "personalisation": summary}
+        if cases := CaseEvaluation(state, self.splits).run(models):
+            info["cases"] = cases
         if self.is_new and settings.patients:
             info["new_hospital"] = patients_curve(self.task, settings, shared)
         return Answer(info, {})
@@ -89,11 +95,9 @@ class FinalEvaluation:
         return shared if equal else second
 
     def _score(self, module: pl.LightningModule) -> Scores:
-        splits: tuple[Literal["val", "test"], ...] = ("val", "test")
         return {
             split: evaluate(module, self.task.data.loader(split), split, self.task.trainer)
-            for split in splits
-            if self.counts[split]
+            for split in self.splits
         }
 
     def _picture(self, models: dict[str, pl.LightningModule]) -> None:

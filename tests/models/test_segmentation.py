@@ -157,21 +157,25 @@ def test_net_that_cannot_be_tried_says_to_set_the_prior_to_null() -> None:
         Segmentation(fixed, foreground_prior=0.1)
 
 
-def evaluate(logits: Tensor, mask: Tensor, classes: int = 1) -> dict[str, float]:
+def evaluate(logits: Tensor, mask: Tensor, classes: int = 1, **columns: Tensor) -> dict[str, float]:
     """What a test run logs for a net that answers with the given logits."""
     task = Segmentation(Answer(lambda image: image), classes=classes)
-    rows: Any = [{"image": x, "mask": m} for x, m in zip(logits, mask, strict=True)]
+    columns |= {"image": logits, "mask": mask}
+    rows: Any = [{name: c[i] for name, c in columns.items()} for i in range(len(mask))]
     loader: DataLoader[Sample] = DataLoader(rows, batch_size=1)
     return dict(quiet_trainer().test(task, loader, verbose=False)[0])
 
 
 def test_logged_scores_by_hand() -> None:
     logits = torch.tensor([[[[3.0, 2.0, -1.0]]], [[[1.0, -2.0, -3.0]]]])
-    mask = torch.tensor([[[1, 0, 0]], [[1, 1, 0]]])  # tp 2, fp 1, fn 1
+    mask = torch.tensor([[[1, 0, 0]], [[1, 1, 0]]])  # tp 1, fp 1, fn 0; tp 1, fp 0, fn 1
     found = evaluate(logits, mask)
     loss = sum(DiceCrossEntropy()(x[None], m[None]) for x, m in zip(logits, mask, strict=True)) / 2
-    expected = {"dice": 4 / 6, "iou": 2 / 4, "precision": 2 / 3, "recall": 2 / 3, "loss": loss}
+    expected = {"dice": 2 / 3, "iou": 1 / 2, "precision": 3 / 4, "recall": 3 / 4, "loss": loss}
+    expected["dice_pooled"] = 4 / 6
     assert found == pytest.approx({f"test/{name}": float(v) for name, v in expected.items()})
+    together = evaluate(logits, mask, case=torch.tensor([3, 3]))  # tp 2, fp 1, fn 1
+    assert together["test/precision"] == together["test/recall"] == pytest.approx(2 / 3)
 
 
 def test_logged_scores_of_classes_by_hand() -> None:
@@ -179,8 +183,9 @@ def test_logged_scores_of_classes_by_hand() -> None:
     mask = torch.tensor([[[0, 1, 2, 1]], [[0, 1, 2, 0]]])
     logits = nn.functional.one_hot(predicted, 3).permute(0, 3, 1, 2).float()
     found = evaluate(logits, mask, classes=3)  # class 1: tp 2 fp 1 fn 1; class 2: tp 1 fp 1 fn 1
-    assert found["test/dice"] == pytest.approx((4 / 6 + 2 / 4) / 2)
-    assert found["test/iou"] == pytest.approx((2 / 4 + 1 / 3) / 2)
+    assert found["test/dice_pooled"] == pytest.approx((4 / 6 + 2 / 4) / 2)
+    assert found["test/dice"] == pytest.approx(((2 / 3 + 2 / 3) / 2 + (2 / 3 + 0) / 2) / 2)
+    assert found["test/iou"] == pytest.approx(((1 / 2 + 1 / 2) / 2 + (1 / 2 + 0) / 2) / 2)
 
 
 def test_empty_split_scores_one_and_a_false_alarm_zero() -> None:
@@ -201,7 +206,8 @@ def test_plain_trainer_fits_and_logs(classes: int) -> None:
     before = copy.deepcopy(task.state_dict())
     fit = quiet_trainer(max_epochs=1)
     fit.fit(task, samples(classes), samples(classes))
-    scores = {f"val/{name}" for name in ("loss", "dice", "iou", "precision", "recall")}
+    names = ("loss", "dice", "dice_pooled", "iou", "precision", "recall")
+    scores = {f"val/{name}" for name in names}
     assert set(fit.callback_metrics) == {"train/loss"} | scores
     assert fit.global_step == 2
     assert not torch.equal(task.state_dict()["net.2.bias"], before["net.2.bias"])

@@ -7,6 +7,7 @@ from typing import Any
 from lightning_fl.files import write_text
 from lightning_fl.results.formats import score_text
 from lightning_fl.results.report.audit_section import audit_values
+from lightning_fl.results.report.case_section import case_values
 from lightning_fl.results.report.cost_section import cost_frame, operation_costs, ring_values
 from lightning_fl.results.report.plots import bars_svg, curves_svg, patients_svg, training_svg
 from lightning_fl.results.report.rendering import render
@@ -50,6 +51,7 @@ def federation_values(run: RunFolder) -> dict[str, Any]:
         "latest": score_table(results, run.metric, "test" if run.finished else "val"),
         **score_values(run),
         # Hospitals keep their pictures. Those of engines with one owner are in the run's folder.
+        "cases": case_values(results, run.metric),
         "slices": gallery(run.path / SITES, results["sites"], GALLERY, 4),
         **choice_values(results["personalisation"]),
         "new_hospital": new_hospital_values(results["new_hospital"], run.metric),

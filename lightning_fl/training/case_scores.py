@@ -1,0 +1,161 @@
+"""Scores of every case of a split: the patient, and each of its images by itself."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from lightning_fl.data.cases import CASE
+from lightning_fl.training.fitting import TrainerOptions, make_trainer
+from lightning_fl.training.overlap import OVERLAP, class_scores, foreground_scores, overlap_counts
+from lightning_fl.training.surface_distance import UNDEFINED, SurfaceDistances, surface_distances
+
+Values = dict[tuple[str, str], Tensor]
+"""Values of several cases, float64 (cases,), by label and metric.
+
+The label is "" for the mean over the foreground classes, or the number of a class where there are
+several. A value that is not defined is NaN.
+"""
+
+
+@dataclass(frozen=True)
+class CaseScores:
+    """Hold the scores of a split by one model.
+
+    Attributes:
+        numbers: of the cases, in the order of `cases`.
+        cases: scores from the pixels of all images of a case together. Distances are means over the
+            images where they are defined.
+        images: scores of single images.
+        places: for each image the place of its case in `numbers`.
+    """
+
+    numbers: list[int]
+    cases: Values
+    images: Values
+    places: Tensor
+
+
+class ScoreImages(pl.Callback):
+    """Compare what a model predicts with the masks of a loader, batch by batch.
+
+    Args:
+        spacing: edges of a pixel, one for each axis; None for distances in pixels.
+    """
+
+    def __init__(self, spacing: Sequence[float] | None) -> None:
+        self.spacing = spacing
+        self.fits = True
+        self.cases: list[Tensor] = []
+        self.counts: list[Tensor] = []
+        self.distances: list[dict[int, SurfaceDistances]] = []
+
+    def on_predict_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Count pixels and measure distances in each image of the batch."""
+        self.fits &= _is_mask(outputs, batch["mask"])
+        if not self.fits:
+            return
+        predicted, truth = outputs.long().cpu(), batch["mask"].cpu()
+        classes = 1 + max(1, int(predicted.max()), int(truth.max()))
+        self.cases.append(batch[CASE].cpu())
+        self.counts.append(overlap_counts(predicted, truth, classes))
+        for pair in zip(predicted, truth, strict=True):
+            self.distances.append(_distances(*pair, self.spacing or (1.0,) * pair[1].ndim))
+
+    def scores(self, classes: int) -> CaseScores:
+        """Return the scores of all batches; there are at least so many classes."""
+        width = max(classes - 1, *(counts.shape[-1] for counts in self.counts))
+        counts = torch.cat(
+            [torch.nn.functional.pad(c, (0, width - c.shape[-1])) for c in self.counts]
+        )
+        rows = [
+            [by_class.get(k + 1, UNDEFINED) for k in range(width)] for by_class in self.distances
+        ]
+        distances = torch.tensor(rows, dtype=torch.float64).movedim(-1, 0)
+        numbers, places = torch.cat(self.cases).unique(return_inverse=True)
+        summed = counts.new_zeros(len(numbers), *counts.shape[1:]).index_add_(0, places, counts)
+        means = [distances[:, places == place].nanmean(dim=1) for place in range(len(numbers))]
+        suffix = "_px" if self.spacing is None else ""
+        return CaseScores(
+            numbers.tolist(),
+            _values(summed, torch.stack(means, dim=1), suffix),
+            _values(counts, distances, suffix),
+            places,
+        )
+
+
+def score_cases(
+    module: pl.LightningModule,
+    loader: DataLoader[Any],
+    options: TrainerOptions,
+    spacing: Sequence[float] | None,
+) -> CaseScores | None:
+    """Score each case of a loader by what `predict_step` gives; None where it gives no masks.
+
+    Args:
+        module: is not changed.
+        loader: its batches hold `mask` and `case`.
+        options: of the Trainer.
+        spacing: edges of a mask's pixel in mm, or None for distances in pixels.
+    """
+    if type(module).predict_step is pl.LightningModule.predict_step:
+        return None
+    images = ScoreImages(spacing)
+    make_trainer(options, callbacks=[images]).predict(module, loader, return_predictions=False)
+    return images.scores(getattr(module, "classes", 2)) if images.fits else None
+
+
+def shows_cases(loader: DataLoader[Any]) -> bool:
+    """Return whether a loader's batches have masks and say which cases they show."""
+    batch = next(iter(loader), None)
+    return isinstance(batch, Mapping) and {"mask", CASE} <= set(batch)
+
+
+def _is_mask(outputs: Any, truth: Tensor) -> bool:
+    is_integer = isinstance(outputs, Tensor) and not outputs.is_floating_point()
+    return is_integer and outputs.shape == truth.shape
+
+
+def _distances(
+    predicted: Tensor, truth: Tensor, spacing: Sequence[float]
+) -> dict[int, SurfaceDistances]:
+    """Measure the distances of each foreground class that is in an image's truth or prediction."""
+    numbers = set(predicted.unique().tolist()) | set(truth.unique().tolist())
+    return {
+        number: surface_distances((predicted == number).numpy(), (truth == number).numpy(), spacing)
+        for number in numbers - {0}
+    }
+
+
+def _values(counts: Tensor, distances: Tensor, suffix: str) -> Values:
+    """Return the scores of some cases.
+
+    Args:
+        counts: of pixels, see `overlap`.
+        distances: (2, cases, foreground classes).
+        suffix: of the distances' names.
+    """
+    exact, values = counts.double(), Values()
+    by_class = {name: class_scores(score, exact) for name, score in OVERLAP.items()}
+    for name, score in OVERLAP.items():
+        values["", name] = foreground_scores(score, exact)
+    for name, of_class in zip(SurfaceDistances._fields, distances, strict=True):
+        by_class[name + suffix] = of_class
+        values["", name + suffix] = of_class.nanmean(dim=1)
+    if counts.shape[-1] > 1:
+        for name, of_class in by_class.items():
+            for place, column in enumerate(of_class.unbind(dim=1), start=1):
+                values[str(place), name] = column
+    return values

@@ -1,0 +1,126 @@
+import math
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from lightning_fl.training.case_scores import CaseScores, score_cases, shows_cases
+from lightning_fl.training.fitting import TrainerOptions
+from tests.toy import ToyModule, toy_loader
+
+OPTIONS = TrainerOptions(local_steps=1, accelerator="cpu")
+
+
+class Copy(pl.LightningModule):
+    """Predicts the mask that is given as the image."""
+
+    def __init__(self, classes: int = 2) -> None:
+        super().__init__()
+        self.classes = classes
+
+    def predict_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
+        image: Tensor = batch["image"]
+        return image.to(torch.uint8)
+
+
+def rows(*texts: str) -> Tensor:
+    """Images of two rows, e.g. "0110 0000"."""
+    return torch.tensor([[[int(c) for c in row] for row in text.split()] for text in texts])
+
+
+def score(
+    predicted: Tensor,
+    truth: Tensor,
+    cases: list[int],
+    *,
+    batch: int = 2,
+    classes: int = 2,
+    spacing: tuple[float, float] | None = None,
+) -> CaseScores:
+    columns = zip(predicted, truth, torch.tensor(cases), strict=True)
+    samples: Any = [{"image": p, "mask": t, "case": c} for p, t, c in columns]
+    loader: DataLoader[Any] = DataLoader(samples, batch_size=batch)
+    scores = score_cases(Copy(classes), loader, OPTIONS, spacing)
+    assert scores is not None
+    return scores
+
+
+PREDICTED = rows("1100 0000", "1000 0000", "0000 0000", "0011 0000")
+TRUTH = rows("1000 0000", "1000 0001", "0000 0000", "0000 0000")
+CASES = [4, 1, 4, 1]
+
+
+def test_a_patients_overlap_is_that_of_all_its_images_together() -> None:
+    found = score(PREDICTED, TRUTH, CASES)
+    assert found.numbers == [1, 4]
+    # patient 1: tp 1, fp 2, fn 1; patient 4: tp 1, fp 1, fn 0
+    for metric, expected in {
+        "dice": (2 / 5, 2 / 3),
+        "iou": (1 / 4, 1 / 2),
+        "precision": (1 / 3, 1 / 2),
+        "recall": (1 / 2, 1.0),
+    }.items():
+        assert found.cases["", metric].tolist() == pytest.approx(expected)
+    assert found.images["", "dice"].tolist() == pytest.approx([2 / 3, 2 / 3, 1.0, 0.0])
+
+
+def test_a_patients_distances_are_means_over_the_images_where_they_are_defined() -> None:
+    found = score(PREDICTED, TRUTH, CASES, spacing=(2.0, 1.0))
+    diagonal = math.hypot(2 * 2, 4)
+    # image 1 misses the pixel 3 columns and 1 row away; the prediction's own pixel is hit
+    missed = math.hypot(3, 2)
+    nan = pytest.approx(math.nan, nan_ok=True)
+    assd = found.images["", "assd"].tolist()
+    assert assd[:2] == pytest.approx([(0 + 1 + 0) / 3, (0 + 0 + missed) / 3])
+    assert (assd[2], assd[3]) == (nan, pytest.approx(diagonal))
+    by_patient = [(missed / 3 + diagonal) / 2, 1 / 3]
+    assert found.cases["", "assd"].tolist() == pytest.approx(by_patient)
+    assert found.cases["", "hd95"][1] == pytest.approx(0.95)  # of the distances 0 and 1
+
+
+def test_distances_without_a_pixel_size_are_in_pixels_and_say_so() -> None:
+    found = score(PREDICTED, TRUTH, CASES)
+    assert {"hd95_px", "assd_px"} < {metric for _, metric in found.cases}
+    assert found.images["", "hd95_px"][3] == pytest.approx(math.hypot(2, 4))
+
+
+def test_several_classes_have_scores_of_their_own_and_a_mean() -> None:
+    predicted, truth = rows("1122 0000", "0000 0000"), rows("1120 0000", "0000 0000")
+    found = score(predicted, truth, [0, 1], classes=4)
+    assert found.cases["1", "dice"].tolist() == [1.0, 1.0]
+    assert found.cases["2", "dice"].tolist() == pytest.approx([2 / 3, 1.0])
+    assert found.cases["3", "dice"].tolist() == [1.0, 1.0]  # it is nowhere
+    assert found.cases["", "dice"].tolist() == pytest.approx([(1 + 2 / 3) / 2, 1.0])
+    assert found.cases["1", "hd95_px"].tolist() == pytest.approx([0.0, math.nan], nan_ok=True)
+    assert found.cases["3", "hd95_px"].isnan().all()
+    assert {label for label, _ in score(PREDICTED, TRUTH, CASES).cases} == {""}
+
+
+def test_neither_batches_nor_their_order_change_a_bit() -> None:
+    generator = torch.Generator().manual_seed(0)
+    predicted, truth = torch.randint(0, 3, (2, 7, 6, 6), generator=generator)
+    cases = [0, 1, 2, 0, 1, 2, 0]
+    one, many = (score(predicted, truth, cases, batch=n) for n in (1, 7))
+    assert all(torch.equal(one.cases[key], many.cases[key]) for key in one.cases)
+    order = [3, 0, 6, 5, 4, 2, 1]
+    other = score(predicted[order], truth[order], [cases[i] for i in order])
+    for key, values in one.cases.items():
+        torch.testing.assert_close(other.cases[key], values, rtol=1e-12, atol=0)
+
+
+def test_tasks_without_masks_have_no_cases() -> None:
+    assert not shows_cases(toy_loader(8))
+    assert score_cases(ToyModule(), toy_loader(8), OPTIONS, None) is None
+
+
+def test_predictions_that_are_no_masks_have_no_cases() -> None:
+    class Logits(Copy):
+        def predict_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
+            logits: Tensor = batch["image"].unsqueeze(1).float()
+            return logits
+
+    samples: Any = [{"image": PREDICTED[0], "mask": TRUTH[0], "case": torch.tensor(0)}]
+    assert score_cases(Logits(), DataLoader(samples), OPTIONS, None) is None
