@@ -166,21 +166,34 @@ def training_svg(curves: Mapping[str, Mapping[str, Mapping[int, float]]]) -> Mar
         An `<svg>` element.
     """
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(_PAGE_WIDTH, 5.2), layout="constrained")
+        figure = Figure(figsize=(_PAGE_WIDTH, 5.2), dpi=DPI, layout="constrained")
         panels = figure.subplots(2, 2, sharex=True)
         sites = list(dict.fromkeys(site for lines in curves.values() for site in lines))
+        areas = []
         for axes, (name, words) in zip(panels.flat, TRAINING_PANELS.items(), strict=True):
-            for site, curve in curves.get(name, {}).items():
+            lines = curves.get(name, {})
+            for site, curve in lines.items():
                 colour = SITE_COLOURS[sites.index(site) % len(SITE_COLOURS)]
                 axes.plot(list(curve), list(curve.values()), label=_plain(site), color=colour, lw=1)
+            areas.append(_training_areas(lines, words))
             axes.set_ylabel(words)
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         for axes in panels[-1]:
             axes.set_xlabel("round")
         if len(sites) <= len(SITE_COLOURS):
-            lines, labels = panels.flat[0].get_legend_handles_labels()
-            figure.legend(lines, labels, loc="outside right center")
-        return _svg(figure, "training")
+            figure.legend(*panels.flat[0].get_legend_handles_labels(), loc="outside right center")
+        return _svg(figure, "training", *areas)
+
+
+def _training_areas(lines: Mapping[str, Mapping[int, float]], words: str) -> list[HoverArea]:
+    if sum(map(len, lines.values())) > _MOST_HOVER_AREAS:
+        return []
+    return point_areas(
+        (x, y, f"{site}, round {x}, {words}: {y:.4g}")
+        for site, line in lines.items()
+        for x, y in line.items()
+        if math.isfinite(y)
+    )
 
 
 def _draw_line(
@@ -237,12 +250,12 @@ def _canvas(height: float) -> tuple[Figure, Axes]:
     return figure, figure.subplots()
 
 
-def _svg(figure: Figure, name: str, areas: Sequence[HoverArea]) -> Markup:
+def _svg(figure: Figure, name: str, *areas: Sequence[HoverArea]) -> Markup:
     """Render to an element that can stand inside a page beside others.
 
     matplotlib's ids are made unique by a prefix, its ink becomes `currentColor`, and everything
     that names an outside address (DOCTYPE, metadata, namespaces) goes: HTML needs none of it. The
-    areas that tell their values lie over the picture.
+    areas of each of its axes, which tell their values, lie over the picture.
     """
     buffer = io.StringIO()
     nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
@@ -255,5 +268,5 @@ def _svg(figure: Figure, name: str, areas: Sequence[HoverArea]) -> Markup:
     svg = svg.replace(' id="', f' id="{name}-').replace("url(#", f"url(#{name}-")
     svg = svg.replace('xlink:href="#', f'href="#{name}-')
     svg = svg.replace(_INK, "currentColor")
-    [axes] = figure.axes
-    return Markup(svg.replace("</svg>", f"{hover_svg(axes, areas)}</svg>"))
+    over = Markup().join(map(hover_svg, figure.axes, areas))
+    return Markup(svg.replace("</svg>", f"{over}</svg>"))

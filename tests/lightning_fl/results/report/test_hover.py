@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from lightning_fl.results.report.plots import bars_svg, curves_svg, patients_svg
+from lightning_fl.results.report.plots import bars_svg, curves_svg, patients_svg, training_svg
 from lightning_fl.results.scores import ScoreRow, ScoreTable
 
 CURVES = {"A": {1: 0.2, 2: math.nan, 3: 0.4}, "B <b>": {1: 0.1}}
@@ -27,6 +27,13 @@ def test_each_point_of_a_curve_tells_its_value() -> None:
         *("mean, round 1: 15.0 %", "mean, round 3: 40.0 %"),
     }
     assert "C, patients used: 4: 0.500" in areas(patients_svg({"C": {4: 0.5}}, metric="loss"))
+
+
+def test_each_point_of_each_panel_of_training_tells_its_value() -> None:
+    curves = {"loss": {"A": {1: 0.25, 2: math.nan}}, "lr": {"A": {2: 0.001}}}
+    assert areas(training_svg(curves)).keys() == {
+        *("A, round 1, training loss: 0.25", "A, round 2, learning rate: 0.001")
+    }
 
 
 def test_an_area_is_around_its_point() -> None:

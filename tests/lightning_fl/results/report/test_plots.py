@@ -5,7 +5,13 @@ from xml.etree import ElementTree
 
 import pytest
 
-from lightning_fl.results.report.plots import bars_svg, curves_svg, mean_curve, patients_svg
+from lightning_fl.results.report.plots import (
+    bars_svg,
+    curves_svg,
+    mean_curve,
+    patients_svg,
+    training_svg,
+)
 from lightning_fl.results.scores import ScoreRow, ScoreTable
 from tests.waiting import PATIENCE
 
@@ -20,6 +26,15 @@ def test_curves_name_few_sites_and_count_many() -> None:
     many = curves_svg({str(n): {1: 0.2} for n in range(64)}, metric="loss", best_round=None)
     assert {"each of 64 sites", "mean", "validation loss"} <= set(texts(many))
     assert "best round" not in texts(many)
+
+
+def test_training_has_a_panel_for_each_curve_and_a_line_for_each_site() -> None:
+    curves = {name: {"A": {1: 0.2, 2: 0.4}, "B $^1": {2: 0.1}} for name in ("loss", "lr")}
+    shown = texts(training_svg(curves))
+    assert {"training loss", "gradient norm", "learning rate", "samples per second"} <= set(shown)
+    assert shown.count("A") == shown.count("B $^1") == 1
+    many = {"loss": {str(n): {1: 0.2} for n in range(64)}}
+    assert "63" not in texts(training_svg(many))
 
 
 def test_mean_curve_is_over_the_sites_with_a_score() -> None:
