@@ -4,12 +4,10 @@ The only file that sees all four packages: parse, build, run.
 """
 
 import logging
-import signal
 import sys
-import threading
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,8 +19,6 @@ if TYPE_CHECKING:
 PACKAGES = ("lightning_fl", "models", "datamodules", "callbacks")
 BEFORE_ROUND_1 = ("host", "describe")
 """What every site has to answer before anything begins."""
-STOPPED, STOPPED_BY_SIGTERM = 130, 143
-"""Exit statuses: 128 and the number of the signal, SIGINT or SIGTERM."""
 
 
 def check_packages() -> None:
@@ -49,32 +45,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings or data that cannot work, 130 for a run stopped by Ctrl-C and 143 for one stopped
         by SIGTERM (both are saved).
     """
-    with _stopped_by_sigterm() as sigterm:
+    from lightning_fl.run.stopping import STOPPED, sigterm_interrupts, stopped_status
+
+    with sigterm_interrupts() as sigterm:
         status = _run(sys.argv[1:] if arguments is None else arguments)
-    return STOPPED_BY_SIGTERM if status == STOPPED and sigterm.is_set() else status
-
-
-@contextmanager
-def _stopped_by_sigterm() -> Iterator[threading.Event]:
-    """Let SIGTERM, by which Slurm and Docker end a process, stop a run as Ctrl-C does.
-
-    Lightning calls a handler that is there before its own. Without one, a fit ends as if it were
-    done, and an evaluation does not end.
-    """
-    received = threading.Event()
-
-    def interrupt(*_: object) -> None:
-        received.set()
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():  # no signals come there
-        yield received
-        return
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield received
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    return stopped_status(sigterm) if status == STOPPED else status
 
 
 def _run(arguments: Sequence[str]) -> int:
@@ -84,6 +59,7 @@ def _run(arguments: Sequence[str]) -> int:
     from lightning_fl.run.config import read_settings
     from lightning_fl.run.directions import DirectionRuns
     from lightning_fl.run.run import Run
+    from lightning_fl.run.stopping import STOPPED
 
     _quiet_libraries()
     folder: Path | None = None

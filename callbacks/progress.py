@@ -89,7 +89,7 @@ class PlainMonitor(Monitor):
 
     def on_early_stop(self, *, round_: int, best_round: int) -> None:
         """Log why there are no more rounds."""
-        _log.info("%s", _early_stop_text(round_, best_round))
+        self._say(_early_stop_text(round_, best_round))
 
     def on_round_end(self, *, round_: int, metric: str, scores: Mapping[str, float]) -> None:
         """Log the scores, and the seconds since the round before ended."""

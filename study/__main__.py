@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from lightning_fl.errors import ConfigError
+from lightning_fl.run.stopping import sigterm_interrupts, stopped_status
 from study.collect import collect, collect_again
 from study.conditions import conditions_of, planned, settings_of
 from study.pages import write_reports
@@ -29,17 +30,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0 for success, 1 where something is missing, 2 for a study that cannot
-        work, 130 after Ctrl-C.
+        work, 130 after Ctrl-C, 143 after SIGTERM.
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
     options = _parser().parse_args(words)
     command = shlex.join(["python", "-m", "study", *words])
-    try:
-        missing = _run(options, command)
-    except ConfigError as error:
-        return _fail(str(error), 2)
-    except KeyboardInterrupt:
-        return _fail(f"interrupted; go on with the same command:\n{command}", 130)
+    with sigterm_interrupts() as sigterm:
+        try:
+            missing = _run(options, command)
+        except ConfigError as error:
+            return _fail(str(error), 2)
+        except KeyboardInterrupt:
+            words = f"interrupted; finished runs stay. Go on with the same command:\n{command}"
+            return _fail(words, stopped_status(sigterm))
     if missing:
         lines = "\n".join(map(str, missing))
         return _fail(f"missing in the tables:\n{lines}\nThe same command tries again.", 1)

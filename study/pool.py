@@ -74,13 +74,14 @@ def perform_all(jobs: Sequence[Job], workers: int, listener: Listener) -> None:
         listener: hears of each begin and end.
     """
     waiting = deque(jobs)
+    started: list[TrainingProcess] = []
     idle: list[TrainingProcess] = []
     busy: dict[Connection, tuple[TrainingProcess, Job]] = {}
     try:
         while waiting or busy:
             while waiting and len(busy) < workers:
                 job = waiting.popleft()
-                worker = _give(job, idle, one_thread=workers > 1)
+                worker = _give(job, idle, started, one_thread=workers > 1)
                 busy[worker.connection] = worker, job
                 listener.on_start(job)
             for connection in wait(list(busy)):
@@ -93,11 +94,13 @@ def perform_all(jobs: Sequence[Job], workers: int, listener: Listener) -> None:
                     worker.stop()
                 listener.on_end(job, reason)
     finally:
-        for worker in (*idle, *(worker for worker, _ in busy.values())):
+        for worker in started:  # also one that was about to get a job
             worker.stop()
 
 
-def _give(job: Job, idle: list[TrainingProcess], *, one_thread: bool) -> TrainingProcess:
+def _give(
+    job: Job, idle: list[TrainingProcess], started: list[TrainingProcess], *, one_thread: bool
+) -> TrainingProcess:
     """Give a job to an idle worker, or to a fresh one where those have died meanwhile."""
     while idle:
         worker = idle.pop()
@@ -105,6 +108,7 @@ def _give(job: Job, idle: list[TrainingProcess], *, one_thread: bool) -> Trainin
             return worker
         worker.stop()
     worker = _start(one_thread=one_thread)
+    started.append(worker)
     worker.takes(job)  # if it is dead too, the job fails: `answer` hears of it
     return worker
 

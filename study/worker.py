@@ -56,8 +56,8 @@ def serve(connection: Connection) -> None:
     try:
         while True:
             connection.send(perform(train, connection.recv()))
-    except EOFError:
-        return  # the runner is gone
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return  # the runner is gone, or has ended this worker inside of a run
 
 
 def _end_with_parent() -> None:

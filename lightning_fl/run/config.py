@@ -248,26 +248,28 @@ def _build(parser: Parser, cfg: Namespace) -> Experiment:
     try:
         task = build_task(yaml.safe_load(_dump(parser, cfg)), cfg.seed)
         values = parser.instantiate(others)
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"A class of the settings needs a package that is not installed: {error}. Install it, "
-            "or leave the class out."
-        ) from error
-    except ValueError as error:
+    except (ValueError, ModuleNotFoundError) as error:
         raise _own_error(error) from error
     fields = {k: v for k, v in values.items(branches=True) if k in Experiment.__dataclass_fields__}
     return Experiment(task=task, **fields)
 
 
-def _own_error(error: ValueError) -> ValueError:
+def _own_error(error: Exception) -> Exception:
     """Return the ConfigError or DataError behind an error, or the error itself.
 
     jsonargparse wraps what the class of an optional setting such as `privacy` raises into a list of
-    all types that it tried.
+    all types that it tried. A package that is missing is a matter of the settings, too.
     """
     cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, ConfigError | DataError):
+    while cause is not None and not isinstance(
+        cause, ConfigError | DataError | ModuleNotFoundError
+    ):
         cause = cause.__cause__
+    if isinstance(cause, ModuleNotFoundError):
+        return ConfigError(
+            f"A class of the settings needs a package that is not installed: {cause}. Install it, "
+            "or leave the class out."
+        )
     return error if cause is None else cause
 
 

@@ -18,7 +18,7 @@ WriteStudy = Callable[..., Path]
 
 FAKE = '''
 """Writes what a run would; the environment says which run fails, and how."""
-import json, os, signal, sys
+import json, os, signal, sys, time
 from pathlib import Path
 
 def check_packages():
@@ -39,6 +39,9 @@ def main(arguments):
         sys.exit(2)
     if how == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
+    if how == "terminate":
+        os.kill(os.getppid(), signal.SIGTERM)
+        time.sleep(60)
     if how == "nothing":
         return 0
     value = {"fedavg": 0.5, "local": 0.4}[run] + 0.01 * seed

@@ -2,12 +2,14 @@
 
 import csv
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from study.__main__ import main
+from tests.processes import children
 from tests.study.conftest import WriteStudy, study_settings
 
 pytestmark = pytest.mark.usefixtures("fake_train")
@@ -65,6 +67,23 @@ def test_finished_runs_are_not_run_again_and_seeds_add_up(program: Program) -> N
     assert program.text("all/local/0/run.log") == log
     assert "n=2" in program.text("report.md")
     assert {row["seed"] for row in program.rows("costs.csv")} == {"0", "1"}
+
+
+def test_sigterm_ends_the_workers_and_the_same_command_goes_on(
+    program: Program, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FAKE", json.dumps({"local/1": "terminate"}))
+    before, handler = children(), signal.getsignal(signal.SIGTERM)
+    assert program() == 143
+    said = capsys.readouterr().err
+    assert "interrupted; finished runs stay. Go on with the same command:\npython -m study" in said
+    assert children() == before
+    assert signal.getsignal(signal.SIGTERM) is handler
+    assert (program.folder / "all" / "fedavg" / "0" / "results.json").is_file()
+    assert not (program.folder / "all" / "local" / "1" / "results.json").exists()
+    monkeypatch.delenv("FAKE")
+    assert program() == 0
+    assert "n=2" in program.text("report.md")
 
 
 def test_a_failed_run_is_named_and_tried_again(

@@ -11,6 +11,7 @@ import pytest
 from study import pool
 from study.pool import perform_all
 from study.worker import Job
+from tests.processes import children
 
 
 class Ear:
@@ -103,11 +104,3 @@ def test_a_listener_that_raises_leaves_no_process(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         perform_all(jobs(tmp_path, "fedavg/0", "fedavg/1", "fedavg/2"), 2, Angry())
     assert children() == before
-
-
-def children() -> set[str]:
-    """Processes started by this one."""
-    task = Path("/proc/self/task")
-    ids = {child for t in task.iterdir() for child in (t / "children").read_text().split()}
-    # multiprocessing's tracker of resources stays
-    return {i for i in ids if "spawn_main" in Path(f"/proc/{i}/cmdline").read_text()}
