@@ -82,7 +82,9 @@ class Recorder:
                 try:
                     logger.log_metrics(values, step=step)
                 except Exception as error:  # a tracker's trouble must not cost computed results
-                    _log.warning("%s could not log round %s: %s", logger.name, step, error)
+                    _log.warning(
+                        "%s could not log round %s: %s", type(logger).__name__, step, error
+                    )
 
     def write(
         self,
@@ -137,7 +139,7 @@ class Recorder:
             try:
                 logger.log_results(results, self.folder)
             except Exception as error:
-                _log.warning("%s could not log the final scores: %s", logger.name, error)
+                _log.warning("%s could not log the final scores: %s", type(logger).__name__, error)
 
     def close(self, status: str) -> None:
         """Tell the loggers that the run is over: "success" or "failed"."""
@@ -145,7 +147,7 @@ class Recorder:
             try:
                 logger.finalize(status)
             except Exception as error:
-                _log.warning("%s could not be closed: %s", logger.name, error)
+                _log.warning("%s could not be closed: %s", type(logger).__name__, error)
 
 
 def new_hospital_rows(curves: Curves, rounds: Mapping[str, int]) -> list[MetricRow]:

@@ -111,7 +111,7 @@ def bars_svg(table: ScoreTable, colours: Mapping[str, str] = MODEL_COLOURS) -> M
                 [scale(table.metric) * value for value in values],
                 width=0.92 * width,
                 color=colours[model],
-                label=model,
+                label=_plain(model),
             )
             labels = [score_text(value, table.metric) for value in values]
             words = [
@@ -123,7 +123,7 @@ def bars_svg(table: ScoreTable, colours: Mapping[str, str] = MODEL_COLOURS) -> M
         _from_zero(axes, table.metric)
         _label_groups(axes, [row.name for row in rows])
         axes.set_ylabel(f"test {heading(table.metric)}")
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1.02), ncols=len(table.models))
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1.02), ncols=min(len(table.models), 6))
         return _svg(figure, "bars", areas)
 
 
