@@ -41,8 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except ConfigError as error:
             return _fail(str(error), 2)
         except KeyboardInterrupt:
-            words = f"interrupted; finished runs stay. Go on with the same command:\n{command}"
-            return _fail(words, stopped_status(sigterm))
+            text = f"interrupted; finished runs stay. Go on with the same command:\n{command}"
+            return _fail(text, stopped_status(sigterm))
     if missing:
         lines = "\n".join(map(str, missing))
         return _fail(f"missing in the tables:\n{lines}\nThe same command tries again.", 1)

@@ -1,5 +1,6 @@
 """From example files to masks: runs of CTFolder in one direction and in several, predictions."""
 
+import logging
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -130,12 +131,18 @@ def test_a_folder_of_patients_becomes_a_folder_of_masks(
     ]
 
 
-def test_a_finished_run_is_put_together_again_without_training(run: Path) -> None:
+def test_a_finished_run_is_put_together_again_without_training(
+    run: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="lightning_fl")
     weights = run / "axial" / "models" / "global.safetensors"
     before, rows = weights.stat().st_mtime_ns, (run / "volumes.csv").read_text()
     assert train.main(["--resume", str(run)]) == 0
     assert weights.stat().st_mtime_ns == before
     assert (run / "volumes.csv").read_text() == rows
+    said = [line for line in caplog.messages if ": " in line]
+    assert said[-2].startswith("all directions: segment whole scans: ")
+    assert said[-1] == "all directions: write the report"
 
 
 def test_another_run_into_the_same_folder_is_refused(

@@ -99,7 +99,8 @@ class Recorder:
             try:
                 logger.log_metrics(values, step=step)
             except Exception as error:  # a tracker's trouble must not cost computed results
-                _log.warning("%s could not log round %s: %s", logger.name, step, error)
+                name = type(logger).__name__
+                _log.warning("%s could not log round %s: %s", name, step, error)
 
     def write(
         self,
@@ -158,7 +159,7 @@ class Recorder:
             try:
                 logger.log_results(results, self.folder)
             except Exception as error:
-                _log.warning("%s could not log the final scores: %s", logger.name, error)
+                _log.warning("%s could not log the final scores: %s", type(logger).__name__, error)
 
     def close(self, status: str) -> None:
         """Tell the loggers that the run is over: "success" or "failed"."""
@@ -166,7 +167,7 @@ class Recorder:
             try:
                 logger.finalize(status)
             except Exception as error:
-                _log.warning("%s could not be closed: %s", logger.name, error)
+                _log.warning("%s could not be closed: %s", type(logger).__name__, error)
 
 
 def _training_row(round_: int, site: str, metric: str, value: float) -> MetricRow:

@@ -32,18 +32,14 @@ def write_comparison(folders: Sequence[Path], page: Path) -> None:
     """
     runs = named_runs(folders)
     metrics = shared_metrics(runs)
-    shown = {
-        words: compare_scores(runs, metrics[0], own=own)
-        for words, own in (("own", True), ("shared", False))
-    }
-    if shown["own"].models == shown["shared"].models:
-        del shown["shared"]  # nothing was personalised
+    after, before = (compare_scores(runs, metrics[0], own=own) for own in (True, False))
+    personalised = after.models != before.models
     others = [compare_scores(runs, metric, own=True) for metric in metrics[1:]]
     html = render(
         "compare.html",
         runs=runs,
-        scores=shown,
-        bars=_bars(shown["own"]),
+        scores={"after": after, "before": before} if personalised else {"after": after},
+        bars=_bars(after),
         others=others,
         settings=different_settings({name: run.config for name, run in runs.items()}),
         costs=cost_rows([run.results for run in runs.values()]),

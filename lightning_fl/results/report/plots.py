@@ -111,19 +111,17 @@ def bars_svg(table: ScoreTable, colours: Mapping[str, str] = MODEL_COLOURS) -> M
                 [scale(table.metric) * value for value in values],
                 width=0.92 * width,
                 color=colours[model],
-                label=model,
+                label=_plain(model),
             )
             labels = [score_text(value, table.metric) for value in values]
-            words = [
-                f"{row.name}, {model}: {label}" for row, label in zip(rows, labels, strict=True)
-            ]
-            areas += bar_areas(bars, [text + unit(table.metric) for text in words])
+            names = [f"{row.name}, {model}" for row in rows]
+            areas += bar_areas(bars, map(_value_text, names, values, [table.metric] * len(rows)))
             if len(rows) * len(table.models) <= _VALUES_ABOVE_BARS:
                 axes.bar_label(bars, labels=labels, padding=2, fontsize=9)
         _from_zero(axes, table.metric)
         _label_groups(axes, [row.name for row in rows])
         axes.set_ylabel(f"test {heading(table.metric)}")
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1.02), ncols=len(table.models))
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1.02), ncols=min(len(table.models), 6))
         return _svg(figure, "bars", areas)
 
 
@@ -208,11 +206,15 @@ def _line_areas(
 ) -> list[HoverArea]:
     """Return an area for each point of each line; `words` has places for the name and x."""
     return point_areas(
-        (x, scale(metric) * y, f"{words.format(name, x)}: {score_text(y, metric)}{unit(metric)}")
+        (x, scale(metric) * y, _value_text(words.format(name, x), y, metric))
         for name, curve in curves.items()
         for x, y in curve.items()
         if math.isfinite(y)
     )
+
+
+def _value_text(name: str, value: float, metric: str) -> str:
+    return f"{name}: {score_text(value, metric)}{unit(metric)}"
 
 
 def _plain(name: str) -> str:

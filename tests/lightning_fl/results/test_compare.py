@@ -107,8 +107,10 @@ def test_runs_of_one_name_are_named_by_their_paths(tmp_path: Path, make_run: Mak
 
 
 def test_names_are_escaped(tmp_path: Path, make_run: MakeRun) -> None:
-    a, b = make_run("<script>", gallery=False), make_run("b", gallery=False)
+    a, b = make_run("<script>", gallery=False), make_run("$b^1$", gallery=False)
     html = compare(tmp_path, a, b)
+    assert "Chengdu, $b^1$: 47.6 %" in html  # no mathematics in the plot's texts
+    assert ">$b^1$</text>" in html
     assert "<script" not in html
     assert "&lt;script&gt;" in html
 
