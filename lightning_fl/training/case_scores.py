@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_fl.data.cases import CASE
+from lightning_fl.errors import ConfigError
 from lightning_fl.training.overlap import OVERLAP, class_scores, foreground_scores, overlap_counts
 from lightning_fl.training.surface_distance import UNDEFINED, SurfaceDistances, surface_distances
 
@@ -67,7 +68,11 @@ class ScoreImages(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Count pixels and measure distances in each image of the batch."""
+        """Count pixels and measure distances in each image of the batch.
+
+        Raises:
+            ConfigError: the spacing does not belong to the masks.
+        """
         self.fits = self.fits and _shows_cases(batch) and _is_mask(outputs, batch["mask"])
         if not self.fits:
             return
@@ -75,8 +80,9 @@ class ScoreImages(pl.Callback):
         classes = 1 + max(1, int(predicted.max()), int(truth.max()))
         self.cases.append(batch[CASE].cpu())
         self.counts.append(overlap_counts(predicted, truth, classes))
+        spacing = _checked(self.spacing, truth.ndim - 1)
         for pair in zip(predicted, truth, strict=True):
-            self.distances.append(_distances(*pair, self.spacing or (1.0,) * pair[1].ndim))
+            self.distances.append(_distances(*pair, spacing))
 
     on_test_batch_end = on_validation_batch_end
 
@@ -106,6 +112,18 @@ class ScoreImages(pl.Callback):
             _values(counts, distances, suffix),
             places,
         )
+
+
+def _checked(spacing: Sequence[float] | None, axes: int) -> Sequence[float]:
+    """Return the edges of a pixel, 1 for each axis where they are not known."""
+    if spacing is None:
+        return (1.0,) * axes
+    if len(spacing) != axes or min(spacing) <= 0:
+        raise ConfigError(
+            f"`pixel_size` of the data module gives {tuple(spacing)}, but masks have {axes} axes. "
+            "Give a positive edge in mm for each axis, e.g. height and width, or None."
+        )
+    return spacing
 
 
 def _shows_cases(batch: Any) -> bool:

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 
 from lightning_fl.aggregation import Plain
 from lightning_fl.data.module import FederatedDataModule
+from lightning_fl.errors import ConfigError
 from lightning_fl.results.case_tables import CaseRow, read_cases
 from lightning_fl.run.experiment import Experiment
 from lightning_fl.training.evaluation import Evaluation
@@ -28,7 +29,7 @@ MODELS = {"global", "global_bn", "finetuned", "personal"}
 class Blots(FederatedDataModule):
     """Patients with two images each, the last of a hospital with one; bright pixels are blots."""
 
-    def __init__(self, mm: tuple[float, float] | None = None) -> None:
+    def __init__(self, mm: tuple[float, ...] | None = None) -> None:
         super().__init__(batch_size=3)
         self.mm = mm
 
@@ -48,7 +49,7 @@ class Blots(FederatedDataModule):
         images = torch.rand(1 if patient == everyone[-1] else 2, 1, 6, 6, generator=generator)
         return [{"image": x, "mask": (x[0] > 0.8).long()} for x in images]
 
-    def pixel_size(self, site: str) -> tuple[float, float] | None:
+    def pixel_size(self, site: str) -> tuple[float, ...] | None:
         return self.mm
 
 
@@ -181,6 +182,16 @@ def test_distances_are_in_mm_where_the_pixels_are_known(tmp_path: Path) -> None:
     assert in_mm["hd95"]["mean"] == pytest.approx(2 * in_pixels["hd95_px"]["mean"])
     assert in_mm["dice"] == in_pixels["dice"]
     assert not {"hd95", "assd"} & set(in_pixels)
+
+
+@pytest.mark.parametrize("size", [(1.0,), (1.0, 1.0, 3.0), (1.0, 0.0)])
+def test_a_pixel_size_that_cannot_be_is_refused_before_anything_is_trained(
+    size: tuple[float, ...], tmp_path: Path
+) -> None:
+    site = toy_run(tmp_path, experiment(data=Blots(size))).make_site("A")
+    describe = Message(run=site.setup.run, round=0, sender=COORDINATOR)
+    with pytest.raises(ConfigError, match="Give a positive edge in mm for each axis"):
+        site.handle("describe", describe.encode())
 
 
 def test_a_task_without_masks_has_no_cases(tmp_path: Path) -> None:
