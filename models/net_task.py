@@ -69,9 +69,9 @@ class NetTask(pl.LightningModule):
     def scored(self, logits: Tensor) -> Tensor:
         """Turn logits into what the scores compare with the truth."""
 
-    def update_scores(self, scores: MetricCollection, logits: Tensor, batch: Batch) -> None:
-        """Add a batch to the scores."""
-        scores.update(self.scored(logits), batch[self.truth])
+    def update_scores(self, scores: MetricCollection, predicted: Tensor, batch: Batch) -> None:
+        """Add a batch to the scores, `predicted` being what `scored` has made of its logits."""
+        scores.update(predicted, batch[self.truth])
 
     @abstractmethod
     def check_truth(self, batch: Batch) -> None:
@@ -102,13 +102,13 @@ class NetTask(pl.LightningModule):
         self._log_loss("train/loss", loss, batch)
         return loss
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Add a batch to the scores "val/..."."""
-        self._evaluate(batch, "val/loss", self.val_scores)
+    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Add a batch to the scores "val/...", and return what was compared with its truth."""
+        return self._evaluate(batch, "val/loss", self.val_scores)
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Add a batch to the scores "test/..."."""
-        self._evaluate(batch, "test/loss", self.test_scores)
+    def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Add a batch to the scores "test/...", and return what was compared with its truth."""
+        return self._evaluate(batch, "test/loss", self.test_scores)
 
     def check_batch(self, batch: Batch) -> None:
         """Try a batch without training on it; meant for the start of a run."""
@@ -138,12 +138,14 @@ class NetTask(pl.LightningModule):
         self.check_logits(logits, truth)
         return self.loss(logits, truth), logits
 
-    def _evaluate(self, batch: Batch, loss_name: str, scores: MetricCollection) -> None:
+    def _evaluate(self, batch: Batch, loss_name: str, scores: MetricCollection) -> Tensor:
         self.check_truth(batch)
         loss, logits = self._loss_and_logits(batch)
-        self.update_scores(scores, logits, batch)
+        predicted = self.scored(logits)
+        self.update_scores(scores, predicted, batch)
         self._log_loss(loss_name, loss, batch)
         self.log_dict(scores, on_step=False, on_epoch=True, batch_size=len(logits))
+        return predicted
 
     def _log_loss(self, name: str, loss: Tensor, batch: Batch) -> None:
         if self._trainer is None or self._trainer.state.stage is None:

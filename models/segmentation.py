@@ -82,9 +82,9 @@ class Segmentation(NetTask):
             return (logits[:, 0].sigmoid() > self.threshold).to(torch.uint8)
         return logits.argmax(dim=1).to(torch.uint8)
 
-    def update_scores(self, scores: MetricCollection, logits: Tensor, batch: Batch) -> None:
-        """Add a batch to the scores, which are taken case by case."""
-        scores.update(self.scored(logits), batch["mask"], batch.get(CASE))
+    def update_scores(self, scores: MetricCollection, predicted: Tensor, batch: Batch) -> None:
+        """Add masks to the scores, which are taken case by case."""
+        scores.update(predicted, batch["mask"], batch.get(CASE))
 
     def check_truth(self, batch: Batch) -> None:
         """Raise a DataError for masks that hold other numbers than classes."""

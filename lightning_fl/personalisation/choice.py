@@ -94,9 +94,9 @@ def _choose_by(
     the others. The validation patients are one more fold, scored by the variants fitted to all. The
     site uses the variant fitted to all.
 
-    The metric pools the pixels of one fold, since each fold has a model of its own. What is
-    compared is the mean over the folds, weighted by patients. If the site trained, the start model
-    has seen the held-out patients, so its score is flattered: the guard errs towards keeping it.
+    The metric is taken fold by fold, since each fold has a model of its own. What is compared is
+    the mean over the folds, weighted by patients. If the site trained, the start model has seen the
+    held-out patients, so its score is flattered: the guard errs towards keeping it.
 
     `without` are the models that the site has without personalising, and `start` is one of them.
     The folds are parts of `train`; there are none for plain validation.

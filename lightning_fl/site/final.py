@@ -7,8 +7,9 @@ import torch
 
 from lightning_fl.personalisation.choice import patients_curve, personalise
 from lightning_fl.personalisation.workbench import Workbench
-from lightning_fl.site.cases import CaseEvaluation
+from lightning_fl.site.cases import record_cases
 from lightning_fl.site.local_state import LocalState
+from lightning_fl.training.case_scores import CaseScores, ScoreImages
 from lightning_fl.training.fitting import evaluate
 from lightning_fl.training.gallery import draw_gallery
 from lightning_fl.wire.operations import Answer
@@ -73,14 +74,15 @@ class FinalEvaluation:
                 models |= {v.name: v.module for v in choice.variants if v.name != "none"}
         distinct = {id(model): model for model in models.values()}  # each model is tested once
         by_model = {key: self._score(model) for key, model in distinct.items()}
-        scores = {name: by_model[id(model)] for name, model in models.items()}
+        scores = {name: by_model[id(model)][0] for name, model in models.items()}
+        cases = {name: by_model[id(model)][1] for name, model in models.items()}
         kept = models.get("personal", shared)
         state.store.save_tensors("personal", dict(kept.state_dict()))
         state.store.save_tensors("global", dict(shared.state_dict()))
         self._picture(models)
         info: dict[str, Any] = {"scores": scores, "personalisation": summary}
-        if cases := CaseEvaluation(state, self.splits).run(models):
-            info["cases"] = cases
+        if statistics := record_cases(state, cases):
+            info["cases"] = statistics
         if self.is_new and settings.patients:
             info["new_hospital"] = patients_curve(self.task, settings, shared)
         return Answer(info, {})
@@ -94,11 +96,17 @@ class FinalEvaluation:
         equal = all(torch.equal(others[name], value) for name, value in entries.items())
         return shared if equal else second
 
-    def _score(self, module: pl.LightningModule) -> Scores:
-        return {
-            split: evaluate(module, self.task.data.loader(split), split, self.task.trainer)
-            for split in self.splits
-        }
+    def _score(self, module: pl.LightningModule) -> tuple[Scores, dict[str, CaseScores]]:
+        """Return a model's metrics by split, and the scores of single patients for masks."""
+        data, scores, cases = self.task.data, Scores(), dict[str, CaseScores]()
+        for split in self.splits:
+            images = ScoreImages(data.pixel_size(self.state.name))
+            scores[split] = evaluate(
+                module, data.loader(split), split, self.task.trainer, callbacks=[images]
+            )
+            if of_cases := images.scores(getattr(module, "classes", 2)):
+                cases[split] = of_cases
+        return scores, cases
 
     def _picture(self, models: dict[str, pl.LightningModule]) -> None:
         shown = {name: models[name] for name in (self.base, "personal") if name in models}

@@ -16,6 +16,7 @@ from lightning_fl.site.local_state import LocalState
 from lightning_fl.site.round import LocalRound
 from lightning_fl.site.setup import SiteSetup
 from lightning_fl.site.store import SiteStore
+from lightning_fl.training.case_scores import ScoreImages
 from lightning_fl.training.fitting import evaluate
 from lightning_fl.training.layout import from_vector
 from lightning_fl.training.rehearsal import rehearse
@@ -92,8 +93,15 @@ class Site:
             check_loss(module, next(iter(loader)))
             setup.privacy.check(loader)
         callbacks = [FederatedCallback(setup.algorithm), *copy.deepcopy(list(setup.callbacks))]
+        scoring = [ScoreImages(state.data.pixel_size(self.name))]
         logged = rehearse(
-            module, loader, state.data.loader("val"), callbacks, setup.trainer, setup.rounds
+            module,
+            loader,
+            state.data.loader("val"),
+            callbacks,
+            setup.trainer,
+            setup.rounds,
+            scoring,
         )
         if setup.evaluation.metric not in logged:
             raise ConfigError(

@@ -7,10 +7,9 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from lightning_fl.data.cases import CASE
-from lightning_fl.training.fitting import TrainerOptions, make_trainer
+from lightning_fl.errors import ConfigError
 from lightning_fl.training.overlap import OVERLAP, class_scores, foreground_scores, overlap_counts
 from lightning_fl.training.surface_distance import UNDEFINED, SurfaceDistances, surface_distances
 
@@ -41,10 +40,16 @@ class CaseScores:
 
 
 class ScoreImages(pl.Callback):
-    """Compare what a model predicts with the masks of a loader, batch by batch.
+    """Compare masks with the truth in an evaluation, image by image.
+
+    The batches hold `mask` and `case`, and `validation_step` and `test_step` return the predicted
+    masks, integers of the truth's shape.
 
     Args:
-        spacing: edges of a pixel, one for each axis; None for distances in pixels.
+        spacing: edges of a mask's pixel in mm, one for each axis; None for distances in pixels.
+
+    Attributes:
+        fits: whether all batches so far and what the steps have returned are as they should be.
     """
 
     def __init__(self, spacing: Sequence[float] | None) -> None:
@@ -54,7 +59,7 @@ class ScoreImages(pl.Callback):
         self.counts: list[Tensor] = []
         self.distances: list[dict[int, SurfaceDistances]] = []
 
-    def on_predict_batch_end(
+    def on_validation_batch_end(
         self,
         trainer: pl.Trainer,
         pl_module: pl.LightningModule,
@@ -63,19 +68,32 @@ class ScoreImages(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Count pixels and measure distances in each image of the batch."""
-        self.fits &= _is_mask(outputs, batch["mask"])
+        """Count pixels and measure distances in each image of the batch.
+
+        Raises:
+            ConfigError: the spacing does not belong to the masks.
+        """
+        self.fits = self.fits and _shows_cases(batch) and _is_mask(outputs, batch["mask"])
         if not self.fits:
             return
         predicted, truth = outputs.long().cpu(), batch["mask"].cpu()
         classes = 1 + max(1, int(predicted.max()), int(truth.max()))
         self.cases.append(batch[CASE].cpu())
         self.counts.append(overlap_counts(predicted, truth, classes))
+        spacing = _checked(self.spacing, truth.ndim - 1)
         for pair in zip(predicted, truth, strict=True):
-            self.distances.append(_distances(*pair, self.spacing or (1.0,) * pair[1].ndim))
+            self.distances.append(_distances(*pair, spacing))
 
-    def scores(self, classes: int) -> CaseScores:
-        """Return the scores of all batches; there are at least so many classes."""
+    on_test_batch_end = on_validation_batch_end
+
+    def scores(self, classes: int) -> CaseScores | None:
+        """Return the scores of all batches, or None where there are no masks and cases.
+
+        Args:
+            classes: that there are at least, background included, whatever the masks hold.
+        """
+        if not self.fits or not self.cases:
+            return None
         width = max(classes - 1, *(counts.shape[-1] for counts in self.counts))
         counts = torch.cat(
             [torch.nn.functional.pad(c, (0, width - c.shape[-1])) for c in self.counts]
@@ -96,36 +114,27 @@ class ScoreImages(pl.Callback):
         )
 
 
-def score_cases(
-    module: pl.LightningModule,
-    loader: DataLoader[Any],
-    options: TrainerOptions,
-    spacing: Sequence[float] | None,
-) -> CaseScores | None:
-    """Score each case of a loader by what `predict_step` gives; None where it gives no masks.
-
-    Args:
-        module: is not changed.
-        loader: its batches hold `mask` and `case`.
-        options: of the Trainer.
-        spacing: edges of a mask's pixel in mm, or None for distances in pixels.
-    """
-    if type(module).predict_step is pl.LightningModule.predict_step:
-        return None
-    images = ScoreImages(spacing)
-    make_trainer(options, callbacks=[images]).predict(module, loader, return_predictions=False)
-    return images.scores(getattr(module, "classes", 2)) if images.fits else None
+def _checked(spacing: Sequence[float] | None, axes: int) -> Sequence[float]:
+    """Return the edges of a pixel, 1 for each axis where they are not known."""
+    if spacing is None:
+        return (1.0,) * axes
+    if len(spacing) != axes or min(spacing) <= 0:
+        raise ConfigError(
+            f"`pixel_size` of the data module gives {tuple(spacing)}, but masks have {axes} axes. "
+            "Give a positive edge in mm for each axis, e.g. height and width, or None."
+        )
+    return spacing
 
 
-def shows_cases(loader: DataLoader[Any]) -> bool:
-    """Return whether a loader's batches have masks and say which cases they show."""
-    batch = next(iter(loader), None)
+def _shows_cases(batch: Any) -> bool:
     return isinstance(batch, Mapping) and {"mask", CASE} <= set(batch)
 
 
 def _is_mask(outputs: Any, truth: Tensor) -> bool:
+    """Return whether outputs are class numbers of a truth that holds nothing else."""
     is_integer = isinstance(outputs, Tensor) and not outputs.is_floating_point()
-    return is_integer and outputs.shape == truth.shape
+    # a task of one's own may mark pixels to ignore by a negative number
+    return is_integer and outputs.shape == truth.shape and int(truth.min()) >= 0
 
 
 def _distances(

@@ -159,6 +159,7 @@ def evaluate(
     options: TrainerOptions,
     *,
     batches: float = 1.0,
+    callbacks: Sequence[pl.Callback] = (),
 ) -> dict[str, float]:
     """Return what `validation_step` (or, for "test", `test_step`) logs over a loader.
 
@@ -170,7 +171,8 @@ def evaluate(
     Raises:
         ConfigError: the module logs nothing there.
     """
-    trainer = make_trainer(options, limit_val_batches=batches, limit_test_batches=batches)
+    limits = {f"limit_{name}_batches": batches for name in ("val", "test")}
+    trainer = make_trainer(options, callbacks=[*callbacks], **limits)
     run = trainer.validate if split == "val" else trainer.test
     [metrics] = run(module, loader, verbose=False) or [{}]
     if not metrics:

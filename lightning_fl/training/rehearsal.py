@@ -51,11 +51,13 @@ def rehearse(
     callbacks: Sequence[pl.Callback],
     options: TrainerOptions,
     rounds: int,
+    scoring: Sequence[pl.Callback] = (),
 ) -> set[str]:
     """Make one step and validate one batch, as a round would.
 
-    The module is a copy that may be spoiled. A task may have a method `check_batch(batch)`, which
-    is called with one batch of each split and raises an error for one that does not fit.
+    The module is a copy that may be spoiled. `scoring` takes part in the validation. A task may
+    have a method `check_batch(batch)`, which is called with one batch of each split and raises an
+    error for one that does not fit.
 
     Returns:
         Names of the metrics that the module logs in validation and in test.
@@ -85,8 +87,8 @@ def rehearse(
     schedulers.check_length(rounds * options.steps_of_round(len(train)))
     if not is_finite(module) or any(map(math.isnan, logged.values())):
         raise NonFiniteError(f"the very first training step gave NaN or infinity: {logged}")
-    scores = evaluate(module, val, "val", options, batches=1)
+    scores = evaluate(module, val, "val", options, batches=1, callbacks=scoring)
     # the test step is tried on validation images; test images are for the end alone
-    scores_of_test = evaluate(module, val, "test", options, batches=1)
+    scores_of_test = evaluate(module, val, "test", options, batches=1, callbacks=scoring)
     check_unchanged(before, module)
     return set(scores) & set(scores_of_test)

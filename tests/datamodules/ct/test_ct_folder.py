@@ -113,6 +113,15 @@ def test_scores_of_training_patients_are_of_all_slices(root: Path) -> None:
     assert sum(len(batch["image"]) for batch in bound.patient_loader(patients)) == 2 * 10
 
 
+@pytest.mark.parametrize(
+    ("direction", "size"), [("axial", (2, 1)), ("coronal", (3, 1)), ("sagittal", (3, 2))]
+)
+def test_pixels_have_the_edges_of_the_grid(
+    root: Path, direction: str, size: tuple[int, int]
+) -> None:
+    assert ct_folder(root, spacing=(1, 2, 3), direction=direction).pixel_size("A") == size
+
+
 def test_patient_without_lesion_keeps_one_slice(tmp_path: Path) -> None:
     for number in range(3):
         write_patient(tmp_path / "A" / f"p{number}", number, np.zeros(SHAPE, dtype=np.uint8))

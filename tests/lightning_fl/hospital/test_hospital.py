@@ -15,7 +15,9 @@ from lightning_fl.engines.hosting import HOST, Invitation
 from lightning_fl.errors import ConfigError, DataError
 from lightning_fl.hospital.file import NAME, TEMPLATE
 from lightning_fl.hospital.hospital import MESSAGES, Hospital
+from lightning_fl.results.case_tables import read_cases
 from lightning_fl.run.config import read_settings
+from lightning_fl.training.layout import to_vector
 from lightning_fl.wire.messages import COORDINATOR, Message, MessageError, digest_of
 from tests.folders import ROOT
 from tests.toy import ONE_STEP, SMALL_NET
@@ -261,3 +263,20 @@ def test_a_simulated_site_lives_in_the_folder_of_the_run(
     assert ask(hospital, "describe").info["layout"]
     assert (tmp_path / "run" / "checkpoints" / "sites" / "A").is_dir()
     assert not (tmp_path / "run" / MESSAGES).exists()
+
+
+def test_a_hospital_keeps_the_scores_of_its_patients_by_name_and_tells_numbers(
+    hospital: Hospital, invitation: Invitation, tmp_path: Path
+) -> None:
+    hospital.handle(HOST, invitation.encode())
+    assert hospital.site is not None
+    setup = hospital.site.setup
+    weights = {"weights": to_vector(setup.template.state_dict(), setup.layout)}
+    load = Message(run=RUN, round=0, sender=COORDINATOR, info={"blocks": 1}, tensors=weights)
+    hospital.handle("load", load.encode())
+    answer = hospital.handle("personalise", Message(RUN, 0, COORDINATOR).encode())
+    names = {row.case for row in read_cases(tmp_path / "runs" / RUN / "cases.csv")}
+    assert len(names) == 2  # one patient to validate and one to test
+    assert not any(name.encode() in answer for name in names)
+    cases = Message.decode(answer).info["cases"]
+    assert cases["personal"]["test"]["dice"]["patients"] == 1

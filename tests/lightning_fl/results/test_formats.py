@@ -9,8 +9,10 @@ from lightning_fl.results.formats import (
     gain_unit,
     heading,
     in_unit,
+    range_text,
     score_text,
     seconds_text,
+    spread_text,
 )
 from lightning_fl.results.scores import metrics_of
 from lightning_fl.results.summary import worst
@@ -65,7 +67,8 @@ def test_metrics_have_their_units(
 
 
 def test_errors_and_distances_are_worst_when_high() -> None:
-    assert {"loss", "ece", "hd95", "volume_error"} == LOWER_IS_BETTER
+    distances = {"hd95", "hd95_px", "assd", "assd_px"}
+    assert {"loss", "ece", "volume_error", *distances} == LOWER_IS_BETTER
     assert worst([0.1, 0.4], "ece") == 0.4
     assert worst([0.1, 0.4], "auroc") == 0.1
 
@@ -74,3 +77,16 @@ def test_auroc_stands_first_and_losses_last() -> None:
     names = ("accuracy", "auroc", "ece", "loss", "f1")
     results = {"mean": {"global": {"test": dict.fromkeys(names, 0.5)}}}
     assert metrics_of(results) == ["auroc", "accuracy", "f1", "ece", "loss"]
+
+
+def test_pooled_dice_and_distances_have_names_and_units_of_their_own() -> None:
+    names = ("dice", "dice_pooled", "hd95", "hd95_px", "assd", "assd_px")
+    headings = "Dice, %; Dice (pooled), %; HD95, mm; HD95, px; ASSD, mm; ASSD, px"
+    assert "; ".join(heading(name) for name in names) == headings
+
+
+def test_a_spread_or_an_interval_that_is_missing_is_left_out() -> None:
+    assert spread_text(0.613, 0.082, "dice") == "61.3 ± 8.2"
+    assert spread_text(0.613, None, "dice") == spread_text(0.613, math.nan, "dice") == "61.3"
+    assert range_text(0.551, 0.66, "dice") == "55.1 to 66.0"
+    assert range_text(None, 0.66, "dice") == "–"  # noqa: RUF001  an en dash

@@ -101,3 +101,18 @@ def test_final_table_of_local_training_compares_with_local(make_run: Callable[..
     run = make_run(models=("local", "personal"), gallery=False)
     table = rendered(read_results(run / "results.json"))
     assert [cell.strip() for cell in table[0]] == ["site", "local", "personal", "gain"]
+
+
+def test_final_table_marks_sites_with_few_patients_and_shows_the_spread_over_patients(
+    make_run: Callable[..., Path],
+) -> None:
+    results = read_results(make_run(sites=("A", "B"), gallery=False) / "results.json")
+    for site, patients in (("A", 4), ("B", 5)):
+        statistics = {"mean": 0.5, "sd": 0.082, "patients": patients}
+        of_model = {"test": {"dice": statistics}}
+        results.setdefault("cases", {})[site] = {"global": of_model, "personal": of_model}
+    table = [[cell.strip() for cell in row] for row in rendered(results)]
+    assert [row[0] for row in table[1:]] == ["A *", "B", "mean", "worst"]
+    score = results["sites"]["A"]["personal"]["test"]["dice"]
+    assert table[1][3] == f"{100 * score:.1f} ± 8.2"
+    assert final_table(results, "dice").caption == "* fewer than 5 test patients"

@@ -1,4 +1,5 @@
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -7,21 +8,18 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lightning_fl.training.case_scores import CaseScores, score_cases, shows_cases
-from lightning_fl.training.fitting import TrainerOptions
+from lightning_fl.training.case_scores import CaseScores, ScoreImages
+from lightning_fl.training.fitting import TrainerOptions, evaluate
 from tests.toy import ToyModule, toy_loader
 
 OPTIONS = TrainerOptions(local_steps=1, accelerator="cpu")
 
 
 class Copy(pl.LightningModule):
-    """Predicts the mask that is given as the image."""
+    """Returns the images as the masks that it has predicted."""
 
-    def __init__(self, classes: int = 2) -> None:
-        super().__init__()
-        self.classes = classes
-
-    def predict_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
+    def test_step(self, batch: Any, batch_idx: int) -> Tensor:
+        self.log("test/loss", 0.0)
         image: Tensor = batch["image"]
         return image.to(torch.uint8)
 
@@ -42,10 +40,20 @@ def score(
 ) -> CaseScores:
     columns = zip(predicted, truth, torch.tensor(cases), strict=True)
     samples: Any = [{"image": p, "mask": t, "case": c} for p, t, c in columns]
-    loader: DataLoader[Any] = DataLoader(samples, batch_size=batch)
-    scores = score_cases(Copy(classes), loader, OPTIONS, spacing)
+    scores = evaluated(Copy(), DataLoader(samples, batch_size=batch), spacing, classes)
     assert scores is not None
     return scores
+
+
+def evaluated(
+    module: pl.LightningModule,
+    loader: DataLoader[Any],
+    spacing: tuple[float, float] | None = None,
+    classes: int = 2,
+) -> CaseScores | None:
+    images = ScoreImages(spacing)
+    evaluate(module, loader, "test", OPTIONS, callbacks=[images])
+    return images.scores(classes)
 
 
 PREDICTED = rows("1100 0000", "1000 0000", "0000 0000", "0011 0000")
@@ -112,15 +120,21 @@ def test_neither_batches_nor_their_order_change_a_bit() -> None:
 
 
 def test_tasks_without_masks_have_no_cases() -> None:
-    assert not shows_cases(toy_loader(8))
-    assert score_cases(ToyModule(), toy_loader(8), OPTIONS, None) is None
+    assert evaluated(ToyModule(), toy_loader(8)) is None
 
 
-def test_predictions_that_are_no_masks_have_no_cases() -> None:
-    class Logits(Copy):
-        def predict_step(self, batch: Any, batch_idx: int = 0) -> Tensor:
-            logits: Tensor = batch["image"].unsqueeze(1).float()
-            return logits
+@pytest.mark.parametrize(
+    "other", [torch.Tensor.float, lambda masks: masks[:, None], lambda _: None]
+)
+def test_steps_that_return_no_masks_have_no_cases(other: Callable[[Tensor], Tensor]) -> None:
+    class Other(Copy):
+        def test_step(self, batch: Any, batch_idx: int) -> Tensor:
+            return other(super().test_step(batch, batch_idx))
 
     samples: Any = [{"image": PREDICTED[0], "mask": TRUTH[0], "case": torch.tensor(0)}]
-    assert score_cases(Logits(), DataLoader(samples), OPTIONS, None) is None
+    assert evaluated(Other(), DataLoader(samples)) is None
+
+
+def test_batches_that_know_no_cases_have_none() -> None:
+    samples: Any = [{"image": PREDICTED[0], "mask": TRUTH[0]}]
+    assert evaluated(Copy(), DataLoader(samples)) is None
