@@ -7,10 +7,10 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import torch
-import yaml
 
 from lightning_fl.audit.prepared_audit import PreparedAudit, prepare_audit
 from lightning_fl.audit.protection import Protection
+from lightning_fl.audit.requirements import check_builds_nothing
 from lightning_fl.coordinator.averaging import Averaging
 from lightning_fl.coordinator.checkpoint import Checkpoints, RunState
 from lightning_fl.coordinator.federation import Federation
@@ -25,6 +25,7 @@ from lightning_fl.results.summary import write_results
 from lightning_fl.results.volume_tables import summary
 from lightning_fl.results.wandb_logger import FederationWandbLogger
 from lightning_fl.run.blueprint import Blueprint
+from lightning_fl.run.description import describe_into
 from lightning_fl.run.experiment import Experiment
 from lightning_fl.run.site_maker import SiteMaker
 from lightning_fl.run_files import AUDIT_FILES, CHECKPOINTS, CONFIG, REPORT, SITES
@@ -43,7 +44,7 @@ class Run:
 
     Args:
         experiment: the settings.
-        folder: of the run; config.yaml is there already.
+        folder: of the run. Where it has no config.yaml, settings.yaml is written in its place.
         monitor: hears of the progress.
         text: the settings as in config.yaml, from which another process can build sites; None
             where there is no other process.
@@ -65,6 +66,8 @@ class Run:
     def start(self) -> dict[str, Any]:
         """Run from the beginning, or from the last checkpoint where there is one.
 
+        `lightning_fl.fit` does the same and refuses a folder that holds another run.
+
         Returns:
             The content of results.json.
 
@@ -74,6 +77,9 @@ class Run:
             TooFewSitesError: too few sites were left in a round; the run is saved.
         """
         state = self.state()
+        is_new = state.run == self.run_id  # a checkpoint has the id of its run
+        if is_new and not self._has_config:
+            describe_into(self.folder, self.experiment)
         checkpoints = Checkpoints(self.folder / CHECKPOINTS)
         for name in (REPORT, *AUDIT_FILES):  # they are there once the run is whole
             (self.folder / name).unlink(missing_ok=True)
@@ -87,7 +93,7 @@ class Run:
             results = self._with_volumes(results, state.round)
         write_report(self.folder)
         if audit is not None:  # it may fail, and what was trained is to be read all the same
-            audit.run(FinishedRun(self.folder), self.monitor, state.round)
+            audit.run(self._finished(), self.monitor, state.round)
             write_report(self.folder)
         self.monitor.on_run_end(results=results, run=str(self.folder))
         return results
@@ -134,6 +140,8 @@ class Run:
         experiment = self.experiment
         if experiment.audit is None:
             return None
+        if self.text is None and not self._has_config:
+            check_builds_nothing(experiment.audit)
         template, protection = self.blueprint.template, self._protection()
         return prepare_audit(
             experiment.audit, template, experiment.data, protection, experiment.seed
@@ -227,11 +235,20 @@ class Run:
 
     def _tell_loggers(self) -> None:
         """Give the loggers their place in the run's folder, its id and its settings."""
-        settings = yaml.safe_load((self.folder / CONFIG).read_text(encoding="utf-8"))
+        settings = self._finished().config
         for logger in self.experiment.loggers:
             if isinstance(logger, FederationWandbLogger):
                 logger.bind(self.folder, self.run_id)
-            logger.log_hyperparams(settings or {})
+            logger.log_hyperparams(settings)
+
+    @property
+    def _has_config(self) -> bool:
+        """Whether a file tells how the task is built."""
+        return (self.folder / CONFIG).is_file()
+
+    def _finished(self) -> FinishedRun:
+        """Return the run's files, with the task where no file tells how it is built."""
+        return FinishedRun(self.folder, None if self._has_config else self.blueprint.template)
 
     @property
     def _sites(self) -> tuple[str, ...]:
@@ -255,7 +272,7 @@ class Run:
         """Return the results with `volumes`, where the data hold whole scans."""
         plan = self.blueprint.plan
         rows = evaluate_volumes(
-            FinishedRun(self.folder),
+            self._finished(),
             self.experiment.data,
             sites=plan.evaluating,
             unseen=plan.unseen,
