@@ -19,7 +19,7 @@ def cells(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(folder))
         patch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
-        notebook = nbformat.read(NOTEBOOK, as_version=4)  # type: ignore[no-untyped-call]
+        notebook = nbformat.read(NOTEBOOK, as_version=4)
         resources = {"metadata": {"path": str(ROOT)}}
         NotebookClient(notebook, timeout=600, resources=resources).execute()
     assert list(Path(folder).rglob("report.html"))
@@ -40,5 +40,5 @@ def test_it_shows_scores_curves_and_a_mask(cells: list[Any]) -> None:
 
 
 def test_it_is_kept_without_outputs() -> None:
-    notebook = nbformat.read(NOTEBOOK, as_version=4)  # type: ignore[no-untyped-call]
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells)
