@@ -41,7 +41,7 @@ def train_shadow(
     for patient in patients:
         by_site.setdefault(patient.site, []).append(patient.patient)
     pooled: ConcatDataset[Any] = ConcatDataset(
-        data.for_site(site, split_seed).dataset(site, names, augment=True)
+        data.for_site(site, split_seed).for_patients(names).dataset(site, names, augment=True)
         for site, names in by_site.items()
     )
     loader = DataLoader(
