@@ -36,7 +36,9 @@ class TensorHospitals(FederatedDataModule):
         if not hospitals:
             raise ConfigError("Expected at least one hospital in `hospitals`, but got none.")
         self._samples = {
-            site: {str(name): _PatientSamples(site, str(name), *pair) for name, pair in all_.items()}
+            site: {
+                str(name): _PatientSamples(site, str(name), *pair) for name, pair in all_.items()
+            }
             for site, all_ in hospitals.items()
         }
         everyone = [samples for patients in self._samples.values() for samples in patients.values()]
@@ -53,7 +55,9 @@ class TensorHospitals(FederatedDataModule):
 
     def dataset(self, site: str, patients: Sequence[str], *, augment: bool) -> Dataset[Any]:
         """Return the images of some patients in their order, patient by patient."""
-        samples = ConcatDataset([self._samples[site][name] for name in patients])
+        samples: ConcatDataset[Any] = ConcatDataset(
+            [self._samples[site][name] for name in patients]
+        )
         if augment and self.augment is not None:
             return _Augmented(samples, self.augment)
         return samples

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lightning_fl.errors import ConfigError
-from lightning_fl.export.writers import Shape, write_onnx, write_state_dict, write_torch_export
 from lightning_fl.export.monai_bundle import write_monai_bundle
 from lightning_fl.export.trained_net import TrainedNet, trained_net
+from lightning_fl.export.writers import Shape, write_onnx, write_state_dict, write_torch_export
 from lightning_fl.files import write_text
 from lightning_fl.predict.finished_run import FinishedRun
 

@@ -10,8 +10,8 @@ import torch
 from monai.bundle import ConfigParser
 
 from lightning_fl.errors import ConfigError
-from lightning_fl.export.writers import Shape, plain_state
 from lightning_fl.export.trained_net import TrainedNet
+from lightning_fl.export.writers import Shape, plain_state
 from lightning_fl.files import replacing, write_text
 from lightning_fl.training.task import without_download
 

@@ -18,7 +18,7 @@ class TrainedNet:
     """Hold one model of a run without the task around it.
 
     Attributes:
-        name: of the site, or "global".
+        name: of the site, "global", or "<site>.global" for the shared model as the site has it.
         net: the user's network with its trained weights, in evaluation mode.
         task: the task that trained it.
         settings: the class of the network and its settings; None where no file has them.
@@ -73,6 +73,7 @@ def trained_net(run: FinishedRun, site: str | None, kind: str | None = None) -> 
             f"The run in {run.folder} has a network for each of {names}. Export one of them: "
             f"--run {run.folder / names[0]}."
         )
+    site = None if site == GLOBAL else site
     task = run.model(site, kind)
     net = getattr(task, "net", None)
     if not isinstance(net, nn.Module):
@@ -83,4 +84,5 @@ def trained_net(run: FinishedRun, site: str | None, kind: str | None = None) -> 
     settings = run.config["net"] if (run.folder / CONFIG).is_file() else None
     stored = (run.folder / PREPROCESSING).is_file()
     preprocessing = run.preprocessing(site).to_settings() if stored else None
-    return TrainedNet(site or GLOBAL, net, task, settings, preprocessing)
+    name = f"{site}.{GLOBAL}" if site and kind == GLOBAL else site or GLOBAL
+    return TrainedNet(name, net, task, settings, preprocessing)

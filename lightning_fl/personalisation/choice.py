@@ -108,7 +108,9 @@ def _choose_by(
     gradients = bench.gradients
     for fold in folds:
         others = Workbench(task, start, [p for p in train if p not in fold], start_name)
-        parts.append((len(fold), _scores(others.task, [*without, *settings.variants(others)], fold)))
+        parts.append(
+            (len(fold), _scores(others.task, [*without, *settings.variants(others)], fold))
+        )
         gradients += others.gradients
     scores = {v.name: patient_mean([(n, part[v.name]) for n, part in parts]) for v in variants}
     bars = [variant.name for variant in variants if variant.is_reference]

@@ -55,7 +55,9 @@ class FinishedRun:
         """What results.json says; ConfigError where the run has finished no round."""
         file = self.folder / "results.json"
         if not file.is_file():
-            raise ConfigError(f"The run in {self.folder} has finished no round, so it has no scores.")
+            raise ConfigError(
+                f"The run in {self.folder} has finished no round, so it has no scores."
+            )
         return read_results(file)
 
     @cached_property

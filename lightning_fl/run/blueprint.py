@@ -3,13 +3,17 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytorch_lightning as pl
+
 from lightning_fl.coordinator.checkpoint import RunState
+from lightning_fl.data.elsewhere import DataElsewhere
 from lightning_fl.errors import ConfigError
 from lightning_fl.run.experiment import Experiment
 from lightning_fl.run.privacy import RunPrivacy
 from lightning_fl.site.setup import SiteSetup
 from lightning_fl.site.site import Site
 from lightning_fl.training.layout import Layout, to_vector
+from lightning_fl.training.lazy_layers import has_lazy_layers, with_lazy_layers_built
 from lightning_fl.training.user_callbacks import check_callbacks
 
 
@@ -42,7 +46,7 @@ class Blueprint:
         self.experiment = experiment
         self.plan = experiment.plan(sites)
         self.algorithm = experiment.algorithm.for_rounds(experiment.rounds)
-        self.template = experiment.task
+        self.template = _with_shapes(experiment, sites)
         experiment.personalisation.check(self.template)
         if experiment.personalisation.patients and not self.plan.unseen:
             raise ConfigError(
@@ -87,3 +91,15 @@ class Blueprint:
         """Return the coordinator's state before round 1."""
         weights = to_vector(self.template.state_dict(), self.layout)
         return RunState(run, self.layout.fingerprint, weights, weights)
+
+
+def _with_shapes(experiment: Experiment, sites: Sequence[str]) -> pl.LightningModule:
+    """Return the task, its lazy layers built from training data where all hospitals' are here.
+
+    Hospitals elsewhere could have data of different shapes. Their lazy layers are refused.
+    """
+    task, data = experiment.task, experiment.data
+    if sites or isinstance(data, DataElsewhere) or not has_lazy_layers(task):
+        return task
+    first = data.for_site(data.training_sites()[0], experiment.seed)
+    return with_lazy_layers_built(task, first.train_loader(), experiment.seed)

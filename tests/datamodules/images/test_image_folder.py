@@ -229,7 +229,10 @@ def test_site_statistics_are_those_of_the_patients_that_a_model_sees(root: Path)
     [after] = [batch["image"] for batch in data.loader("test")]
     torch.testing.assert_close(after, (before - seen.mean()) / seen.std(correction=0))
     [alone] = [batch["image"] for batch in data.for_patients([]).loader("test")]
-    [by_itself] = [batch["image"] for batch in folder(root, normalise="image").for_site("A", seed=1).loader("test")]
+    [by_itself] = [
+        batch["image"]
+        for batch in folder(root, normalise="image").for_site("A", seed=1).loader("test")
+    ]
     torch.testing.assert_close(alone, by_itself, rtol=0, atol=0)
 
 

@@ -43,9 +43,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
         torch.manual_seed(number)
         for entry in model.parameters():  # first weights give almost equal logits everywhere
             nn.init.normal_(entry, std=0.3)
-        for name_, entry in model.named_buffers():
-            if name_.endswith("running_mean"):
-                nn.init.normal_(entry, std=0.1)
+        for buffer_name, buffer in model.named_buffers():
+            if buffer_name.endswith("running_mean"):
+                nn.init.normal_(buffer, std=0.1)
         state = {k: v.clone().contiguous() for k, v in model.state_dict().items()}
         (folder / "models").mkdir(exist_ok=True)
         safetensors.torch.save_file(state, folder / "models" / f"{name}.safetensors")
@@ -160,7 +160,7 @@ def test_a_net_that_cannot_be_traced_ends_in_one_sentence(tmp_path: Path, to: st
     (tmp_path / "models").mkdir()
     (tmp_path / "settings.yaml").write_text("net: null\n")
     safetensors.torch.save_file(task.state_dict(), tmp_path / "models" / "global.safetensors")
-    with pytest.raises(ConfigError, match="cannot trace the network .*--to state_dict"):
+    with pytest.raises(ConfigError, match=r"cannot trace the network .*--to state_dict"):
         export_model(load(tmp_path, task), to=to, shape=SHAPE)
 
 
