@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from lightning_fl.errors import DataError as DataError
     from lightning_fl.personalisation import Candidate as Candidate
     from lightning_fl.predict.finished_run import FinishedRun as FinishedRun
+    from lightning_fl.predict.finished_run import load as load
     from lightning_fl.run.experiment import Experiment as Experiment
+    from lightning_fl.run.fit import fit as fit
     from lightning_fl.run.run import Run as Run
 
 __version__ = "0.2.0"
@@ -34,6 +36,8 @@ _HOMES = {
     "FederatedDataModule": "lightning_fl.data.module",
     "FinishedRun": "lightning_fl.predict.finished_run",
     "Run": "lightning_fl.run.run",
+    "fit": "lightning_fl.run.fit",
+    "load": "lightning_fl.predict.finished_run",
 }
 __all__ = ["__version__", *_HOMES]
 

@@ -3,6 +3,9 @@
 from pathlib import Path
 
 CONFIG = "config.yaml"
+"""The settings of a run that train.py started, from which it can be run again."""
+SETTINGS = "settings.yaml"
+"""What a run from Python writes down of its settings in place of config.yaml."""
 REPORT = "report.html"
 MODELS = "models"
 GLOBAL, PERSONAL = "global", "personal"
@@ -26,3 +29,9 @@ GALLERY = "gallery.safetensors"
 """Test images of a site with truth and predictions, in the site's folder."""
 SITES = Path(CHECKPOINTS) / "sites"
 """Folder with the folders of the sites, where one owner holds them all."""
+
+
+def settings_file(folder: Path) -> Path:
+    """Return the file with the settings of a run, which need not be there."""
+    config = folder / CONFIG
+    return config if config.is_file() else folder / SETTINGS

@@ -241,6 +241,4 @@ def rounds_alone(folder: Path, experiment: Experiment) -> Run:
 
 
 def _run_in(folder: Path, experiment: Experiment, monitor: Monitor | None, kind: type[Run]) -> Run:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").touch()
     return kind(experiment, folder, monitor or Monitor())

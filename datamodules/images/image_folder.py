@@ -38,9 +38,9 @@ class ImageFolder(FederatedDataModule):
             (nearest pixel) are resized to; null leaves them, and then a hospital's images need one
             size.
         normalise: "none" leaves values in [0, 1]; "image" gives each channel of each image zero
-            mean and unit standard deviation; "site" uses mean and standard deviation of the
-            hospital's training patients. A hospital without training patients (one or two patients
-            in `unseen`) falls back to "image".
+            mean and unit standard deviation; "site" uses mean and standard deviation of those
+            training patients of the hospital that a model sees. Where it sees none (a hospital of
+            one or two patients in `unseen`), "image" takes its place.
         classes: 1 for binary masks of 0 and one other number, e.g. 255; otherwise the number of
             classes, background included, and masks hold 0 to classes - 1.
         **kwargs: of the base class.
@@ -68,7 +68,7 @@ class ImageFolder(FederatedDataModule):
         self.normalise = normalise
         self._index = index_folder(Path(root).expanduser(), sites, patient)
         self._read = self._reader(channels, size, classes)
-        self._statistics: dict[tuple[int, str], Standardise] = {}  # shared by copies for a site
+        self._statistics: dict[tuple[str, ...], Standardise] = {}  # shared by copies for a site
 
     def site_names(self) -> tuple[str, ...]:
         """Return the sub folders, or `sites`."""
@@ -112,12 +112,12 @@ class ImageFolder(FederatedDataModule):
     def _normalisation(self, site: str) -> Callable[[Tensor], Tensor]:
         if self.normalise == "none":
             return torch.nn.Identity()
-        train = () if self.normalise == "image" else self.split(site).train
-        if not train:
+        seen = () if self.normalise == "image" else self.seen(site)
+        if not seen:
             return standardise_image
-        key = (self.seed, site)  # the seed decides which patients train
+        key = (site, *sorted(seen))
         if key not in self._statistics:
             self._statistics[key] = pooled_statistics(
-                self._read.image(pair) for pair in self._pairs(site, train)
+                self._read.image(pair) for pair in self._pairs(site, seen)
             )
         return self._statistics[key]

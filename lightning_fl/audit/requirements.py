@@ -7,6 +7,7 @@ import torch
 
 from lightning_fl.audit.attacks.gradients import TaskGradient
 from lightning_fl.audit.attacks.idlg import read_label
+from lightning_fl.audit.audit_settings import Audit
 from lightning_fl.audit.trial_images import REMEDY, TrialImages
 from lightning_fl.errors import ConfigError, DataError
 
@@ -32,6 +33,23 @@ def sgd_rate(template: pl.LightningModule) -> float:
                 f"{group[name]}. Set it to 0 for the audit, or {REMEDY}"
             )
     return float(group["lr"])
+
+
+def check_builds_nothing(settings: Audit) -> None:
+    """Refuse, in a run that cannot build its task anew, an audit that needs other first weights.
+
+    Raises:
+        ConfigError: names the setting.
+    """
+    several_seeds = settings.trials > 0 and settings.seeds > 1
+    shadows = settings.membership and settings.shadows > 0
+    if several_seeds or shadows:
+        name = "seeds" if several_seeds else "shadows"
+        raise ConfigError(
+            f"The audit's `{name}` is {getattr(settings, name)}, which needs the task with other "
+            "first weights, but a run that is started from Python has no config to build it from. "
+            "Start the run by train.py, or leave the setting out."
+        )
 
 
 def check_readable(template: pl.LightningModule, images: TrialImages) -> None:

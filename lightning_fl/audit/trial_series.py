@@ -11,6 +11,7 @@ from lightning_fl.audit.trials import Pictures, TrialAttack, TrialRow
 from lightning_fl.errors import DataError
 from lightning_fl.predict.finished_run import FinishedRun
 from lightning_fl.seeds import derive_seed
+from lightning_fl.training.lazy_layers import with_lazy_layers_built
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,10 @@ class TrialSeries:
         # Before a run, and with --validate, its settings are in no file yet, so the checks of an
         # audit see the run's own first weights alone.
         seed = self.attack.weights_seed + number
-        return replace(self.attack, template=run.fresh_task(seed), weights_seed=seed)
+        images = self.attack.images
+        batches = [{"image": images.images[:1], "label": images.labels[:1]}]
+        template = with_lazy_layers_built(run.fresh_task(seed), batches, seed)
+        return replace(self.attack, template=template, weights_seed=seed)
 
     def _drawn(self, seed: int) -> list[int]:
         """Draw the images of a trial's sites, by number."""

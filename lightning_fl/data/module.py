@@ -109,6 +109,7 @@ class FederatedDataModule(pl.LightningDataModule, ABC):
         self.augment = augment
         self.site: str | None = None
         self.seed = 0
+        self._seen: tuple[str, ...] | None = None
 
     @abstractmethod
     def site_names(self) -> tuple[str, ...]:
@@ -144,6 +145,20 @@ class FederatedDataModule(pl.LightningDataModule, ABC):
         bound.site = site
         bound.seed = seed
         return bound
+
+    def for_patients(self, patients: Sequence[str]) -> Self:
+        """Return a copy for a model that sees these training patients of this hospital alone.
+
+        What a data module measures, such as a mean for normalisation, it measures on them; see
+        `seen`. Validation and test samples are so prepared for that model, too.
+        """
+        bound = copy.copy(self)
+        bound._seen = tuple(patients)
+        return bound
+
+    def seen(self, site: str) -> tuple[str, ...]:
+        """Return the patients of a hospital that the model may see: those that train, or fewer."""
+        return self.split(site).train if self._seen is None else self._seen
 
     def split(self, site: str) -> PatientSplit:
         """Split a hospital's patients by (seed, site); a patient is never in two parts.

@@ -104,11 +104,13 @@ def _choose_by(
     start_name = next(variant.name for variant in without if variant.module is start)
     bench = Workbench(task, start, train, start_name)
     variants = [*without, *settings.variants(bench)]
-    parts = [(len(val), _scores(task, variants, val))] if val else []
+    parts = [(len(val), _scores(bench.task, variants, val))] if val else []
     gradients = bench.gradients
     for fold in folds:
         others = Workbench(task, start, [p for p in train if p not in fold], start_name)
-        parts.append((len(fold), _scores(task, [*without, *settings.variants(others)], fold)))
+        parts.append(
+            (len(fold), _scores(others.task, [*without, *settings.variants(others)], fold))
+        )
         gradients += others.gradients
     scores = {v.name: patient_mean([(n, part[v.name]) for n, part in parts]) for v in variants}
     bars = [variant.name for variant in variants if variant.is_reference]
@@ -120,12 +122,18 @@ def _choose_by(
 
 
 def patients_curve(task: LocalTask, settings: Personalisation, shared: pl.LightningModule) -> Curve:
-    """Test the global model personalised on a site's first k patients, k in `settings.patients`."""
-    models = {"0": shared}
+    """Test the global model personalised on a site's first k patients, k in `settings.patients`.
+
+    Test images are prepared by what these k patients tell, and by none of the others.
+    """
+    models = {0: shared}
     for count in sorted(set(settings.patients)):
-        models[str(count)] = _personalised_on(task, settings, shared, count)
-    test = task.data.loader("test")
-    return {k: evaluate(model, test, "test", task.trainer) for k, model in models.items()}
+        models[count] = _personalised_on(task, settings, shared, count)
+    curve: Curve = {}
+    for count, model in models.items():
+        data = task.data.for_patients(task.data.split(task.name).train[:count])
+        curve[str(count)] = evaluate(model, data.loader("test"), "test", task.trainer)
+    return curve
 
 
 def _personalised_on(

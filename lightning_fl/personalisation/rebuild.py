@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from lightning_fl.errors import ConfigError
 from lightning_fl.personalisation.ensemble import MeanNet
 from lightning_fl.personalisation.mirror import MirrorNet
+from lightning_fl.training.lazy_layers import copy_of
 from lightning_fl.training.output_maps import output_maps
 
 NET = "net."
@@ -26,7 +27,7 @@ def rebuild(template: pl.LightningModule, state: dict[str, Tensor]) -> pl.Lightn
     Raises:
         ConfigError: the weights do not belong to this network.
     """
-    module = copy.deepcopy(template)
+    module = copy_of(template)
     names = {name.removeprefix(NET) for name in state if name.startswith(NET)}
     if isinstance(getattr(module, "net", None), nn.Module):
         module.net = _wrapped(module, module.get_submodule("net"), names)

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytorch_lightning as pl
 
@@ -45,6 +45,7 @@ class Workbench:
     model and never changes it. `start_name` is the name of the start model's variant.
 
     Attributes:
+        task: of the site, whose data measure nothing but these patients.
         gradients: forward-backward passes made here so far.
         finetuned: models after plain fine-tuning of all weights, by number of steps.
     """
@@ -56,7 +57,7 @@ class Workbench:
         patients: Sequence[str],
         start_name: str = "none",
     ) -> None:
-        self.task = task
+        self.task = replace(task, data=task.data.for_patients(patients))
         self.start_name = start_name
         self.start = start
         self.patients = tuple(patients)

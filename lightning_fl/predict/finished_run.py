@@ -1,7 +1,7 @@
 """A run that is over, for those who use its models: network, weights, preprocessing."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,17 @@ from safetensors import safe_open
 from lightning_fl.data.scans import Preprocessing, from_settings
 from lightning_fl.errors import ConfigError
 from lightning_fl.personalisation.rebuild import rebuild
-from lightning_fl.run_files import CONFIG, GLOBAL, INIT, LOCAL, MODELS, PERSONAL, PREPROCESSING
+from lightning_fl.results.summary import read_results
+from lightning_fl.run_files import (
+    CONFIG,
+    GLOBAL,
+    INIT,
+    LOCAL,
+    MODELS,
+    PERSONAL,
+    PREPROCESSING,
+    settings_file,
+)
 from lightning_fl.training.first_weights import with_weights
 from lightning_fl.training.fitting import TrainerOptions
 from lightning_fl.training.task import build_task, without_download
@@ -22,18 +32,35 @@ from lightning_fl.training.task import build_task, without_download
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """Give the models of a run from the files in its folder alone, without the run's data."""
+    """Give the models of a run from the files in its folder alone, without the run's data.
+
+    Attributes:
+        folder: of the run.
+        task: the task around the network, with any weights. A run that was started from Python
+            needs it, since no file tells how its network is built.
+    """
 
     folder: Path
+    task: pl.LightningModule | None = field(default=None, repr=False)
 
     @cached_property
     def config(self) -> dict[str, Any]:
         """The resolved settings of the run; ConfigError for a folder of anything else."""
-        file = self.folder / CONFIG
+        file = settings_file(self.folder)
         if not file.is_file():
             raise ConfigError(f"{str(self.folder)!r} is no folder of a run: it has no {CONFIG}.")
-        settings: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
+        settings: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
         return settings
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """What results.json says; ConfigError where the run has finished no round."""
+        file = self.folder / "results.json"
+        if not file.is_file():
+            raise ConfigError(
+                f"The run in {self.folder} has finished no round, so it has no scores."
+            )
+        return read_results(file)
 
     @cached_property
     def members(self) -> tuple["FinishedRun", ...]:
@@ -66,20 +93,39 @@ class FinishedRun:
     @cached_property
     def template(self) -> pl.LightningModule:
         """The task around the network as the settings build them, with meaningless weights."""
+        if self.task is not None:
+            return self.task
+        self._check_can_build("Give it: `lightning_fl.load(folder, task)`.")
         net = without_download(self.config["net"])
         return build_task({**self.config, "net": net}, 0)
 
     def fresh_task(self, seed: int) -> pl.LightningModule:
         """Build the task with the run's first weights: those of `init`, or of another seed."""
+        self._check_can_build("Start the run by train.py to train its network anew.")
         task, init = build_task(self.config, seed), self.folder / INIT
         return with_weights(task, init) if init.is_file() else task
 
-    def model(self, site: str | None, kind: str) -> pl.LightningModule:
-        """Load the "global" or "personal" model of a site; of None as an outsider would get it.
+    def _check_can_build(self, remedy: str) -> None:
+        """Refuse to build a task that no file describes."""
+        if not (self.folder / CONFIG).is_file():
+            raise ConfigError(
+                f"The run in {self.folder} was started from Python, so no {CONFIG} tells how its "
+                f"task is built. {remedy}"
+            )
+
+    def model(self, site: str | None = None, kind: str | None = None) -> pl.LightningModule:
+        """Load a model, in evaluation mode.
+
+        Args:
+            site: whose; None or "global" is the shared model as an outsider would get it.
+            kind: "personal", or "global" for the shared model with the layers that the site has
+                for itself; None is the site's personal model.
 
         Raises:
             ConfigError: the run has no such model.
         """
+        site = None if site == GLOBAL else site
+        kind = kind or (GLOBAL if site is None else PERSONAL)
         file = self._weights(site, kind)
         if file is None:
             raise ConfigError(
@@ -130,6 +176,21 @@ class FinishedRun:
                 f"{list(stored)} with --site."
             )
         return first
+
+
+def load(folder: str | Path, task: pl.LightningModule | None = None) -> FinishedRun:
+    """Open the folder of a run.
+
+    Args:
+        folder: of the run.
+        task: the task around the network; needed where the run was started from Python.
+
+    Raises:
+        ConfigError: it is no folder of a run.
+    """
+    run = FinishedRun(Path(folder), task)
+    _ = run.config  # which is the test of a run
+    return run
 
 
 def _local_entries(file: Path) -> list[str]:

@@ -9,7 +9,7 @@ import yaml
 from lightning_fl.results.scores import headline_metric, metrics_of
 from lightning_fl.results.summary import read_results
 from lightning_fl.results.tables import read_costs, read_metrics
-from lightning_fl.run_files import CONFIG
+from lightning_fl.run_files import settings_file
 from lightning_fl.wire.records import TRAINING
 
 
@@ -21,7 +21,8 @@ class RunFolder:
 
     Attributes:
         name: the folder's own name.
-        config_text: config.yaml as it stands there.
+        settings_name: the file with the settings, config.yaml or settings.yaml.
+        config_text: that file as it stands there.
         results: results.json.
         written: when results.json was written, in local time.
 
@@ -38,7 +39,9 @@ class RunFolder:
             )
         self.path = path
         self.name = path.resolve().name
-        self.config_text = (path / CONFIG).read_text(encoding="utf-8")
+        settings = settings_file(path)
+        self.settings_name = settings.name
+        self.config_text = settings.read_text(encoding="utf-8")
         self.config: dict[str, Any] = yaml.safe_load(self.config_text) or {}
         self.results = read_results(results)
         self.written = datetime.fromtimestamp(results.stat().st_mtime).astimezone()

@@ -3,7 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytorch_lightning as pl
+
 from lightning_fl.coordinator.checkpoint import RunState
+from lightning_fl.data.elsewhere import DataElsewhere
 from lightning_fl.errors import ConfigError
 from lightning_fl.run.experiment import Experiment
 from lightning_fl.run.privacy import RunPrivacy
@@ -12,6 +15,7 @@ from lightning_fl.site.setup import SiteSetup
 from lightning_fl.site.site import Site
 from lightning_fl.training.first_weights import weights_file, with_weights
 from lightning_fl.training.layout import Layout, to_vector
+from lightning_fl.training.lazy_layers import has_lazy_layers, with_lazy_layers_built
 from lightning_fl.training.user_callbacks import check_callbacks
 
 
@@ -53,9 +57,10 @@ class Blueprint:
         self.experiment = experiment
         self.plan = experiment.plan(sites)
         self.algorithm = experiment.algorithm.for_rounds(experiment.rounds)
+        task = _with_shapes(experiment, sites)
         if init is None and experiment.init is not None:
             init = weights_file(experiment.init)
-        self.template = experiment.task if init is None else with_weights(experiment.task, init)
+        self.template = task if init is None else with_weights(task, init)
         experiment.personalisation.check(self.template)
         if experiment.personalisation.patients and not self.plan.unseen:
             raise ConfigError(
@@ -117,3 +122,15 @@ class Blueprint:
         weights = to_vector(self.template.state_dict(), self.layout)
         sites = list(self.plan.everyone)
         return RunState(run, self.layout.fingerprint, weights, weights, sites=sites)
+
+
+def _with_shapes(experiment: Experiment, sites: Sequence[str]) -> pl.LightningModule:
+    """Return the task, its lazy layers built from training data where all hospitals' are here.
+
+    Hospitals elsewhere could have data of different shapes. Their lazy layers are refused.
+    """
+    task, data = experiment.task, experiment.data
+    if sites or isinstance(data, DataElsewhere) or not has_lazy_layers(task):
+        return task
+    first = data.for_site(data.training_sites()[0], experiment.seed)
+    return with_lazy_layers_built(task, first.train_loader(), experiment.seed)

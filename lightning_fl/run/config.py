@@ -7,9 +7,10 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from enum import Enum
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 from jsonargparse import (  # type: ignore[attr-defined]  # ActionConfigFile is public
@@ -20,15 +21,16 @@ from jsonargparse import (  # type: ignore[attr-defined]  # ActionConfigFile is 
     set_loader,
 )
 
-from lightning_fl.errors import ConfigError, DataError
+from lightning_fl.errors import ConfigError
 from lightning_fl.files import write_text
-from lightning_fl.run import class_names
+from lightning_fl.run import class_names, lists_of_classes
 from lightning_fl.run.class_changes import begin_anew, kept_of_net
 from lightning_fl.run.experiment import Experiment
 from lightning_fl.run.import_paths import import_paths
 from lightning_fl.run.moved_paths import refuse_moved
+from lightning_fl.run.setting_errors import own_error, task_of
 from lightning_fl.run_files import CONFIG
-from lightning_fl.training.task import SETTINGS, add_task_settings, build_task
+from lightning_fl.training.task import SETTINGS, add_task_settings
 
 _log = logging.getLogger(__name__)
 MAY_CHANGE = frozenset(
@@ -67,6 +69,8 @@ def _load(text: str) -> Any:
 
 
 set_loader(MODE, _load, (yaml.YAMLError,))
+# jsonargparse leaves an enumeration that is a default as it is
+yaml.SafeDumper.add_multi_representer(Enum, lambda dumper, data: dumper.represent_data(data.value))
 
 
 class Parser(ArgumentParser):
@@ -83,7 +87,14 @@ class Parser(ArgumentParser):
         begins with its own defaults.
         """
         args = class_names.in_arguments(sys.argv[1:] if args is None else args)
-        return super().parse_args(begin_anew(args), **settings)
+        args = begin_anew(lists_of_classes.in_arguments(args))
+        return super().parse_args(args, **settings)
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """End with the message; say what to do about a module that is not there."""
+        if "No module named" in message:
+            message += "\n  Install its package by pip, or correct the path of the class."
+        super().error(message, ex)
 
     def format_help(self, formatter: argparse.HelpFormatter | None = None) -> str:
         """Return the help text without long lists of classes and without the usage block."""
@@ -246,31 +257,15 @@ def _build(parser: Parser, cfg: Namespace) -> Experiment:
     for name in SETTINGS:
         others.pop(name)
     try:
-        task = build_task(yaml.safe_load(_dump(parser, cfg)), cfg.seed)
+        task = task_of(yaml.safe_load(_dump(parser, cfg)), cfg.seed)
         values = parser.instantiate(others)
-    except (ValueError, ModuleNotFoundError) as error:
-        raise _own_error(error) from error
+    except (ValueError, ImportError) as error:
+        own = own_error(error)
+        if own is error:
+            raise
+        raise own from error
     fields = {k: v for k, v in values.items(branches=True) if k in Experiment.__dataclass_fields__}
     return Experiment(task=task, **fields)
-
-
-def _own_error(error: Exception) -> Exception:
-    """Return the ConfigError or DataError behind an error, or the error itself.
-
-    jsonargparse wraps what the class of an optional setting such as `privacy` raises into a list of
-    all types that it tried. A package that is missing is a matter of the settings, too.
-    """
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(
-        cause, ConfigError | DataError | ModuleNotFoundError
-    ):
-        cause = cause.__cause__
-    if isinstance(cause, ModuleNotFoundError):
-        return ConfigError(
-            f"A class of the settings needs a package that is not installed: {cause}. Install it, "
-            "or leave the class out."
-        )
-    return error if cause is None else cause
 
 
 def _new_folder(cfg: Namespace, configs: Sequence[str]) -> Path:

@@ -7,10 +7,10 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import torch
-import yaml
 
 from lightning_fl.audit.prepared_audit import PreparedAudit, prepare_audit
 from lightning_fl.audit.protection import Protection
+from lightning_fl.audit.requirements import check_builds_nothing
 from lightning_fl.coordinator.averaging import Averaging
 from lightning_fl.coordinator.checkpoint import Checkpoints, RunState
 from lightning_fl.coordinator.federation import Federation
@@ -27,6 +27,7 @@ from lightning_fl.results.run_logger import RunLogger
 from lightning_fl.results.summary import write_results
 from lightning_fl.results.volume_tables import summary
 from lightning_fl.run.blueprint import Blueprint, first_weights
+from lightning_fl.run.description import describe_into
 from lightning_fl.run.experiment import Experiment
 from lightning_fl.run.site_maker import SiteMaker
 from lightning_fl.run_files import AUDIT_FILES, CASES, CHECKPOINTS, CONFIG, INIT, REPORT, SITES
@@ -46,7 +47,7 @@ class Run:
 
     Args:
         experiment: the settings.
-        folder: of the run; config.yaml is there already.
+        folder: of the run. Where it has no config.yaml, settings.yaml is written in its place.
         monitor: hears of the progress.
         text: the settings as in config.yaml, from which another process can build sites; None
             where there is no other process.
@@ -68,6 +69,8 @@ class Run:
     def start(self) -> dict[str, Any]:
         """Run from the beginning, or from the last checkpoint where there is one.
 
+        `lightning_fl.fit` does the same and refuses a folder that holds another run.
+
         Returns:
             The content of results.json.
 
@@ -77,6 +80,9 @@ class Run:
             TooFewSitesError: too few sites were left in a round; the run is saved.
         """
         state = self.state()
+        is_new = state.run == self.run_id  # a checkpoint has the id of its run
+        if is_new and not self._has_config:
+            describe_into(self.folder, self.experiment)
         checkpoints = Checkpoints(self.folder / CHECKPOINTS)
         if self.experiment.init is not None and first_weights(self.folder) is None:
             # The file may change or go; sites that train later, and --resume, need it as it was.
@@ -95,7 +101,7 @@ class Run:
             results = self._with_volumes(results)
         self._write_report()
         if audit is not None:  # it may fail, and what was trained is to be read all the same
-            audit.run(FinishedRun(self.folder), self.monitor)
+            audit.run(self._finished(), self.monitor)
             self._write_report()
         self.monitor.on_run_end(results=results, run=str(self.folder))
         return results
@@ -148,6 +154,8 @@ class Run:
         experiment = self.experiment
         if experiment.audit is None:
             return None
+        if self.text is None and not self._has_config:
+            check_builds_nothing(experiment.audit)
         template, protection = self.blueprint.template, self._protection()
         return prepare_audit(
             experiment.audit, template, experiment.data, protection, experiment.seed
@@ -245,12 +253,12 @@ class Run:
         Raises:
             ConfigError: a logger cannot begin, e.g. because its server does not answer.
         """
-        settings = yaml.safe_load((self.folder / CONFIG).read_text(encoding="utf-8"))
+        settings = self._finished().config
         for logger in self.experiment.loggers:
             try:
                 if isinstance(logger, RunLogger):
                     logger.bind(self.folder, self.run_id)
-                logger.log_hyperparams(settings or {})
+                logger.log_hyperparams(settings)
             except Exception as error:  # of any kind: each tracker has its own
                 raise ConfigError(
                     f"The logger {type(logger).__name__} could not begin: {error}. Correct its "
@@ -260,6 +268,15 @@ class Run:
     def _write_report(self) -> None:
         self.monitor.on_operation(operation="write the report")
         write_report(self.folder)
+
+    @property
+    def _has_config(self) -> bool:
+        """Whether a file tells how the task is built."""
+        return (self.folder / CONFIG).is_file()
+
+    def _finished(self) -> FinishedRun:
+        """Return the run's files, with the task where no file tells how it is built."""
+        return FinishedRun(self.folder, None if self._has_config else self.blueprint.template)
 
     @property
     def _sites(self) -> tuple[str, ...]:
@@ -284,7 +301,7 @@ class Run:
         """Return the results with `volumes`, where the data hold whole scans."""
         plan = self.blueprint.plan
         rows = evaluate_volumes(
-            FinishedRun(self.folder),
+            self._finished(),
             self.experiment.data,
             sites=plan.evaluating,
             unseen=plan.unseen,

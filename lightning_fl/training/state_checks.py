@@ -36,8 +36,9 @@ def check_state(module: nn.Module) -> None:
             )
         if is_lazy(value):
             raise ConfigError(
-                f"Entry {name!r} belongs to a lazy layer that has no shape yet. Call the net once "
-                "on an example in its constructor, or use the layer with its input size."
+                f"Entry {name!r} belongs to a lazy layer that has no shape yet: a training step "
+                "does not use it, or the data are at hospitals elsewhere. Call the net once on an "
+                "example in its constructor, or use the layer with its input size."
             )
         if value.is_complex():
             raise ConfigError(f"Entry {name!r} is complex ({value.dtype}); use real weights.")

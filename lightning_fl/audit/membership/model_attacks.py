@@ -92,7 +92,7 @@ class ModelAttacks:
             chosen = [self.patients[i] for i in np.flatnonzero(members).tolist()]
             seed = derive_seed(self.seed, "shadow", number)
             module = train_shadow(run, self.data, chosen, seed=seed, split_seed=self.seed)
-            losses.append(self._losses(module, range(len(self.patients))))
+            losses.append(self._losses(module, range(len(self.patients)), chosen))
         return np.stack(losses), inside
 
     def _models(self, run: FinishedRun) -> Iterator[AttackedModel]:
@@ -110,10 +110,18 @@ class ModelAttacks:
                 losses = self._losses(run.model(site, PERSONAL), chosen)
                 yield AttackedModel(PERSONAL, site, chosen, losses)
 
-    def _losses(self, module: pl.LightningModule, chosen: Sequence[int]) -> Floats:
+    def _losses(
+        self,
+        module: pl.LightningModule,
+        chosen: Sequence[int],
+        members: Sequence[AuditedPatient] | None = None,
+    ) -> Floats:
+        """Return the losses of some patients; a shadow model has seen `members` alone."""
         losses: list[float] = []
         for site, patients in groupby((self.patients[i] for i in chosen), lambda p: p.site):
             bound = self.data.for_site(site, self.seed)
+            if members is not None:
+                bound = bound.for_patients([p.patient for p in members if p.site == site])
             losses += patient_losses(module, bound, [p.patient for p in patients]).values()
         return np.array(losses)
 

@@ -11,6 +11,7 @@ from torch.utils.data import ConcatDataset, DataLoader
 from lightning_fl.data.module import FederatedDataModule
 from lightning_fl.predict.finished_run import FinishedRun
 from lightning_fl.training.fitting import TrainerOptions, fit
+from lightning_fl.training.lazy_layers import with_lazy_layers_built
 from lightning_fl.training.progress import Progress
 
 
@@ -36,12 +37,11 @@ def train_shadow(
     Trainer. The federated method and differential privacy play no part. `seed` decides first
     weights and batches, `split_seed` is the run's.
     """
-    module = run.fresh_task(seed)
     by_site: dict[str, list[str]] = {}
     for patient in patients:
         by_site.setdefault(patient.site, []).append(patient.patient)
     pooled: ConcatDataset[Any] = ConcatDataset(
-        data.for_site(site, split_seed).dataset(site, names, augment=True)
+        data.for_site(site, split_seed).for_patients(names).dataset(site, names, augment=True)
         for site, names in by_site.items()
     )
     loader = DataLoader(
@@ -51,6 +51,7 @@ def train_shadow(
         drop_last=len(pooled) >= data.batch_size,  # one sample alone breaks BatchNorm
         generator=torch.Generator().manual_seed(seed),
     )
+    module = with_lazy_layers_built(run.fresh_task(seed), loader, seed)
     fit(module, loader, [], _whole_run(run), Progress())
     return module
 

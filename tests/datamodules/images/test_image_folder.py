@@ -219,6 +219,23 @@ def test_site_statistics_do_not_see_validation_and_test_patients(root: Path) -> 
     torch.testing.assert_close(training_images(after, "A"), images, rtol=0, atol=0)
 
 
+def test_site_statistics_are_those_of_the_patients_that_a_model_sees(root: Path) -> None:
+    raw = folder(root).for_site("A", seed=1)
+    split = raw.split("A")
+    few = split.train[:1]
+    data = folder(root, normalise="site").for_site("A", seed=1).for_patients(few)
+    [before] = [batch["image"] for batch in raw.loader("test")]
+    seen = torch.cat([batch["image"] for batch in raw.patient_loader(few)])
+    [after] = [batch["image"] for batch in data.loader("test")]
+    torch.testing.assert_close(after, (before - seen.mean()) / seen.std(correction=0))
+    [alone] = [batch["image"] for batch in data.for_patients([]).loader("test")]
+    [by_itself] = [
+        batch["image"]
+        for batch in folder(root, normalise="image").for_site("A", seed=1).loader("test")
+    ]
+    torch.testing.assert_close(alone, by_itself, rtol=0, atol=0)
+
+
 def test_site_statistics_are_computed_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
 

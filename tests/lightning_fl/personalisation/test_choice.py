@@ -11,7 +11,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, TensorDataset
 
 from lightning_fl.algorithms import FedAvg
 from lightning_fl.errors import ConfigError
@@ -38,10 +38,30 @@ class Watched(ToyHospitals):
         return super().dataset(site, patients, augment=augment)
 
 
-def loss_of(module: pl.LightningModule, site: LocalState, patients: Sequence[str]) -> float:
+class Centred(ToyHospitals):
+    """Subtracts the mean of the inputs of those patients whom a model sees."""
+
+    def dataset(self, site: str, patients: Sequence[str], *, augment: bool) -> Dataset[Any]:
+        (x, y), seen = self._tensors(site, patients), self.seen(site)
+        return TensorDataset(x - self._tensors(site, seen)[0].mean(0) if seen else x, y)
+
+    def _tensors(self, site: str, patients: Sequence[str]) -> tuple[Tensor, Tensor]:
+        samples: Any = super().dataset(site, patients, augment=False)
+        x, y = zip(*samples, strict=True)
+        return torch.stack(x), torch.stack(y)
+
+
+def loss_of(
+    module: pl.LightningModule,
+    site: LocalState,
+    patients: Sequence[str],
+    seen: Sequence[str] | None = None,
+) -> float:
+    """The loss of a model that has seen all training patients, or those named."""
     assert isinstance(module, ToyModule)
     module.eval()
-    parts = list(site.data.patient_loader(patients))
+    data = site.data if seen is None else site.data.for_patients(seen)
+    parts = list(data.patient_loader(patients))
     x, y = (torch.cat([part[i] for part in parts]) for i in (0, 1))
     with torch.no_grad():
         return float(module.loss((x, y)))
@@ -88,9 +108,12 @@ def test_folds_hold_every_training_patient_once() -> None:
     assert split_folds(["a", "b"], 5) == [("a",), ("b",)]
 
 
-def test_cross_validation_pools_folds_and_validation_by_patients(tmp_path: Path) -> None:
+@pytest.mark.parametrize("data", [ToyHospitals(batch_size=64), Centred(batch_size=64)])
+def test_cross_validation_pools_folds_and_validation_by_patients(
+    tmp_path: Path, data: ToyHospitals
+) -> None:
     settings = Personalisation([FineTune([3], 0.01)], few=9, folds=2)
-    site = toy_site(tmp_path, personalisation=settings)
+    site = toy_site(tmp_path, personalisation=settings, data=data)
     start, split = toy_module(), site.data.split("A")
     choice = chosen_at(site, start)
     fits = [(split.val, split.train)]
@@ -101,14 +124,14 @@ def test_cross_validation_pools_folds_and_validation_by_patients(tmp_path: Path)
     total = {"none": 0.0, "finetune@3": 0.0}
     for held_out, fitted in fits:
         tuned = copy.deepcopy(start)
-        [batch] = site.data.train_loader(patients=fitted)
+        [batch] = site.data.for_patients(fitted).train_loader(patients=fitted)
         optimizer = torch.optim.SGD(tuned.parameters(), lr=0.01)
         for _ in range(3):
             optimizer.zero_grad()
             torch.autograd.backward(tuned.loss(batch))
             optimizer.step()
-        total["none"] += len(held_out) * loss_of(start, site, held_out)
-        total["finetune@3"] += len(held_out) * loss_of(tuned, site, held_out)
+        total["none"] += len(held_out) * loss_of(start, site, held_out, fitted)
+        total["finetune@3"] += len(held_out) * loss_of(tuned, site, held_out, fitted)
         if fitted == split.train:
             refit = tuned
     patients = len(split.val) + len(split.train)
@@ -261,9 +284,21 @@ def test_k_patients_are_all_that_a_new_hospital_uses_before_its_test(tmp_path: P
     split = site.data.split("C")
     Watched.asked.clear()
     patients_curve(site.task, settings, toy_module(batch_norm=True))
-    *used, tested = Watched.asked if Watched.asked[-1] == split.test else [*Watched.asked[::-1]]
-    assert tested == split.test
+    first_test = Watched.asked.index(split.test)
+    used, tested = Watched.asked[:first_test], Watched.asked[first_test:]
+    assert set(tested) == {split.test}
     assert {p for part in used for p in part} == set(split.train[:3])
+
+
+def test_test_images_of_a_new_hospital_are_prepared_by_its_first_patients(tmp_path: Path) -> None:
+    data = Centred({"A": 9, "B": 6, "C": 9}, unseen=["C"], batch_size=64)
+    settings = Personalisation([], patients=[1, 3])
+    site = toy_site(tmp_path, "C", **new_hospital(data=data, personalisation=settings))
+    start, split = toy_module(), site.data.split("C")
+    curve = patients_curve(site.task, settings, start)
+    losses = {str(k): loss_of(start, site, split.test, split.train[:k]) for k in (0, 1, 3)}
+    assert {k: metrics["loss"] for k, metrics in curve.items()} == pytest.approx(losses, rel=1e-5)
+    assert len(set(losses.values())) == 3
 
 
 def test_with_one_patient_batch_norm_is_reestimated_and_nothing_is_fitted(

@@ -250,3 +250,58 @@ def test_no_rounds_are_refused_with_any_algorithm() -> None:
         settings = read_settings([*QUICKSTART, "--algorithm", algorithm, "--rounds", "0"])
         with pytest.raises(ConfigError, match="Expected `rounds` to be at least 1, but got 0"):
             settings.experiment.plan()
+
+
+def test_a_list_of_classes_may_be_one_class() -> None:
+    settings = resolved(
+        *("--callbacks", "pytorch_lightning.callbacks.Timer", "--callbacks.interval", "epoch"),
+        "--loggers=pytorch_lightning.loggers.CSVLogger",
+        *("--loggers.save_dir", "logs", "--personalisation.candidates", "FineTune"),
+    )
+    [callback], [logger] = settings["callbacks"], settings["loggers"]
+    assert callback["class_path"] == "pytorch_lightning.callbacks.Timer"
+    assert callback["init_args"]["interval"] == "epoch"
+    assert logger["init_args"]["save_dir"] == "logs"
+    [candidate] = settings["personalisation"]["candidates"]
+    assert candidate["class_path"] == "lightning_fl.personalisation.FineTune"
+    alone = resolved("--callbacks", "pytorch_lightning.callbacks.Timer")
+    assert alone["callbacks"][0]["init_args"]["interval"] == "step"
+    assert resolved("--callbacks", "[]")["callbacks"] == []
+
+
+NEEDY = """
+import pytorch_lightning as pl
+from torch import nn
+
+class Callback(pl.Callback):
+    def __init__(self):
+        import package_that_is_nowhere
+
+class Net(nn.Module):
+    def __init__(self):
+        raise FileNotFoundError("cannot find the requested files in the local cache.")
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--callbacks", "needy.Callback"], r"No module named .*pip install package_that_is_nowh"),
+        (["--net", "needy.Net"], r"in the local cache\. .*~/.cache/huggingface.*weights null"),
+    ],
+)
+def test_what_is_not_on_the_machine_is_told_in_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    (tmp_path / "needy.py").write_text(NEEDY)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigError, match=message):
+        read_settings([*QUICKSTART, *arguments])
+
+
+def test_a_class_of_a_package_that_is_missing_is_told_with_the_remedy(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        read_settings([*QUICKSTART, "--loggers", "package_that_is_nowhere.Logger"])
+    assert "Install its package by pip" in capsys.readouterr().err
