@@ -18,8 +18,8 @@ TEST = re.compile(r"\btest_\w+\b(?!\.py)")
 FILES = (".md", ".py", ".yaml", ".json", ".csv", ".safetensors")
 NOT_IN_THE_REPOSITORY = {"models/global.safetensors"}
 """Files of a run."""
-NO_TESTS = {"test_candidates"}
-"""Settings whose names look like a test's."""
+NO_TESTS = {"test_candidates", "test_step"}
+"""A setting and a hook of Lightning whose names look like a test's."""
 
 
 def exists(name: str) -> bool:

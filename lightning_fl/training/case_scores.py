@@ -102,7 +102,7 @@ class ScoreImages(pl.Callback):
             [by_class.get(k + 1, UNDEFINED) for k in range(width)] for by_class in self.distances
         ]
         distances = torch.tensor(rows, dtype=torch.float64).movedim(-1, 0)
-        numbers, places = torch.cat(self.cases).unique(return_inverse=True)
+        numbers, places = torch.unique(torch.cat(self.cases), return_inverse=True)
         summed = counts.new_zeros(len(numbers), *counts.shape[1:]).index_add_(0, places, counts)
         means = [distances[:, places == place].nanmean(dim=1) for place in range(len(numbers))]
         suffix = "_px" if self.spacing is None else ""
@@ -141,7 +141,7 @@ def _distances(
     predicted: Tensor, truth: Tensor, spacing: Sequence[float]
 ) -> dict[int, SurfaceDistances]:
     """Measure the distances of each foreground class that is in an image's truth or prediction."""
-    numbers = set(predicted.unique().tolist()) | set(truth.unique().tolist())
+    numbers = set(torch.unique(torch.stack([predicted, truth])).tolist())
     return {
         number: surface_distances((predicted == number).numpy(), (truth == number).numpy(), spacing)
         for number in numbers - {0}

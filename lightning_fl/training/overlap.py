@@ -71,7 +71,7 @@ def sum_by_case(counts: Tensor, cases: Tensor) -> Tensor:
     """
     alone = cases < 0
     numbers = torch.where(alone, cases.max() + alone.cumsum(0), cases)
-    distinct, places = numbers.unique(return_inverse=True)
+    distinct, places = torch.unique(numbers, return_inverse=True)
     return counts.new_zeros(len(distinct), *counts.shape[1:]).index_add_(0, places, counts)
 
 

@@ -1,5 +1,5 @@
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -25,8 +25,8 @@ class Scattered(FederatedDataModule):
 
     def dataset(self, site: str, patients: Sequence[str], *, augment: bool) -> Dataset[Any]:
         images = [(i, int(p)) for p in patients for i in range(int(p) + 1)]
-        samples: Any = [{self.key: torch.tensor(p)} for _, p in sorted(images)]
-        return samples
+        samples = [{self.key: torch.tensor(p)} for _, p in sorted(images)]
+        return cast("Dataset[Any]", samples)
 
 
 def columns(loader: Any) -> tuple[list[int], list[int]]:

@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -40,8 +40,8 @@ class Blots(FederatedDataModule):
         return tuple(f"secret-{site}-{number}" for number in range(SITES[site]))
 
     def dataset(self, site: str, patients: Sequence[str], *, augment: bool) -> Dataset[Any]:
-        samples: Any = [s for p in patients for s in self._samples(site, self.patients(site), p)]
-        return samples
+        samples = [s for p in patients for s in self._samples(site, self.patients(site), p)]
+        return cast("Dataset[Any]", samples)
 
     def _samples(self, site: str, everyone: Sequence[str], patient: str) -> list[Any]:
         number = everyone.index(patient)

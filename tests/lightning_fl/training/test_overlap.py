@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -40,7 +42,7 @@ def test_binary_scores_by_hand() -> None:
 def test_binary_scores_of_each_image_equal_torchmetrics() -> None:
     predicted, mask = random_labels(0, 2), random_labels(1, 2)
     counts = overlap_counts(predicted.to(torch.uint8), mask, 2)
-    references = {
+    references: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
         "dice": binary_f1_score,
         "iou": binary_jaccard_index,
         "precision": binary_precision,
