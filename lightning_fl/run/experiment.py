@@ -37,7 +37,7 @@ class Experiment:
         privacy: from `lightning_fl.privacy`, of sites or of samples; null for none.
         audit: attacks on what every party sees of single images, after training; null for none.
         callbacks: Lightning callbacks of your own for the sites' training.
-        loggers: Lightning loggers that get each round's metrics.
+        loggers: Lightning loggers that get each round's metrics; configs/overrides has three.
         seed: decides everything random; two runs with equal settings give equal numbers on a CPU.
         rounds: how often the sites train and their updates are averaged.
         sites_per_round: sites drawn at random for each round, null for all.
