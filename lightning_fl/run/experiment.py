@@ -37,7 +37,7 @@ class Experiment:
         privacy: from `lightning_fl.privacy`, of sites or of samples; null for none.
         audit: attacks on what every party sees of single images, after training; null for none.
         callbacks: Lightning callbacks of your own for the sites' training.
-        loggers: Lightning loggers that get each round's metrics.
+        loggers: Lightning loggers that get each round's metrics; configs/overrides has three.
         init: begin with the weights of a .safetensors file, e.g. RUN/models/A.safetensors, or with
             the shared model of another run's folder; null for those of `net`.
         seed: decides everything random; two runs with equal settings give equal numbers on a CPU.
