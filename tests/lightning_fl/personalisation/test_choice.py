@@ -261,9 +261,10 @@ def test_k_patients_are_all_that_a_new_hospital_uses_before_its_test(tmp_path: P
     split = site.data.split("C")
     Watched.asked.clear()
     patients_curve(site.task, settings, toy_module(batch_norm=True))
-    *used, tested = Watched.asked if Watched.asked[-1] == split.test else [*Watched.asked[::-1]]
-    assert tested == split.test
-    assert {p for part in used for p in part} == set(split.train[:3])
+    asked = [patient for patients in Watched.asked for patient in patients]
+    used, tested = asked[: -len(split.test)], asked[-len(split.test) :]
+    assert tuple(tested) == split.test
+    assert set(used) == set(split.train[:3])
 
 
 def test_with_one_patient_batch_norm_is_reestimated_and_nothing_is_fitted(
