@@ -99,12 +99,13 @@ class FinalEvaluation:
     def _score(self, module: pl.LightningModule) -> tuple[Scores, dict[str, CaseScores]]:
         """Return a model's metrics by split, and the scores of single patients for masks."""
         data, scores, cases = self.task.data, Scores(), dict[str, CaseScores]()
+        classes = getattr(module, "classes", None)  # of a task of one's own it may be anything
         for split in self.splits:
             images = ScoreImages(data.pixel_size(self.state.name))
             scores[split] = evaluate(
                 module, data.loader(split), split, self.task.trainer, callbacks=[images]
             )
-            if of_cases := images.scores(getattr(module, "classes", 2)):
+            if of_cases := images.scores(classes if isinstance(classes, int) else 2):
                 cases[split] = of_cases
         return scores, cases
 

@@ -10,7 +10,13 @@ from torch import Tensor
 
 from lightning_fl.data.cases import CASE
 from lightning_fl.errors import ConfigError
-from lightning_fl.training.overlap import OVERLAP, class_scores, foreground_scores, overlap_counts
+from lightning_fl.training.overlap import (
+    OVERLAP,
+    class_scores,
+    foreground_scores,
+    overlap_counts,
+    sum_by_case,
+)
 from lightning_fl.training.surface_distance import UNDEFINED, SurfaceDistances, surface_distances
 
 Values = dict[tuple[str, str], Tensor]
@@ -102,13 +108,13 @@ class ScoreImages(pl.Callback):
             [by_class.get(k + 1, UNDEFINED) for k in range(width)] for by_class in self.distances
         ]
         distances = torch.tensor(rows, dtype=torch.float64).movedim(-1, 0)
-        numbers, places = torch.unique(torch.cat(self.cases), return_inverse=True)
-        summed = counts.new_zeros(len(numbers), *counts.shape[1:]).index_add_(0, places, counts)
+        cases = torch.cat(self.cases)
+        numbers, places = torch.unique(cases, return_inverse=True)
         means = [distances[:, places == place].nanmean(dim=1) for place in range(len(numbers))]
         suffix = "_px" if self.spacing is None else ""
         return CaseScores(
             numbers.tolist(),
-            _values(summed, torch.stack(means, dim=1), suffix),
+            _values(sum_by_case(counts, cases), torch.stack(means, dim=1), suffix),
             _values(counts, distances, suffix),
             places,
         )

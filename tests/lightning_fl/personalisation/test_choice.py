@@ -284,10 +284,10 @@ def test_k_patients_are_all_that_a_new_hospital_uses_before_its_test(tmp_path: P
     split = site.data.split("C")
     Watched.asked.clear()
     patients_curve(site.task, settings, toy_module(batch_norm=True))
-    first_test = Watched.asked.index(split.test)
-    used, tested = Watched.asked[:first_test], Watched.asked[first_test:]
-    assert set(tested) == {split.test}
-    assert {p for part in used for p in part} == set(split.train[:3])
+    asked = [patient for patients in Watched.asked for patient in patients]
+    first_test = next(n for n, patient in enumerate(asked) if patient in split.test)
+    assert set(asked[:first_test]) == set(split.train[:3])
+    assert set(asked[first_test:]) == set(split.test)
 
 
 def test_test_images_of_a_new_hospital_are_prepared_by_its_first_patients(tmp_path: Path) -> None:
