@@ -111,10 +111,7 @@ def run_trial(folder: Path, sites: int, encoder: str, rounds: int) -> SitesTrial
         personalisation=Personalisation([FineTune([STEPS])]),
         rounds=rounds,
     )
-    run_folder = folder / str(sites)
-    run_folder.mkdir()
-    (run_folder / "config.yaml").touch()
-    Run(experiment, run_folder, gauge).start()
+    Run(experiment, folder / str(sites), gauge).start()
     return SitesTrial(
         sites=sites,
         start_mib=start,

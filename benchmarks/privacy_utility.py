@@ -79,7 +79,6 @@ def train(privacy: DifferentialPrivacy | None, seed: int, cache_dir: str | None)
         rounds=ROUNDS,
     )
     with TemporaryDirectory() as folder:
-        (Path(folder) / "config.yaml").touch()
         results = Run(experiment, Path(folder), Monitor()).start()
     epsilon = results.get("privacy", {}).get("epsilon", math.nan)
     if epsilon is None:  # how infinity is written

@@ -5,6 +5,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from lightning_fl.files import write_text
@@ -45,8 +46,12 @@ def _described(value: Any) -> Any:
     """Return a plain value as it is, and of an object its class and its plain attributes."""
     if isinstance(value, list | tuple):
         return [_described(entry) for entry in value]
+    if isinstance(value, np.generic):
+        return value.item()
     if _is_plain(value):
         return value
+    if not hasattr(value, "__dict__"):  # e.g. a path
+        return str(value)
     if is_dataclass(value):
         return {part.name: _described(getattr(value, part.name)) for part in fields(value)}
     public = {name: v for name, v in vars(value).items() if not name.startswith("_")}

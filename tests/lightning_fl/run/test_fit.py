@@ -2,7 +2,9 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -11,6 +13,8 @@ import lightning_fl
 from lightning_fl import ConfigError, FinishedRun
 from lightning_fl.algorithms import LateLocal
 from lightning_fl.audit import Audit
+from lightning_fl.run.description import describe
+from lightning_fl.training.fitting import TrainerOptions
 from tests.toy import SITES, Listener, ToyModule, toy_experiment
 
 
@@ -53,6 +57,15 @@ def test_what_a_run_began_with_is_written_down(run: FinishedRun) -> None:
     assert candidate["init_args"]["steps"] == [2, 4]
     assert settings["task"] == {"class_path": "tests.toy.ToyModule"}
     assert "settings.yaml" in (run.folder / "report.html").read_text()
+
+
+def test_values_that_yaml_does_not_know_are_written_as_plain_ones(tmp_path: Path) -> None:
+    output: Any = tmp_path
+    experiment = toy_experiment(seed=np.int64(3), output=output, trainer=TrainerOptions(2))
+    settings = yaml.safe_load(yaml.safe_dump(describe(experiment)))
+    assert settings["seed"] == 3
+    assert settings["output"] == str(tmp_path)
+    assert settings["trainer"]["local_epochs"] is None
 
 
 def test_a_run_goes_on_only_when_asked_and_with_its_own_settings(tmp_path: Path) -> None:
