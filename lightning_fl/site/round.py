@@ -23,7 +23,7 @@ from lightning_fl.training.layout import (
 )
 from lightning_fl.training.progress import Progress
 from lightning_fl.training.state_checks import is_finite
-from lightning_fl.wire.operations import Answer
+from lightning_fl.wire.operations import Answer, fixed_width
 
 
 class LocalRound:
@@ -73,7 +73,7 @@ class LocalRound:
         gradients = count.gradients * algorithm.gradients_per_step
         info = {"samples": state.samples(), "gradients": gradients} | self._privacy()
         if state.setup.shares_curves:
-            info |= {"curves": curves.values, "seconds": {"fit": curves.seconds}}
+            info |= {"curves": curves.values, "seconds": {"fit": fixed_width(curves.seconds)}}
         return Answer(info, {})
 
     def _before(self, module: pl.LightningModule, received: State) -> Tensor:

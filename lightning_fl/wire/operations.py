@@ -25,6 +25,11 @@ class Answer(NamedTuple):
     context: str = ""
 
 
+def fixed_width(seconds: float) -> str:
+    """Return seconds as a text of one width, so that equal runs send equally many bytes."""
+    return f"{seconds:013.6f}"
+
+
 SiteOperation = Callable[[Message], Answer]
 
 

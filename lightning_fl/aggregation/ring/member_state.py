@@ -19,6 +19,7 @@ from lightning_fl.aggregation.ring.packing_parameters import LIMBS
 from lightning_fl.aggregation.ring.ring_plan import AHEAD, RingPlan
 from lightning_fl.errors import OutOfRangeError
 from lightning_fl.wire.messages import MessageError
+from lightning_fl.wire.operations import fixed_width
 
 
 class PartTimes:
@@ -35,11 +36,8 @@ class PartTimes:
         self._seconds[part] += time.perf_counter() - start
 
     def take(self) -> dict[str, str]:
-        """Return the sums by part and begin again.
-
-        They are texts of one width, so that equal runs send equally many bytes.
-        """
-        texts = {part: f"{seconds:013.6f}" for part, seconds in self._seconds.items()}
+        """Return the sums by part, as texts of one width, and begin again."""
+        texts = {part: fixed_width(seconds) for part, seconds in self._seconds.items()}
         self._seconds.clear()
         return texts
 

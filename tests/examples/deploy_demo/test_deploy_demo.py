@@ -29,7 +29,13 @@ from lightning_fl.predict.finished_run import FinishedRun
 from tests.waiting import PATIENCE, wait_until
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(3600)"]
-AWAKE = [sys.executable, "-c", "import time; print('awake', flush=True); time.sleep(3600)"]
+AWAKE = [
+    sys.executable,
+    "-c",
+    # what a shell starts in the background ignores SIGINT, and so do the processes that it starts
+    "import signal, time; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "print('awake', flush=True); time.sleep(3600)",
+]
 STUBBORN = [
     sys.executable,
     "-c",

@@ -142,7 +142,10 @@ DAMAGES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
         lambda p: altered(p, step=1),
         "expects block 0 of 1 of ring 'ring-1', but got 1; a block passes once",
     ),
-    "of a block before the first": (lambda p: altered(p, step=-1), "expects block 0 of 1"),
+    "of a block before the first": (
+        lambda p: altered(p, step=-1),
+        r"fields out of their range: \['step'\]",
+    ),
 }
 
 
