@@ -5,7 +5,6 @@ The only file that sees all four packages: parse, build, run.
 
 import logging
 import sys
-import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from importlib.util import find_spec
@@ -46,8 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         by SIGTERM (both are saved).
     """
     from lightning_fl.run.stopping import STOPPED, sigterm_interrupts, stopped_status
+    from lightning_fl.training.quiet import quiet_lightning
 
-    with sigterm_interrupts() as sigterm:
+    with quiet_lightning(), sigterm_interrupts() as sigterm:
         status = _run(sys.argv[1:] if arguments is None else arguments)
     return stopped_status(sigterm) if status == STOPPED else status
 
@@ -61,7 +61,7 @@ def _run(arguments: Sequence[str]) -> int:
     from lightning_fl.run.run import Run
     from lightning_fl.run.stopping import STOPPED
 
-    _quiet_libraries()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     folder: Path | None = None
     try:
         settings = read_settings(arguments)
@@ -125,14 +125,6 @@ def _say_what_was_found(sites: "Mapping[str, Message]") -> None:
 def _fail(error: Exception | str, status: int) -> int:
     sys.stderr.write(f"error: {error}\n")
     return status
-
-
-def _quiet_libraries() -> None:
-    """Leave out what Lightning says about each of the many Trainers of a run."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", module="pytorch_lightning")
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
 
 
 if __name__ == "__main__":

@@ -31,6 +31,12 @@ SITES = Path(CHECKPOINTS) / "sites"
 """Folder with the folders of the sites, where one owner holds them all."""
 
 
+def first_weights(folder: Path) -> Path | None:
+    """Return the file of the weights that a run began with, None where `init` named none."""
+    file = folder / INIT
+    return file if file.is_file() else None
+
+
 def settings_file(folder: Path) -> Path:
     """Return the file with the settings of a run, which need not be there."""
     config = folder / CONFIG

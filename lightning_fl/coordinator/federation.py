@@ -73,6 +73,8 @@ class Federation:
             state.round += 1
             self._broadcast(state, state.weights)
             self._finish_round(state)
+        if state.round < plan.rounds:
+            self.monitor.on_early_stop(round_=state.round, best_round=_best_round(state))
         return self._personalise(state)
 
     def check(self) -> dict[str, Message]:
@@ -158,11 +160,7 @@ class Federation:
 
     def _is_enough(self, state: RunState) -> bool:
         """Return whether no site has had a better score for `evaluation.patience` rounds."""
-        best = max(state.best.values(), default=0)
-        enough = self.evaluation.is_enough(state.round, best)
-        if enough:
-            self.monitor.on_early_stop(round_=state.round, best_round=best)
-        return enough
+        return self.evaluation.is_enough(state.round, _best_round(state))
 
     def _finish_round(self, state: RunState) -> None:
         """Evaluate the round's weights, remember the best, and save everything."""
@@ -288,3 +286,8 @@ class Federation:
             state.dropped.append(entry)
             self.monitor.on_site_lost(round_=round_, site=site, reason=answer.detail)
         return kept
+
+
+def _best_round(state: RunState) -> int:
+    """Return the last round that is the best one of a site."""
+    return max(state.best.values(), default=0)

@@ -5,9 +5,7 @@ segments one scan, or every scan of a folder into a folder; a run that classifie
 instead. Scans are prepared as in training, by what the run has stored in preprocessing.yaml.
 """
 
-import logging
 import sys
-import warnings
 from argparse import ArgumentError, ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +18,7 @@ from lightning_fl.predict.prediction import Prediction
 from lightning_fl.predict.site_models import models_by_direction
 from lightning_fl.run_files import GLOBAL, PERSONAL
 from lightning_fl.training.output_maps import check_output_maps
+from lightning_fl.training.quiet import quiet_lightning
 
 
 def read_prediction(arguments: Sequence[str] | None = None) -> Prediction:
@@ -48,10 +47,9 @@ def read_prediction(arguments: Sequence[str] | None = None) -> Prediction:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Predict, and return the exit status: 2 for settings or files that cannot work, else 0."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", module="pytorch_lightning")
     try:
-        written = read_prediction(arguments).run()
+        with quiet_lightning():
+            written = read_prediction(arguments).run()
     except MisconfigurationException as error:
         sys.stderr.write(f"error: {error} Name another device with --accelerator, e.g. cpu.\n")
         return 2

@@ -18,11 +18,11 @@ from lightning_fl.results.summary import read_results
 from lightning_fl.run_files import (
     CONFIG,
     GLOBAL,
-    INIT,
     LOCAL,
     MODELS,
     PERSONAL,
     PREPROCESSING,
+    first_weights,
     settings_file,
 )
 from lightning_fl.training.first_weights import with_weights
@@ -54,7 +54,7 @@ class FinishedRun:
 
     @property
     def results(self) -> dict[str, Any]:
-        """What results.json says; ConfigError where the run has finished no round."""
+        """Return what results.json says; ConfigError where the run has finished no round."""
         file = self.folder / "results.json"
         if not file.is_file():
             raise ConfigError(
@@ -102,8 +102,8 @@ class FinishedRun:
     def fresh_task(self, seed: int) -> pl.LightningModule:
         """Build the task with the run's first weights: those of `init`, or of another seed."""
         self._check_can_build("Start the run by train.py to train its network anew.")
-        task, init = build_task(self.config, seed), self.folder / INIT
-        return with_weights(task, init) if init.is_file() else task
+        task, init = build_task(self.config, seed), first_weights(self.folder)
+        return task if init is None else with_weights(task, init)
 
     def _check_can_build(self, remedy: str) -> None:
         """Refuse to build a task that no file describes."""

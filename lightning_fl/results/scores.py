@@ -33,6 +33,11 @@ class ScoreRow:
     gain: float = math.nan
     unseen: bool = False
 
+    @property
+    def label(self) -> str:
+        """Return the name as tables show it."""
+        return f"{self.name} (unseen)" if self.unseen else self.name
+
 
 @dataclass(frozen=True)
 class ScoreTable:
@@ -66,7 +71,7 @@ class ScoreTable:
 
     def texts(self, row: ScoreRow) -> list[str]:
         """Return the cells of a row as text."""
-        cells = [f"{row.name} (unseen)" if row.unseen else row.name]
+        cells = [row.label]
         cells += [score_text(value, self.metric) for value in row.values.values()]
         return [*cells, gain_text(row.gain, self.metric)] if self.has_gain else cells
 

@@ -10,19 +10,12 @@ from lightning_fl.data.elsewhere import DataElsewhere
 from lightning_fl.errors import ConfigError
 from lightning_fl.run.experiment import Experiment
 from lightning_fl.run.privacy import RunPrivacy
-from lightning_fl.run_files import INIT
 from lightning_fl.site.setup import SiteSetup
 from lightning_fl.site.site import Site
 from lightning_fl.training.first_weights import weights_file, with_weights
 from lightning_fl.training.layout import Layout, to_vector
 from lightning_fl.training.lazy_layers import has_lazy_layers, with_lazy_layers_built
 from lightning_fl.training.user_callbacks import check_callbacks
-
-
-def first_weights(folder: Path) -> Path | None:
-    """Return the file of the weights that the run in a folder began with, None for no file."""
-    file = folder / INIT
-    return file if file.is_file() else None
 
 
 class Blueprint:

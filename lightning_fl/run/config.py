@@ -187,7 +187,9 @@ def read_settings(arguments: Sequence[str]) -> Settings:
         refuse_moved(import_paths(before), str(saved))
         planned = before["rounds"]
         cfg = parser.parse_args(["--config", str(saved), *arguments])
-        _refuse_changes(parser, cfg, saved)
+        # read again, so that it has settings that versions since then have added
+        began = _dump(parser, parser.parse_args(["--config", str(saved)]))
+        refuse_changes(yaml.safe_load(began), yaml.safe_load(_dump(parser, cfg)), saved)
     if early.validate:
         folder = Path()  # nothing is written
     else:
@@ -305,15 +307,13 @@ def _dump(parser: Parser, cfg: Namespace) -> str:
     return text
 
 
-def _refuse_changes(parser: Parser, cfg: Namespace, saved: Path) -> None:
-    """Refuse other settings than the run began with, those in MAY_CHANGE aside."""
-    # read again, so that it has settings that versions since then have added
-    before: dict[str, Any] = yaml.safe_load(
-        _dump(parser, parser.parse_args(["--config", str(saved)]))
-    )
-    after: dict[str, Any] = yaml.safe_load(_dump(parser, cfg))
-    changed = changed_settings(before, after)
-    if changed:
+def refuse_changes(before: Mapping[str, Any], after: Mapping[str, Any], saved: Path) -> None:
+    """Refuse other settings than a run began with, those in MAY_CHANGE aside.
+
+    Raises:
+        ConfigError: names the settings that differ from those in the file `saved`.
+    """
+    if changed := changed_settings(before, after):
         raise ConfigError(
             f"A resumed run keeps its settings, but {changed} differ from {saved}. Leave them as "
             f"they are (only {sorted(MAY_CHANGE)} may change) or start a new run."

@@ -1,9 +1,6 @@
 """Train a federation from Python: `lightning_fl.fit(experiment, folder)`."""
 
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +9,12 @@ import yaml
 
 from lightning_fl.errors import ConfigError
 from lightning_fl.predict.finished_run import FinishedRun
-from lightning_fl.run.config import MAY_CHANGE, changed_settings
+from lightning_fl.run.config import refuse_changes
 from lightning_fl.run.description import describe
 from lightning_fl.run.experiment import Experiment
 from lightning_fl.run.run import Run
 from lightning_fl.run_files import CHECKPOINTS, CONFIG, SETTINGS
+from lightning_fl.training.quiet import quiet_lightning
 from lightning_fl.wire.monitor import Monitor
 
 
@@ -54,7 +52,7 @@ def fit(
     planned = experiment.algorithm.for_rounds(began.get("rounds", experiment.rounds))
     experiment = replace(experiment, algorithm=planned)
     run = Run(experiment, folder, monitor or Monitor())
-    with closing(run.monitor), _quiet_lightning():
+    with closing(run.monitor), quiet_lightning():
         run.start()
     return FinishedRun(folder, run.blueprint.template)
 
@@ -81,25 +79,5 @@ def _settings_of_start(folder: Path, experiment: Experiment) -> dict[str, Any]:
     before: dict[str, Any] = yaml.safe_load((folder / SETTINGS).read_text(encoding="utf-8"))
     planned = experiment.algorithm.for_rounds(before["rounds"])
     after = yaml.safe_load(yaml.safe_dump(describe(replace(experiment, algorithm=planned))))
-    if changed := changed_settings(before, after):
-        raise ConfigError(
-            f"A resumed run keeps its settings, but {changed} differ from {folder / SETTINGS}. "
-            f"Leave them as they are (only {sorted(MAY_CHANGE)} may change) or choose another "
-            "folder."
-        )
+    refuse_changes(before, after, folder / SETTINGS)
     return before
-
-
-@contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Leave out what Lightning says about each of the many Trainers of a run."""
-    logger = logging.getLogger("pytorch_lightning")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="pytorch_lightning")
-        warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-        try:
-            yield
-        finally:
-            logger.setLevel(level)

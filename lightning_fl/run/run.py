@@ -26,11 +26,20 @@ from lightning_fl.results.report.report import write_report
 from lightning_fl.results.run_logger import RunLogger
 from lightning_fl.results.summary import write_results
 from lightning_fl.results.volume_tables import summary
-from lightning_fl.run.blueprint import Blueprint, first_weights
+from lightning_fl.run.blueprint import Blueprint
 from lightning_fl.run.description import describe_into
 from lightning_fl.run.experiment import Experiment
 from lightning_fl.run.site_maker import SiteMaker
-from lightning_fl.run_files import AUDIT_FILES, CASES, CHECKPOINTS, CONFIG, INIT, REPORT, SITES
+from lightning_fl.run_files import (
+    AUDIT_FILES,
+    CASES,
+    CHECKPOINTS,
+    CONFIG,
+    INIT,
+    REPORT,
+    SITES,
+    first_weights,
+)
 from lightning_fl.site.site import Site
 from lightning_fl.training.first_weights import weights_file
 from lightning_fl.training.layout import from_vector

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 import yaml
 
-from lightning_fl.run.blueprint import Blueprint, first_weights
+from lightning_fl.run.blueprint import Blueprint
 from lightning_fl.run.config import experiment_of
-from lightning_fl.run_files import SITES
+from lightning_fl.run_files import SITES, first_weights
 from lightning_fl.site.site import Site
 
 NOT_OF_SITES: dict[str, Any] = {

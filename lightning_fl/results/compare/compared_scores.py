@@ -11,7 +11,7 @@ from lightning_fl.results.scores import ScoreRow, ScoreTable, score_table
 
 @dataclass(frozen=True)
 class ComparedScores:
-    """One metric of several runs.
+    """Hold one metric of several runs.
 
     Attributes:
         table: a column for each run, in the place of a model.
@@ -23,7 +23,7 @@ class ComparedScores:
 
     @property
     def columns(self) -> list[str]:
-        """The headings of `texts`."""
+        """Return the headings of `texts`."""
         first, *others = self.models
         return ["site", *self.models, *(f"{other} minus {first}" for other in others)]
 
@@ -31,13 +31,12 @@ class ComparedScores:
         """Return the cells of a row: each run's score, then the differences to the first run."""
         first, *others = row.values.values()
         metric = self.table.metric
-        name = f"{row.name} (unseen)" if row.unseen else row.name
         scores = [score_text(value, metric) for value in row.values.values()]
-        return [name, *scores, *(gain_text(other - first, metric) for other in others)]
+        return [row.label, *scores, *(gain_text(other - first, metric) for other in others)]
 
     @property
     def same_sites(self) -> bool:
-        """Whether every site has a score in every run."""
+        """Return whether every site has a score in every run."""
         return all(math.isfinite(v) for row in self.table.sites for v in row.values.values())
 
 
