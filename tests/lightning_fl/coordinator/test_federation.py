@@ -13,19 +13,16 @@ import torch
 from pytorch_lightning.loggers.logger import DummyLogger
 from torch import Tensor
 
-from lightning_fl.aggregation import CyclicCKKS, Plain
+from lightning_fl.aggregation import Plain
 from lightning_fl.algorithms import Centralised, FedAvg, Local, PerFedAvg
 from lightning_fl.data.module import POOLED
 from lightning_fl.errors import ConfigError, SiteError, TooFewSitesError
 from lightning_fl.personalisation import FineTune, Personalisation
-from lightning_fl.privacy import SampleLevelDP, SiteLevelDP
-from lightning_fl.results.tables import read_costs, read_metrics
+from lightning_fl.results.tables import read_metrics
 from lightning_fl.run.experiment import Experiment
 from lightning_fl.run.run import Run
 from lightning_fl.training.evaluation import Evaluation
 from lightning_fl.training.fitting import TrainerOptions
-from lightning_fl.wire.records import TRAINING, MetricRow
-from tests.lightning_fl.run.resuming import interrupted_at
 from tests.toy import (
     SITES,
     Listener,
@@ -129,67 +126,6 @@ def test_a_run_leaves_exactly_the_files_it_promises(toys: Done) -> None:
     }
     assert {p.stem for p in (toys.folder / "models").iterdir()} == {"global", *SITES}
     assert not list(toys.folder.rglob("*.tmp"))
-
-
-def curve_rows(run: Done) -> list[MetricRow]:
-    return [row for row in read_metrics(run.folder / "metrics.csv") if row.model == TRAINING]
-
-
-def test_each_round_of_each_site_has_its_training_curves(toys: Done) -> None:
-    rows = curve_rows(toys)
-    assert {row[:2] for row in rows} == {(round_, site) for round_ in (1, 2) for site in SITES}
-    assert {row.metric for row in rows} == {"loss", "lr", "grad_norm", "samples"}
-    assert {row.value for row in rows if row.metric == "samples"} == {12.0}  # three steps of four
-    assert {row.value for row in rows if row.metric == "lr"} == {0.1}
-    assert "Training in each round" in (toys.folder / "report.html").read_text()
-    costs = read_costs(toys.folder / "costs.csv")
-    assert sum(cost.operation == "train: fit" for cost in costs) == 6
-    assert "training" not in toys.results["sites"]["A"]
-
-
-def test_a_round_that_is_not_over_counts_no_curve_as_a_score(tmp_path: Path) -> None:
-    with interrupted_at("train", 2):
-        toy_run(tmp_path, toy_experiment()).start()
-    results = json.loads((tmp_path / "results.json").read_text())
-    assert results["best_round"] == 1
-    assert set(results["sites"]["A"]) == {"global"}
-
-
-class Spy(DummyLogger):
-    """Keeps the names and the step of all that it is given."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.steps: dict[str, list[int | None]] = {}
-
-    def log_metrics(self, metrics: Any, step: int | None = None) -> None:
-        for name in metrics:
-            self.steps.setdefault(name, []).append(step)
-
-
-def test_loggers_get_curves_and_speed_with_the_round_as_the_step(tmp_path: Path) -> None:
-    logger = Spy()
-    rounds_alone(tmp_path, toy_experiment(loggers=[logger])).start()
-    for name in ("loss", "lr", "grad_norm", "seconds", "samples_per_second"):
-        assert logger.steps[f"A/training/train/{name}"] == [1, 2]
-    assert "seconds" not in {row.metric for row in read_metrics(tmp_path / "metrics.csv")}
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"aggregator": CyclicCKKS(weights="hidden")},
-        {"aggregator": Plain(weights="equal"), "privacy": SiteLevelDP(noise_multiplier=1.0)},
-        {"privacy": SampleLevelDP(noise_multiplier=1.0)},
-        {"trainer": TrainerOptions(local_steps=3, accelerator="cpu", curves=False)},
-    ],
-    ids=["hidden counts", "site-level privacy", "sample-level privacy", "switched off"],
-)
-def test_training_curves_stay_at_the_site(tmp_path: Path, settings: dict[str, Any]) -> None:
-    run = rounds_alone(tmp_path, toy_experiment(rounds=1, **settings))
-    run.start()
-    assert not [row for row in read_metrics(tmp_path / "metrics.csv") if row.model == TRAINING]
-    assert "train: fit" not in (tmp_path / "costs.csv").read_text()
 
 
 @pytest.mark.parametrize("algorithm", [FedAvg(), PerFedAvg(0.01), FedAvg(batch_norm="local")])
@@ -352,54 +288,6 @@ def test_evaluating_every_second_round_includes_the_last(tmp_path: Path) -> None
     rounds_alone(tmp_path, toy_experiment(rounds=3, evaluation=evaluation)).start()
     rounds = {r.round for r in read_metrics(tmp_path / "metrics.csv") if r.split == "val"}
     assert rounds == {0, 2, 3}
-
-
-class Stops(Listener):
-    """Hears when training ends early."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stops: list[tuple[int, int]] = []
-
-    def on_early_stop(self, *, round_: int, best_round: int) -> None:
-        self.stops.append((round_, best_round))
-
-
-def worse_and_worse(folder: Path, monitor: Listener, **evaluation: Any) -> Run:
-    """A run whose loss is best before the first round: its steps are far too long."""
-    torch.manual_seed(0)
-    choice = Evaluation("loss", lower_is_better=True, **evaluation)
-    module = ToyModule(lr=0.6)
-    experiment = toy_experiment(module=module, evaluation=choice, rounds=9, personalisation=NOTHING)
-    return toy_run(folder, experiment, monitor)
-
-
-@pytest.mark.parametrize(
-    ("evaluation", "rounds"),
-    [({"patience": 2}, 2), ({"patience": 3, "every": 2}, 4), ({"patience": 9}, 9), ({}, 9)],
-)
-def test_training_stops_after_rounds_of_patience(
-    tmp_path: Path, evaluation: dict[str, Any], rounds: int
-) -> None:
-    monitor = Stops()
-    results = worse_and_worse(tmp_path, monitor, **evaluation).start()
-    assert (results["rounds"], results["best_round"]) == (rounds, 0)
-    assert monitor.stops == ([(rounds, 0)] if rounds < 9 else [])
-    rows = read_metrics(tmp_path / "metrics.csv")
-    assert {row.round for row in rows if row.split == "test"} == {0}
-
-
-def test_a_run_that_stopped_early_is_over_until_patience_is_raised(tmp_path: Path) -> None:
-    worse_and_worse(tmp_path, Stops(), patience=2).start()
-    again = Stops()
-    assert worse_and_worse(tmp_path, again, patience=2).start()["rounds"] == 2
-    assert again.rounds == []
-    assert worse_and_worse(tmp_path, again, patience=4).start()["rounds"] == 4
-
-
-def test_patience_shorter_than_the_time_between_evaluations_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"at least `evaluation\.every`, 3 rounds, but got 2"):
-        worse_and_worse(tmp_path, Stops(), patience=2, every=3)
 
 
 def test_validation_may_choose_no_personalisation(tmp_path: Path) -> None:
