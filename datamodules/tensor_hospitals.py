@@ -16,7 +16,7 @@ Patients = Mapping[str, tuple[Any, Any]]
 
 
 class TensorHospitals(FederatedDataModule):
-    """Holds images and masks, or images and labels, that Python code has made or read.
+    """Hold images and masks, or images and labels, that Python code has made or read.
 
     A patient's images are (N, channels, ...), tensors or arrays of one size. Masks are class
     numbers (N, height, width), 0 being background; labels are class numbers (N,). Values are used
@@ -64,7 +64,7 @@ class TensorHospitals(FederatedDataModule):
 
 
 class _PatientSamples(Dataset[Sample | LabelledSample]):
-    """The samples of one patient."""
+    """Hold the samples of one patient."""
 
     def __init__(self, site: str, patient: str, images: Any, truth: Any) -> None:
         self.images = torch.as_tensor(images).float()
@@ -82,7 +82,7 @@ class _PatientSamples(Dataset[Sample | LabelledSample]):
 
 
 class _Augmented(Dataset[Sample]):
-    """Samples with masks, transformed anew each time."""
+    """Transform samples with masks, anew each time."""
 
     def __init__(self, samples: ConcatDataset[Any], transform: Any) -> None:
         self.samples = samples

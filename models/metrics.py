@@ -23,7 +23,7 @@ from lightning_fl.training.overlap import (
 
 
 class CaseScore(Metric):
-    """One score of the counts of all cases since the last reset.
+    """Compute a score of the counts of all cases since the last reset.
 
     Args:
         score: of counts (cases, 3, foreground classes), see `lightning_fl.training.overlap`.

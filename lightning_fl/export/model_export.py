@@ -14,7 +14,7 @@ from lightning_fl.predict.finished_run import FinishedRun
 
 
 class Format(NamedTuple):
-    """How a network is written, and how its file or folder ends."""
+    """Hold how a network is written, and how its file or folder ends."""
 
     suffix: str
     write: Callable[[TrainedNet, Path, Shape | None], None]

@@ -54,11 +54,11 @@ def _is_structure(text: str) -> bool:
 
 
 class AliasError(yaml.YAMLError):
-    """A YAML text with an alias, by which a few bytes can stand for gigabytes."""
+    """Refuse a YAML text with an alias, by which a few bytes can stand for gigabytes."""
 
 
 class _WithoutAliases(yaml.SafeLoader):
-    """Loads YAML in which nothing stands for something else."""
+    """Load YAML in which nothing stands for something else."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):

@@ -11,7 +11,7 @@ from lightning_fl.training.case_scores import CaseScores
 
 
 class CaseRow(NamedTuple):
-    """One number about one patient, or about one of its images: the columns of cases.csv.
+    """Hold one number about a patient, or about one of its images: the columns of cases.csv.
 
     Attributes:
         site: name of the hospital.

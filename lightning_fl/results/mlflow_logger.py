@@ -70,12 +70,12 @@ class FederationMLFlowLogger(RunLogger, Logger):
 
     @property
     def name(self) -> str:
-        """The name in warnings."""
+        """Return the name in warnings."""
         return "MLflow"
 
     @property
     def version(self) -> str | None:
-        """The id of the MLflow run; None before `bind`."""
+        """Return the id of the MLflow run; None before `bind`."""
         return self._logger.run_id if self._logger else None
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *_: Any, **__: Any) -> None:

@@ -24,8 +24,8 @@ AVERAGES = (
 )
 REASONS: dict[type[pl.Callback], str] = {
     EarlyStopping: (
-        "nothing is validated inside a round. Set `rounds`; the best one by `evaluation.metric` "
-        "is kept anyway"
+        "nothing is validated inside a round. Set `evaluation.patience`, and `rounds` to the "
+        "most that there may be"
     ),
     Checkpoint: "a run keeps its own checkpoints and models. Find them in checkpoints/ and models/",
     LearningRateMonitor: NO_LOGGER,

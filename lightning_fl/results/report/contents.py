@@ -9,7 +9,7 @@ SECTION = re.compile(r"<section>\s*<h2>(.*?)</h2>", re.DOTALL)
 
 
 class Heading(NamedTuple):
-    """The heading of a section.
+    """Hold the heading of a section.
 
     Attributes:
         text: as the page has it.

@@ -14,7 +14,7 @@ AROUND = 6.0
 
 
 class HoverArea(NamedTuple):
-    """An area with a text, in data coordinates.
+    """Hold an area with a text, in data coordinates.
 
     Attributes:
         left: smallest x.
