@@ -12,6 +12,7 @@ from lightning_fl.run.experiment import Experiment
 from lightning_fl.run.privacy import RunPrivacy
 from lightning_fl.site.setup import SiteSetup
 from lightning_fl.site.site import Site
+from lightning_fl.site.terms import SiteTerms
 from lightning_fl.training.first_weights import weights_file, with_weights
 from lightning_fl.training.layout import Layout, to_vector
 from lightning_fl.training.lazy_layers import has_lazy_layers, with_lazy_layers_built
@@ -81,13 +82,14 @@ class Blueprint:
                 "hospitals, which do not have the file. Use a method without layers of its own."
             )
 
-    def make_site(self, name: str, run: str, folder: Path) -> Site:
+    def make_site(self, name: str, run: str, folder: Path, terms: SiteTerms | None = None) -> Site:
         """Build one site.
 
         Args:
             name: of the hospital.
             run: identifier of the run.
             folder: the site's own.
+            terms: of the site's hospital; None for a simulated site.
         """
         experiment = self.experiment
         setup = SiteSetup(
@@ -107,6 +109,7 @@ class Blueprint:
             shares_curves=experiment.trainer.curves
             and experiment.privacy is None
             and not self.aggregator.hides_samples,
+            terms=terms or SiteTerms(),
         )
         return Site(name, setup, experiment.data.for_site(name, experiment.seed), folder)
 

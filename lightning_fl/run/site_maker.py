@@ -12,6 +12,7 @@ from lightning_fl.run.blueprint import Blueprint
 from lightning_fl.run.config import experiment_of
 from lightning_fl.run_files import SITES, first_weights
 from lightning_fl.site.site import Site
+from lightning_fl.site.terms import SiteTerms
 
 NOT_OF_SITES: dict[str, Any] = {
     "engine": {"class_path": "lightning_fl.engines.Local"},
@@ -34,6 +35,7 @@ class SiteMaker:
         sites: all hospitals, where the data here are not those of all; () to list them there.
         threads: of torch in a process that hosts sites; numbers can differ in the last bits with
             their count. None leaves them as they are.
+        terms: of the hospital that hosts the site; None for a simulated one.
     """
 
     settings: str
@@ -41,6 +43,7 @@ class SiteMaker:
     run: str
     sites: tuple[str, ...] = ()
     threads: int | None = None
+    terms: SiteTerms | None = None
 
     def __call__(self, name: str) -> Site:
         """Build one site; its network and settings are shared with others in the same process.
@@ -48,7 +51,8 @@ class SiteMaker:
         Raises:
             ConfigError: the settings cannot work here.
         """
-        return blueprint_of(self).make_site(name, self.run, Path(self.folder) / SITES / name)
+        folder = Path(self.folder) / SITES / name
+        return blueprint_of(self).make_site(name, self.run, folder, self.terms)
 
 
 @lru_cache(maxsize=1)

@@ -1,7 +1,7 @@
 """What all sites of a run share."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pytorch_lightning as pl
 
@@ -9,6 +9,7 @@ from lightning_fl.aggregation.base import Aggregator
 from lightning_fl.algorithms import Algorithm
 from lightning_fl.personalisation import Personalisation
 from lightning_fl.privacy.sample_level import SamplePrivacy
+from lightning_fl.site.terms import SiteTerms
 from lightning_fl.training.evaluation import Evaluation
 from lightning_fl.training.fitting import TrainerOptions
 from lightning_fl.training.layout import Layout
@@ -32,6 +33,7 @@ class SiteSetup:
         callbacks: the user's own; copied for each fit.
         privacy: how to train under sample-level differential privacy; None trains as usual.
         shares_curves: whether the coordinator may see training curves of this site.
+        terms: of the site's hospital.
     """
 
     template: pl.LightningModule
@@ -47,3 +49,4 @@ class SiteSetup:
     callbacks: Sequence[pl.Callback] = ()
     privacy: SamplePrivacy | None = None
     shares_curves: bool = False
+    terms: SiteTerms = field(default_factory=SiteTerms)

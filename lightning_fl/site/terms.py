@@ -1,0 +1,23 @@
+"""What a hospital asks of every run, and how much of its scores it lets out."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class SiteTerms:
+    """Limits that a site holds whatever a coordinator asks; the defaults are a simulation's.
+
+    Attributes:
+        verified: whether only weights count that the site can verify, by pinned identities.
+        least_sites: the fewest sites of a sum that the site takes part in.
+        least_cases: the fewest patients of a split whose scores leave the site.
+        decimals: places to which scores are rounded; losses then stay. None lets scores out as
+            they are.
+        epsilon: privacy budget over all runs of the site's data; None for none.
+    """
+
+    verified: bool = False
+    least_sites: int = 1
+    least_cases: int = 1
+    decimals: int | None = None
+    epsilon: float | None = None
