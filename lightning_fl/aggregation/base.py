@@ -2,8 +2,9 @@
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, Self
 
 from torch import Tensor
@@ -12,6 +13,7 @@ from lightning_fl.errors import ConfigError, SiteError, TooFewSitesError
 from lightning_fl.privacy.noise import SiteNoise
 from lightning_fl.training.layout import Layout
 from lightning_fl.wire.channel import Channel
+from lightning_fl.wire.messages import MessageError
 from lightning_fl.wire.operations import SiteOperation
 
 
@@ -33,6 +35,20 @@ class HoldsUpdate(Protocol):
     def save_carry(self, round_: int, carry: Tensor) -> None:
         """Keep what the update of this round leaves out."""
 
+    @property
+    def folder(self) -> Path | None:
+        """The folder for what has to survive a restart; None keeps it in memory."""
+
+    @property
+    def least_sites(self) -> int:
+        """The fewest sites of a sum that this site takes part in."""
+
+    def origin(self, round_: int) -> str:
+        """Return the digest of the weights that the update of a round was trained from."""
+
+    def is_drawn(self, site: str, round_: int) -> bool:
+        """Return whether a site may train in a round, as all can work out."""
+
 
 @dataclass(frozen=True)
 class Updates:
@@ -44,6 +60,7 @@ class Updates:
         layout: of an update.
         min_sites: with fewer sites than this no mean may be made.
         memory: what the aggregator handed over in the round before, as JSON.
+        share: gives the part of all training sites' weight that some of them have together.
         before_sum: to be called before each sum that may be given out, with the sites that are
             asked for their part and the least number of them that it will have.
     """
@@ -53,6 +70,7 @@ class Updates:
     layout: Layout
     min_sites: int = 1
     memory: Mapping[str, Any] = field(default_factory=dict)
+    share: Callable[[Collection[str]], float] = lambda sites: 1.0
     before_sum: Callable[[Sequence[str], int], None] = lambda sites, least: None
 
 
@@ -66,12 +84,35 @@ class Aggregate:
         memory: what the next round's aggregation needs, as JSON. It is a part of the checkpoint,
             so aggregators hold no state and a resumed run gives the same numbers.
         facts: what results.json says about this round's aggregation.
+        proof: what lets a site check that the mean is the sites'; {} where nothing does.
     """
 
     mean: Tensor
     lost: Mapping[str, SiteError] = field(default_factory=dict)
     memory: Mapping[str, Any] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
+    proof: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Describe the mean of a round, as a site hears of it.
+
+    Attributes:
+        run: identifier of the run.
+        round: the round.
+        before: digest of the weights that the site has for the round before.
+        mean: digest of the mean that arrived.
+        share: part of all training sites' weight that is in the mean, in (0, 1].
+        proof: of the aggregator.
+    """
+
+    run: str
+    round: int
+    before: str
+    mean: str
+    share: float
+    proof: Mapping[str, Any]
 
 
 class Aggregator(ABC):
@@ -96,6 +137,11 @@ class Aggregator(ABC):
             )
         self.weights = weights
         self.noise: SiteNoise | None = None
+
+    @property
+    def verifies(self) -> bool:
+        """Whether a site can check that a mean came out of the sites' updates."""
+        return False
 
     def weight(self, samples: int) -> int:
         """Return a site's weight in the mean, before weights are divided by their sum."""
@@ -132,12 +178,39 @@ class Aggregator(ABC):
             ConfigError: names the reason and the remedy.
         """
 
+    def check_samples(self, samples: Mapping[str, int]) -> None:  # noqa: B027
+        """Refuse, before anything is trained, what the training sites say of their samples.
+
+        Raises:
+            ConfigError: names the site and the remedy.
+        """
+
+    def check_mean(self, site: HoldsUpdate, outcome: Outcome) -> None:  # noqa: B027
+        """Refuse at a site a mean that the sites did not make; here nothing tells.
+
+        Raises:
+            MessageError: the proof does not fit.
+        """
+
+    def sign(self, site: str, statement: Sequence[Any]) -> dict[str, str]:
+        """Return a site's signature of a statement; {} where sites have no identities."""
+        return {}
+
+    def check_signature(self, site: str, statement: Sequence[Any], signed: Any) -> None:
+        """Refuse a statement that a site has not signed.
+
+        Raises:
+            MessageError: the signature does not fit; here none can.
+        """
+        raise MessageError(f"Nothing that site {site!r} signs can be checked in this run.")
+
     @abstractmethod
     def mean(self, channel: Channel, updates: Updates) -> Aggregate:
         """Ask the sites for their parts through the channel and average: the coordinator's half.
 
         Raises:
             TooFewSitesError: fewer sites than `updates.min_sites` are left.
+            RoundGivenUpError: another sum could give an update away.
         """
 
     @abstractmethod

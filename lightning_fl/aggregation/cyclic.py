@@ -10,20 +10,24 @@ from lightning_fl.aggregation.base import (
     Aggregate,
     Aggregator,
     HoldsUpdate,
+    Outcome,
     Updates,
     require_sites,
 )
+from lightning_fl.aggregation.ring.agreed_ring import checked_order, checked_share, mean_statement
 from lightning_fl.aggregation.ring.fixed_point import MARGIN, USUAL, exponents_for
-from lightning_fl.aggregation.ring.identity import SUFFIX, fingerprint
+from lightning_fl.aggregation.ring.history import RingHistory
+from lightning_fl.aggregation.ring.identity import SUFFIX, fingerprint, verify
 from lightning_fl.aggregation.ring.member import RingMember
 from lightning_fl.aggregation.ring.packing_parameters import MAX_VALUES, choose
 from lightning_fl.aggregation.ring.ring import Ring, RingBroken, Sums
 from lightning_fl.aggregation.ring.ring_plan import RingPlan, ring_order
 from lightning_fl.aggregation.ring.ring_settings import FIRST_BITS, Masking, RingSettings
-from lightning_fl.errors import ConfigError, SiteError, TooFewSitesError
+from lightning_fl.errors import ConfigError, RoundGivenUpError, SiteError
 from lightning_fl.privacy.noise import SiteNoise
-from lightning_fl.training.layout import Layout
+from lightning_fl.training.layout import Layout, vector_digest
 from lightning_fl.wire.channel import Channel
+from lightning_fl.wire.messages import MessageError
 from lightning_fl.wire.operations import SiteOperation
 
 
@@ -45,6 +49,8 @@ class CyclicCKKS(Aggregator):
             comparison.
         weights: "samples" (the coordinator knows the counts), "equal", or "hidden" (by samples,
             but the counts are summed in the ring and only their total comes out).
+        max_share: the most of the mean that one site may have by its number of samples; a larger
+            one is refused before the first round, and by the initiator of a ring.
         max_samples: with `weights: hidden`, a number no site's samples exceed; the smaller, the
             finer the result.
         allow_two_sites: accept a ring of two, whose sum gives each the other's update.
@@ -62,6 +68,7 @@ class CyclicCKKS(Aggregator):
         masking: Masking = "pairwise",
         weights: Literal["samples", "equal", "hidden"] = "samples",
         max_samples: int = 16384,
+        max_share: float = 0.9,
         allow_two_sites: bool = False,
         pins: Mapping[str, str] | None = None,
         identities: str | None = None,
@@ -72,6 +79,7 @@ class CyclicCKKS(Aggregator):
             masking=masking,
             weights=weights,
             max_samples=max_samples,
+            max_share=max_share,
             allow_two_sites=allow_two_sites,
             pins=dict(pins or {}),
             identities=None if identities is None else Path(identities),
@@ -107,46 +115,57 @@ class CyclicCKKS(Aggregator):
         """Ask for rings until one closes: each ring goes on without the sites that are lost."""
         least = max(updates.min_sites, 2 if self.settings.allow_two_sites else 3)
         lost: dict[str, SiteError] = {}
+        unopened: dict[str, Any] = {}
         attempt = 0
         while True:
             sites = sorted(set(updates.samples) - set(lost))
             require_sites(len(sites), least, updates.round, lost)
+            terms = self._terms(updates, sites, attempt) | ({"unopened": unopened} if lost else {})
             try:
-                return self._ring(channel, updates, sites, attempt, lost)
+                return self._ring(channel, updates, terms, lost)
             except RingBroken as broken:
-                if broken.opened:
-                    raise TooFewSitesError(
-                        f"In round {updates.round} the initiator was asked for the sums, but they "
-                        f"did not arrive ({broken}). A second sum over other sites could give away "
-                        "an update, so none is made"
-                    ) from broken
                 lost |= broken.lost
+                unopened |= broken.unopened
+                if broken.spent:
+                    raise RoundGivenUpError(
+                        f"A ring of round {updates.round} may have been opened, and its sums are "
+                        "not here. Sums over other sites could give an update away, so the round "
+                        "is given up",
+                        lost,
+                    ) from broken
                 attempt += 1
+
+    def _terms(self, updates: Updates, sites: Sequence[str], attempt: int) -> dict[str, Any]:
+        """Return what all sites of a ring are told of it."""
+        return {
+            "order": list(ring_order(sites, updates.round, attempt)),
+            "attempt": attempt,
+            "largest": max(self.weight(updates.samples[site]) for site in sites),
+            "exponents": self._exponents(updates.memory, len(sites)),
+            "share": float(updates.share(sites)),
+        }
 
     def _ring(
         self,
         channel: Channel,
         updates: Updates,
-        sites: Sequence[str],
-        attempt: int,
+        terms: Mapping[str, Any],
         lost: Mapping[str, SiteError],
     ) -> Aggregate:
-        weights = {site: self.weight(updates.samples[site]) for site in sites}
-        largest = max(weights.values())
-        exponents = self._exponents(updates.memory, len(sites))
-        plan = self.settings.plan(len(sites), updates.layout, exponents)
-        order = ring_order(sites, updates.round, attempt)
-        updates.before_sum(sites, len(sites))  # a ring has the parts of all its sites, or no sum
-        instructions = {"largest": largest, "exponents": exponents}
-        sums = Ring(channel, updates.round, order, plan, instructions).run()
-        if self.hides_samples:
-            total = sums.counts["samples"] / self.settings.max_samples
-        else:
-            total = sum(weight / largest for weight in weights.values())
-        mean = (sums.values.double() / total).float()
+        order = tuple(terms["order"])
+        plan = self.settings.plan(len(order), updates.layout, terms["exponents"])
+        updates.before_sum(sorted(order), len(order))  # a ring has the parts of all, or no sum
+        ring = Ring(channel, updates.round, order, plan, terms)
+        sums = ring.run()
+        mean = self.settings.mean(sums.values, sums.counts, terms["largest"])
+        if vector_digest(mean) != sums.mean:
+            detail = f"signed another mean, {sums.mean[:16]}..., than its sums have"
+            failure = SiteError(order[0], "ring_close", "garbled", detail)
+            raise RingBroken({order[0]: failure}, spent=True)
         memory = {"ranges": self._ranges(sums, plan, updates)} if self.settings.compact else {}
-        facts = {"rings": attempt + 1, **sums.counts}
-        return Aggregate(mean, dict(lost), memory, facts)
+        facts = {"rings": terms["attempt"] + 1, **sums.counts}
+        proof = {"attempt": terms["attempt"], **sums.proof}
+        return Aggregate(mean, dict(lost), memory, facts, proof)
 
     def _exponents(self, memory: Mapping[str, Any], sites: int) -> list[int] | None:
         if not self.settings.compact or "ranges" not in memory:
@@ -165,6 +184,38 @@ class CyclicCKKS(Aggregator):
         ranges = [max(MARGIN * float(tensor.max()), usual) for tensor in tensors]
         before = updates.memory.get("ranges", [0.0] * len(ranges))
         return [max(now, then / 2) for now, then in zip(ranges, before, strict=True)]
+
+    @property
+    def verifies(self) -> bool:
+        """Whether sites have pinned identities, with which the initiator signs the mean."""
+        return bool(self.settings.pins) and self.settings.masking == "pairwise"
+
+    def check_samples(self, samples: Mapping[str, int]) -> None:
+        """Refuse a site that has more of all samples than `max_share`."""
+        self.settings.check_samples(samples)
+
+    def sign(self, site: str, statement: Sequence[Any]) -> dict[str, str]:
+        """Return a site's signature of a statement; {} without `identities`."""
+        return self.settings.sign(site, statement)
+
+    def check_signature(self, site: str, statement: Sequence[Any], signed: Any) -> None:
+        """Refuse a statement that the pinned identity of a site has not signed."""
+        verify(self.settings.pins.get(site, ""), site, statement, signed)
+
+    def check_mean(self, site: HoldsUpdate, outcome: Outcome) -> None:
+        """Refuse a mean that the initiator of the round's ring has not signed, with pins."""
+        proof = outcome.proof
+        if not self.verifies:
+            return
+        order = checked_order(proof, outcome.round, site)
+        ring, share = proof.get("ring"), checked_share(outcome.share)
+        history = RingHistory(site.folder, outcome.run)
+        if site.name in order and not history.has(str(ring)):
+            raise MessageError(f"Site {site.name!r} has not been in ring {ring!r} of this mean.")
+        statement = mean_statement(
+            outcome.run, outcome.round, str(ring), order, outcome.before, share, outcome.mean
+        )
+        self.check_signature(order[0], statement, proof)
 
     def check_site(self, site: HoldsUpdate) -> None:
         """Refuse an identity that is not the pinned one, and more samples than can be hidden."""

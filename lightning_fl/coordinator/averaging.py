@@ -1,19 +1,21 @@
 """New global weights from the sites' updates: ask for their mean, and apply it."""
 
+import logging
 from collections.abc import Collection, Mapping
 from functools import partial
 
 import torch
-from torch import Tensor
 
 from lightning_fl.aggregation.base import Aggregator, Updates
 from lightning_fl.algorithms import Algorithm, GlobalRound
 from lightning_fl.coordinator.checkpoint import RunState
 from lightning_fl.coordinator.plan import Plan
-from lightning_fl.errors import SiteError, TooFewSitesError
+from lightning_fl.errors import RoundGivenUpError, SiteError, TooFewSitesError
 from lightning_fl.privacy.account import PrivacyAccount
 from lightning_fl.training.layout import Layout
 from lightning_fl.wire.channel import Channel
+
+_log = logging.getLogger(__name__)
 
 
 class Averaging:
@@ -43,14 +45,16 @@ class Averaging:
         self.samples: dict[str, int] = {}
         """Training samples of the sites that tell them."""
 
-    def step(
+    def ask(
         self, channel: Channel, state: RunState, samples: Mapping[str, int]
     ) -> Mapping[str, SiteError]:
-        """Average the updates of the coming round and move the weights of `state`.
+        """Average the updates of the coming round into `state.mean` and `state.outcome`.
+
+        A round that cannot have a mean without giving an update away is given up.
 
         Args:
             channel: to the sites.
-            state: of the round before; its weights and memories are replaced.
+            state: of the round before.
             samples: of each site that has an update; 0 where they are hidden.
 
         Returns:
@@ -61,7 +65,7 @@ class Averaging:
                 weights of the round before.
         """
         if state.weights.numel() == 0:  # nothing is shared
-            self._apply(state, torch.zeros(0), 0.0)
+            state.outcome = {"given_up": True}
             return {}
         round_ = state.round + 1
         updates = Updates(
@@ -70,38 +74,48 @@ class Averaging:
             self.layout,
             self.plan.min_sites,
             memory=state.aggregation,
+            share=self._share,
             before_sum=partial(self.account.begin, round_),
         )
         try:
-            outcome = self.aggregator.mean(channel, updates)
+            aggregate = self.aggregator.mean(channel, updates)
+        except RoundGivenUpError as error:
+            _log.warning("%s. The weights stay those of round %s.", error, state.round)
+            state.outcome = {"given_up": True}
+            state.aggregations.append({"round": round_, "given_up": str(error)})
+            return error.lost
         except TooFewSitesError as error:
             raise TooFewSitesError(
                 f"{error}. Round {state.round} is saved and the run can be resumed."
             ) from error
-        present = {*samples} - {*outcome.lost}
+        present = {*samples} - {*aggregate.lost}
         self.account.settle(len(present))
-        state.aggregation = dict(outcome.memory)
-        if outcome.facts:
-            state.aggregations.append({"round": round_, **outcome.facts})
-        if not bool(torch.isfinite(outcome.mean).all()):
+        state.aggregation = dict(aggregate.memory)
+        if aggregate.facts:
+            state.aggregations.append({"round": round_, **aggregate.facts})
+        if not bool(torch.isfinite(aggregate.mean).all()):
             raise TooFewSitesError(
                 f"The mean update of round {round_} is not finite; round {state.round} is saved."
             )
-        share = self._weight(present) / self._weight(self.plan.training)
-        self._apply(state, outcome.mean, share)
-        return outcome.lost
+        state.mean = aggregate.mean
+        state.outcome = {"share": self._share(present), "proof": dict(aggregate.proof)}
+        return aggregate.lost
 
-    def _apply(self, state: RunState, mean: Tensor, share: float) -> None:
-        """Move the weights along the mean update.
+    def apply(self, state: RunState) -> None:
+        """Move the weights of `state` along its mean, as every site does."""
+        if state.mean is not None and state.outcome is not None:
+            share = state.outcome["share"]
+            round_ = GlobalRound(state.round + 1, self.layout, share, state.server)
+            state.weights, state.server = self.algorithm.apply_mean(
+                state.weights, state.mean, round_
+            )
+            state.weights = self.account.repair(state.weights)
+        state.round += 1
+        state.mean = state.outcome = None
 
-        Args:
-            state: of the round before.
-            mean: shape (length,).
-            share: part of all training sites' weight that is in the mean.
-        """
-        round_ = GlobalRound(state.round + 1, self.layout, share, state.server)
-        state.weights, state.server = self.algorithm.apply_mean(state.weights, mean, round_)
-        state.weights = self.account.repair(state.weights)
+    def _share(self, sites: Collection[str]) -> float:
+        """Return the part of all training sites' weight that some sites have together."""
+        return float(self._weight(sites) / self._weight(self.plan.training))
 
     def _weight(self, sites: Collection[str]) -> float:
         """Return the weight of some sites together in the aggregator's mean."""

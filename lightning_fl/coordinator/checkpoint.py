@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from lightning_fl.files import write_bytes
 
 KEPT = 2
 """Checkpoints that stay on disk: the last one, and the one before should the last be damaged."""
-TENSORS = ("weights", "best_weights", "server")
+TENSORS = ("weights", "best_weights", "server", "mean")
 """Fields of a state that are kept as tensors; the others are JSON."""
 SERVER = "server."
 """Stands before the names of the server optimiser's tensors."""
@@ -42,6 +42,10 @@ class RunState:
         aggregations: facts about the aggregation of each round, for results.json.
         gradients: computed in training at all sites; None where sites do not say.
         sites: names of all hospitals; [] in a checkpoint of version 0.1.0.
+        outcome: what sites are told of the mean of the coming round; None before there is one.
+        mean: of the coming round, shape (length,); None before there is one.
+        attested: signatures of sites under weights, by round and site; of the rounds whose weights
+            may be sent again.
         rows: how many rows of metrics.csv, costs.csv and transcript.csv belong to these rounds.
     """
 
@@ -59,7 +63,19 @@ class RunState:
     aggregations: list[dict[str, Any]] = field(default_factory=list)
     gradients: int | None = 0
     sites: list[str] = field(default_factory=list)
+    outcome: dict[str, Any] | None = None
+    mean: Tensor | None = None
+    attested: dict[str, dict[str, Any]] = field(default_factory=dict)
     rows: tuple[int, int, int] = (0, 0, 0)
+
+    def attest(self, site: str, signed: Mapping[str, Any]) -> None:
+        """Keep a site's signature under the present weights."""
+        self.attested.setdefault(str(self.round), {})[site] = dict(signed)
+
+    def forget_attested(self) -> None:
+        """Drop the signatures under weights that are not sent any more."""
+        needed = {str(round_) for round_ in (self.round, *self.best.values())}
+        self.attested = {r: signed for r, signed in self.attested.items() if r in needed}
 
     def count_gradients(self, counts: Sequence[Any]) -> None:
         """Add the gradients that the sites tell of a round.
@@ -85,6 +101,7 @@ class Checkpoints:
         """Write a round's state in one step and delete what is older than the last two."""
         facts = {k: v for k, v in vars(state).items() if k not in TENSORS}
         tensors = {"weights": state.weights, "best_weights": state.best_weights.clone()}
+        tensors |= {} if state.mean is None else {"mean": state.mean}
         tensors |= {SERVER + name: value.clone() for name, value in state.server.items()}
         data = safetensors.torch.save(tensors, {"state": json.dumps(facts)})
         write_bytes(self._path(state.round), data)
@@ -106,6 +123,7 @@ class Checkpoints:
                 facts: dict[str, Any] = json.loads(file.metadata()["state"])
             tensors = safetensors.torch.load_file(path)
             facts |= {name: tensors.pop(name) for name in ("weights", "best_weights")}
+            facts["mean"] = tensors.pop("mean", None)
             facts["server"] = {name.removeprefix(SERVER): value for name, value in tensors.items()}
         except (SafetensorError, ValueError, KeyError, TypeError) as error:
             raise ConfigError(

@@ -4,18 +4,16 @@ import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from lightning_fl.coordinator.averaging import Averaging
+from lightning_fl.coordinator.broadcast import Broadcast
 from lightning_fl.coordinator.checkpoint import Checkpoints, RunState
 from lightning_fl.coordinator.plan import Plan
 from lightning_fl.coordinator.recorder import Recorder
-from lightning_fl.errors import ConfigError, SiteError, TooFewSitesError
+from lightning_fl.errors import ConfigError, TooFewSitesError
 from lightning_fl.results.case_statistics import received_cases
 from lightning_fl.training.evaluation import Evaluation
 from lightning_fl.wire.channel import Channel
-from lightning_fl.wire.messages import BLOCK_BYTES, Message
+from lightning_fl.wire.messages import Message
 from lightning_fl.wire.records import TRAINING, MetricRow
 
 
@@ -47,6 +45,8 @@ class Federation:
         self.checkpoints = checkpoints
         self.recorder = recorder
         self.monitor = channel.monitor
+        self.broadcast = Broadcast(channel)
+        self.survivors = self.broadcast.survivors
         self.trains_alone = averaging.algorithm.trains_alone
 
     def run(self, state: RunState) -> dict[str, Any]:
@@ -65,13 +65,14 @@ class Federation:
         plan = self.plan
         sites = [*plan.evaluating, *plan.unseen]
         self.monitor.on_run_start(sites=sites, first_round=state.round + 1, rounds=plan.rounds)
-        self._broadcast(state, state.weights)
+        self.broadcast.load(state, dict.fromkeys(self._receiving, state.round))
         if not state.best:  # a fresh run: the untrained weights are the first to beat
             self._finish_round(state)
         while state.round < plan.rounds and not self._is_enough(state):
-            self._aggregate(state, self._train(state))
-            state.round += 1
-            self._broadcast(state, state.weights)
+            if state.outcome is None:  # a resumed run may have the mean of the round already
+                self._aggregate(state, self._train(state))
+                self._save(state)  # sites that get the mean must not know more than the coordinator
+            self._advance(state)
             self._finish_round(state)
         if state.round < plan.rounds:
             self.monitor.on_early_stop(round_=state.round, best_round=_best_round(state))
@@ -101,6 +102,10 @@ class Federation:
                 )
             if "samples" in answer.info:
                 self.averaging.samples[site] = int(answer.info["samples"]["train"])
+        counts = {
+            site: n for site, n in self.averaging.samples.items() if site in self.plan.training
+        }
+        self.averaging.aggregator.check_samples(counts)
         return answers
 
     def _train(self, state: RunState) -> dict[str, int]:
@@ -116,18 +121,29 @@ class Federation:
         keep = sorted({round_ - 2, *state.best.values(), *state.best_before.values()})
         message = self.channel.message(round_, info={"keep": keep})
         answers = self.channel.ask("train", dict.fromkeys(chosen, message))
-        trained = self._survivors(state, answers, "train")
+        trained = self.survivors(state, answers, "train")
         state.count_gradients([answer.info.get("gradients") for answer in trained.values()])
         self.recorder.add_training(round_, trained)
         self.averaging.account.hear(round_, {site: answer.info for site, answer in trained.items()})
         return {site: int(answer.info.get("samples", 0)) for site, answer in trained.items()}
 
     def _aggregate(self, state: RunState, samples: Mapping[str, int]) -> None:
-        """Replace the weights of `state` by those after the coming round."""
+        """Make the mean of the coming round."""
         round_ = state.round + 1
         self._require(round_, samples, state)
-        lost = self.averaging.step(self.channel, state, samples)
-        self._survivors(state, lost, "aggregate")
+        lost = self.averaging.ask(self.channel, state, samples)
+        self.survivors(state, lost, "aggregate")
+
+    def _advance(self, state: RunState) -> None:
+        """Move to the coming round, here and at every site that trains or is evaluated."""
+        outcome, mean = state.outcome or {}, state.mean
+        self.averaging.apply(state)
+        self.broadcast.apply(state, mean, outcome, self._receiving)
+
+    @property
+    def _receiving(self) -> list[str]:
+        """The sites that get the weights of each round."""
+        return sorted({*self.plan.training, *self.plan.evaluating})
 
     def _require(self, round_: int, sites: Collection[str], state: RunState) -> None:
         if len(sites) < self.plan.min_sites:
@@ -138,26 +154,6 @@ class Federation:
                 f"Dropped: {'; '.join(reasons) or 'none'}"
             )
 
-    def _broadcast(self, state: RunState, weights: Tensor) -> None:
-        """Send global weights to every site that trains or is evaluated."""
-        names = sorted({*self.plan.training, *self.plan.evaluating})
-        self._send(state, weights, dict.fromkeys(names, state.round))
-
-    def _send(self, state: RunState, weights: Tensor, rounds: Mapping[str, int]) -> None:
-        """Send weights, each site's message saying of which round they are."""
-        blocks = torch.split(weights, BLOCK_BYTES // 4) or (weights,)
-        total = len(blocks) * len(rounds)
-        self.monitor.on_operation(round_=state.round, operation="load", total=total, unit="blocks")
-        for step, block in enumerate(blocks):
-            info, tensors = {"blocks": len(blocks)}, {"weights": block.clone()}
-            by_round = {
-                round_: self.channel.message(round_, step=step, info=info, tensors=tensors)
-                for round_ in set(rounds.values())
-            }
-            messages = {site: by_round[round_] for site, round_ in rounds.items()}
-            kept = self._survivors(state, self.channel.ask("load", messages), "load")
-            rounds = {site: round_ for site, round_ in rounds.items() if site in kept}
-
     def _is_enough(self, state: RunState) -> bool:
         """Return whether no site has had a better score for `evaluation.patience` rounds."""
         return self.evaluation.is_enough(state.round, _best_round(state))
@@ -167,12 +163,17 @@ class Federation:
         due = self.evaluation.is_due(state.round) or state.round == self.plan.rounds
         scores, undefined = self._evaluate(state) if due else ({}, set())
         self._remember_best(state, scores, undefined)
+        state.forget_attested()
+        self._save(state)
+        self.monitor.on_round_end(round_=state.round, metric=self.evaluation.metric, scores=scores)
+
+    def _save(self, state: RunState) -> None:
+        """Write the state and all numbers so far."""
         scored = [r for r in self.recorder.metrics if r.model != TRAINING]
         rows = [r for r in scored if r.round == state.best.get(r.site)]
         self.recorder.write(state, rows, {})
         state.rows = self.recorder.rows
         self.checkpoints.save(state)
-        self.monitor.on_round_end(round_=state.round, metric=self.evaluation.metric, scores=scores)
 
     def _evaluate(self, state: RunState) -> tuple[dict[str, float], set[str]]:
         """Score the global model at each site.
@@ -184,7 +185,7 @@ class Federation:
         self.monitor.on_operation(round_=state.round, operation="evaluate", total=len(names))
         message = self.channel.message(state.round)
         answers = self.channel.ask("evaluate", dict.fromkeys(names, message))
-        scored = self._survivors(state, answers, "evaluate")
+        scored = self.survivors(state, answers, "evaluate")
         model = "local" if self.trains_alone else "global"
         self.recorder.add(
             [
@@ -232,11 +233,11 @@ class Federation:
         """Let every site, unseen ones too, personalise the best weights and test once."""
         default = max(state.best.values(), default=state.round)
         rounds = {s: state.best.get(s, default) for s in (*self.plan.evaluating, *self.plan.unseen)}
-        self._send(state, state.best_weights, rounds)
+        self.broadcast.load(state, rounds, best=True)
         self.monitor.on_operation(operation="personalise", total=len(rounds))
         messages = {site: self.channel.message(round_) for site, round_ in rounds.items()}
         answers = self.channel.ask("personalise", messages)
-        finished = self._survivors(state, answers, "personalise")
+        finished = self.survivors(state, answers, "personalise")
         final = [
             MetricRow(rounds[site], site, model, split, metric, value)
             for site, answer in finished.items()
@@ -266,26 +267,6 @@ class Federation:
             )
         self.recorder.log_results(results)
         return results
-
-    def _survivors(
-        self, state: RunState, answers: Mapping[str, Message | SiteError], operation: str
-    ) -> dict[str, Message]:
-        """Return the sites that answered.
-
-        A site that fails is a value and not an exception, so one lost site does not discard the
-        answers of the others. It is written down in `dropped`, and the round goes on.
-        """
-        kept: dict[str, Message] = {}
-        for site, answer in answers.items():
-            if not isinstance(answer, SiteError):
-                kept[site] = answer
-                continue
-            round_ = state.round + (operation in ("train", "aggregate"))
-            reason = f"{site}: {answer.detail}"
-            entry = {"round": round_, "site": site, "operation": operation, "reason": reason}
-            state.dropped.append(entry)
-            self.monitor.on_site_lost(round_=round_, site=site, reason=answer.detail)
-        return kept
 
 
 def _best_round(state: RunState) -> int:

@@ -1,6 +1,7 @@
 """One site's data and stored state, and the models that are made of them."""
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -47,6 +48,24 @@ class LocalState:
             batch_norm=setup.algorithm.batch_norm,
             seed=setup.seed,
         )
+
+    @property
+    def folder(self) -> Path:
+        """The folder for what has to survive a restart."""
+        return self.store.folder
+
+    @property
+    def least_sites(self) -> int:
+        """The fewest sites of a sum that this site takes part in."""
+        return self.setup.terms.least_sites
+
+    def origin(self, round_: int) -> str:
+        """Return the digest of the weights that the update of a round was trained from."""
+        return self.store.origin(round_)
+
+    def is_drawn(self, site: str, round_: int) -> bool:
+        """Return whether a site may train in a round."""
+        return self.setup.drawn is None or site in self.setup.drawn(round_)
 
     def update(self, round_: int, start: int, stop: int) -> Tensor:
         """Return a part of the site's update of a round, shape (stop - start,)."""

@@ -20,6 +20,7 @@ from lightning_fl.training.layout import (
     from_vector,
     private_entries,
     to_vector,
+    vector_digest,
 )
 from lightning_fl.training.progress import Progress
 from lightning_fl.training.state_checks import is_finite
@@ -52,7 +53,7 @@ class LocalRound:
             NonFiniteError: training has diverged.
         """
         state, store, layout = self.state, self.state.store, self.state.layout
-        store.forget([self.round - 1, *keep])
+        store.forget([self.round - 2, self.round - 1, *(k for k in keep if k < self.round)])
         received = from_vector(store.weights(self.round - 1), layout)
         module = state.module(self.round - 1)
         before = self._before(module, received)
@@ -67,7 +68,8 @@ class LocalRound:
         entries = module.state_dict()
         private = private_entries(entries, layout, late=algorithm.layers_stay(self.round))
         store.save_private(self.round, private | keeps, after)
-        store.save_update(self.round, to_vector(entries | extra, layout) - before)
+        origin = vector_digest(store.weights(self.round - 1))
+        store.save_update(self.round, to_vector(entries | extra, layout) - before, origin)
         if state.setup.aggregator.hides_samples:  # with `local_epochs`, steps tell the samples
             return Answer({}, {})
         gradients = count.gradients * algorithm.gradients_per_step

@@ -1,6 +1,6 @@
 """What all sites of a run share."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 import pytorch_lightning as pl
@@ -34,6 +34,7 @@ class SiteSetup:
         privacy: how to train under sample-level differential privacy; None trains as usual.
         shares_curves: whether the coordinator may see training curves of this site.
         terms: of the site's hospital.
+        drawn: gives the sites that train in a round; None where any may.
     """
 
     template: pl.LightningModule
@@ -50,3 +51,4 @@ class SiteSetup:
     privacy: SamplePrivacy | None = None
     shares_curves: bool = False
     terms: SiteTerms = field(default_factory=SiteTerms)
+    drawn: Callable[[int], Collection[str]] | None = None

@@ -4,21 +4,21 @@ import copy
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from lightning_fl.algorithms.callback import FederatedCallback
 from lightning_fl.data.module import POOLED, FederatedDataModule
 from lightning_fl.errors import ConfigError, DataError
 from lightning_fl.privacy.fitness import check_loss
+from lightning_fl.run_files import PERSONAL
 from lightning_fl.seeds import derive_seed, seed_all
 from lightning_fl.site.final import FinalEvaluation
+from lightning_fl.site.global_weights import GlobalWeights
+from lightning_fl.site.ledger import MOST_REFUSALS, Ledger
 from lightning_fl.site.local_state import LocalState
 from lightning_fl.site.round import LocalRound
 from lightning_fl.site.setup import SiteSetup
 from lightning_fl.site.store import SiteStore
 from lightning_fl.training.case_scores import ScoreImages
 from lightning_fl.training.fitting import evaluate
-from lightning_fl.training.layout import from_vector
 from lightning_fl.training.rehearsal import rehearse
 from lightning_fl.wire.messages import Message, MessageError
 from lightning_fl.wire.operations import Answer, SiteOperation, handle_message
@@ -44,10 +44,12 @@ class Site:
         self.name = name
         self.setup = setup
         self.state = LocalState(name, setup, data, SiteStore(folder))
-        self._received_blocks = 0
+        self.ledger = Ledger(folder, setup.run)
+        weights = GlobalWeights(self.state, self.ledger)
         self._operations: dict[str, SiteOperation] = {
             "describe": self._describe,
-            "load": self._load,
+            "load": weights.load,
+            "apply": weights.apply,
             "train": self._train,
             "evaluate": self._evaluate,
             "personalise": self._personalise,
@@ -58,13 +60,25 @@ class Site:
         """Answer one operation.
 
         Raises:
-            MessageError: the payload is damaged, of another run, or the operation unknown.
+            MessageError: the payload is damaged or of another run, the operation unknown, out of
+                order or done before, or the site has left the run.
         """
-        return handle_message(self.name, self.setup.run, self._operations, op, payload)
+        if self.ledger.has_left:
+            raise MessageError(
+                f"Site {self.name!r} has refused {MOST_REFUSALS} messages and has left run "
+                f"{self.setup.run!r}. Start a new run."
+            )
+        try:
+            return handle_message(self.name, self.setup.run, self._operations, op, payload)
+        except MessageError:
+            self.ledger.refuse()
+            raise
 
     def _describe(self, message: Message) -> Answer:
         """Check everything that can be checked before training, by doing it once."""
         data, aggregator = self.state.data, self.setup.aggregator
+        self.ledger.start()
+        self._check_terms()
         sizes = {part: data.sample_count(part) for part in ("train", "val", "test")}
         unseen = self.name in data.unseen
         if not unseen and sizes["train"] == 0:
@@ -109,61 +123,71 @@ class Site:
                 f"{sorted(logged)} in validation and test."
             )
 
-    def _load(self, message: Message) -> Answer:
-        """Receive the global weights, in blocks; `blocks` says how many there are."""
-        store = self.state.store
-        self._check_weights(message)
-        if message.step == 0:
-            self._received_blocks = 0
-        if message.step != self._received_blocks:
-            raise MessageError(
-                f"Site {self.name!r} expected block {self._received_blocks} of the weights, but "
-                f"got {message.step}; send them from block 0 again."
+    def _check_terms(self) -> None:
+        """Refuse a run in which nothing verifies the weights, where the hospital wants that."""
+        if self.setup.terms.verified and not self.setup.aggregator.verifies:
+            raise ConfigError(
+                f"The run averages by {type(self.setup.aggregator).__name__} without pinned "
+                "identities or pairwise masks, so this site cannot verify the weights that it is "
+                "sent. Use CyclicCKKS with pins, or write `pins: none` into the hospital's file."
             )
-        blocks = message.info["blocks"]
-        if blocks > 1:  # kept in files, so that memory does not grow with the sites
-            store.save_block(message.step, message.tensors["weights"])
-        self._received_blocks += 1
-        if self._received_blocks == blocks:
-            weights = store.join_blocks(blocks) if blocks > 1 else message.tensors["weights"]
-            from_vector(weights, self.setup.layout)  # refuses a wrong length before it is kept
-            store.save_weights(message.round, weights)
-        return Answer({}, {})
-
-    def _check_weights(self, message: Message) -> None:
-        """Refuse a block of weights that no round of this run can have sent.
-
-        Raises:
-            MessageError: says what is wrong with it.
-        """
-        rounds, blocks = self.setup.rounds, message.info.get("blocks")
-        if message.round > rounds:
-            raise MessageError(f"Weights of round {message.round}, but the run has {rounds}.")
-        most = max(1, self.setup.layout.length)
-        if type(blocks) is not int or not 1 <= blocks <= most:
-            raise MessageError(f"Expected weights in 1 to {most} blocks, but got {blocks!r}.")
-        block = message.tensors.get("weights")
-        if set(message.tensors) != {"weights"} or block is None:
-            raise MessageError(f"Expected one tensor `weights`, but got {sorted(message.tensors)}.")
-        if block.dtype != torch.float32 or block.dim() != 1 or len(block) > most:
-            raise MessageError(
-                f"Expected up to {most} float32 values in a row, but got {block.dtype} of shape "
-                f"{tuple(block.shape)}."
-            )
-        if not bool(torch.isfinite(block).all()):
-            raise MessageError(f"Block {message.step} of the weights holds NaN or infinity.")
 
     def _train(self, message: Message) -> Answer:
         """Train one round from the global weights; see `LocalRound`."""
-        return LocalRound(self.state, message.round).run(message.info.get("keep", []))
+        round_, store = message.round, self.state.store
+        if not 1 <= round_ <= self.setup.rounds or not self.state.is_drawn(self.name, round_):
+            raise MessageError(f"Site {self.name!r} does not train in round {round_}.")
+        stored = self.ledger.answer("train", round_)
+        if stored is not None and store.has_update(round_):
+            return Answer(stored, {})
+        self._expect_weights(round_ - 1)
+        answer = LocalRound(self.state, round_).run(_rounds(message.info.get("keep", [])))
+        self.ledger.keep("train", round_, answer.info)
+        return answer
 
     def _evaluate(self, message: Message) -> Answer:
         """Score the global model, as it is, on the site's validation data."""
+        stored = self.ledger.answer("evaluate", message.round)
+        if stored is not None:
+            return Answer(stored, {})
+        self._expect_weights(message.round)
         module, loader = self.state.module(message.round), self.state.data.loader("val")
-        return Answer({"val": evaluate(module, loader, "val", self.setup.trainer)}, {})
+        info = {"val": evaluate(module, loader, "val", self.setup.trainer)}
+        self.ledger.keep("evaluate", message.round, info)
+        return Answer(info, {})
 
     def _personalise(self, message: Message) -> Answer:
         """Personalise and test at the end of a run; see `FinalEvaluation`."""
         if self.name == POOLED:
             raise MessageError("The pooled site trains; it personalises for nobody.")
-        return FinalEvaluation(self.state).run(message.round)
+        stored = self.ledger.answer("personalise", self.setup.rounds)
+        if stored is not None and stored["round"] != message.round:
+            raise MessageError(
+                f"Site {self.name!r} has personalised the model of round {stored['round']}, and "
+                f"does so once in a run of {self.setup.rounds} rounds."
+            )
+        if stored is not None and self.state.store.has_tensors(PERSONAL):
+            return Answer(stored["info"], {})
+        self._expect_weights(message.round)
+        answer = FinalEvaluation(self.state).run(message.round)
+        final = {"round": message.round, "info": answer.info}
+        self.ledger.keep("personalise", self.setup.rounds, final)
+        return answer
+
+    def _expect_weights(self, round_: int) -> None:
+        """Refuse what needs the weights of a round that the site has not got."""
+        if not self.state.store.has_weights(round_):
+            raise MessageError(
+                f"Site {self.name!r} has not got the weights of round {round_}; send them first."
+            )
+
+
+def _rounds(keep: Any) -> list[int]:
+    """Return the rounds whose private states may be needed again.
+
+    Raises:
+        MessageError: these are no rounds.
+    """
+    if not isinstance(keep, list) or not all(type(round_) is int for round_ in keep):
+        raise MessageError(f"Expected `keep` to list rounds, but got {keep!r}.")
+    return keep

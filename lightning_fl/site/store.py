@@ -18,6 +18,8 @@ from lightning_fl.training.progress import Progress
 
 PRIVATE = "private"
 """Name of the state of the shared model that stays at the site."""
+SERVER = "server."
+"""Stands before the names of the server optimiser's tensors."""
 SECOND = "second"
 """Name of the state of a second model, which some algorithms train."""
 
@@ -36,9 +38,19 @@ class SiteStore:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
 
-    def save_weights(self, round_: int, weights: Tensor) -> None:
-        """Keep the global weights after a round, shape (length,), in place of the last ones."""
-        self._save("weights", {"vector": weights}, {"round": str(round_)})
+    def save_weights(self, round_: int, weights: Tensor, server: State | None = None) -> None:
+        """Keep the global weights after a round, shape (length,), in place of the last ones.
+
+        `server` is what the server optimiser remembers of the round, each of shape (length,).
+        """
+        memory = {SERVER + name: value for name, value in (server or {}).items()}
+        self._save("weights", {"vector": weights, **memory}, {"round": str(round_)})
+
+    def server(self) -> State:
+        """Return what the server optimiser remembers, as it came with the stored weights."""
+        with safe_open(self._path("weights"), "pt") as file:
+            names = [name for name in file.keys() if name.startswith(SERVER)]  # noqa: SIM118
+            return {name.removeprefix(SERVER): file.get_tensor(name) for name in names}
 
     def weights(self, round_: int) -> Tensor:
         """Return the global weights after a round, shape (length,).
@@ -47,6 +59,17 @@ class SiteStore:
             ValueError: the weights that are here belong to another round.
         """
         return self._of_round("weights", round_)
+
+    def has_weights(self, round_: int) -> bool:
+        """Return whether the global weights that are here are those of a round."""
+        if not self.has_tensors("weights"):
+            return False
+        with safe_open(self._path("weights"), "pt") as file:
+            return int(file.metadata()["round"]) == round_
+
+    def has_tensors(self, name: str) -> bool:
+        """Return whether there is a file NAME.safetensors."""
+        return self._path(name).is_file()
 
     def save_block(self, step: int, block: Tensor) -> None:
         """Keep one block of global weights that come in several."""
@@ -88,17 +111,44 @@ class SiteStore:
             )
         write_bytes(file, digest.encode())
 
-    def save_update(self, round_: int, update: Tensor) -> None:
-        """Keep the update of a round, shape (length,), in place of the last one."""
-        self._save("update", {"vector": update}, {"round": str(round_)})
+    def save_update(self, round_: int, update: Tensor, origin: str) -> None:
+        """Keep the update of a round, shape (length,), and that of the round before.
+
+        `origin` is the digest of the weights that it was trained from.
+        """
+        metadata = {"round": str(round_), "origin": origin}
+        self._save(f"update-{round_:05d}", {"vector": update}, metadata)
+        for old in self._rounds("update"):
+            if old < round_ - 1:  # a resumed run goes back by one
+                self._path(f"update-{old:05d}").unlink()
+
+    def has_update(self, round_: int) -> bool:
+        """Return whether the update of a round is here."""
+        return self.has_tensors(f"update-{round_:05d}")
 
     def update(self, round_: int, start: int, stop: int) -> Tensor:
         """Return values `start` to `stop` of the update of a round; the rest stays on disk.
 
         Raises:
-            ValueError: the update that is here belongs to another round.
+            ValueError: there is no update of the round.
         """
-        return self._of_round("update", round_, slice(start, stop))
+        self._check_update(round_)
+        return self._of_round(f"update-{round_:05d}", round_, slice(start, stop))
+
+    def origin(self, round_: int) -> str:
+        """Return the digest of the weights that the update of a round was trained from.
+
+        Raises:
+            ValueError: there is no update of the round.
+        """
+        self._check_update(round_)
+        with safe_open(self._path(f"update-{round_:05d}"), "pt") as file:
+            return str(file.metadata()["origin"])
+
+    def _check_update(self, round_: int) -> None:
+        if not self.has_update(round_):
+            rounds = self._rounds("update")
+            raise ValueError(f"There are updates of rounds {rounds} here, not of round {round_}.")
 
     def save_carry(self, round_: int, carry: Tensor) -> None:
         """Keep what the update of a round left out, shape (length,), and that of rounds before.

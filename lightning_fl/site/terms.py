@@ -13,6 +13,8 @@ class SiteTerms:
         least_cases: the fewest patients of a split whose scores leave the site.
         decimals: places to which scores are rounded; losses then stay. None lets scores out as
             they are.
+        first_weights: digests of weights that a run may begin with, beside those that follow from
+            its settings.
         epsilon: privacy budget over all runs of the site's data; None for none.
     """
 
@@ -21,3 +23,4 @@ class SiteTerms:
     least_cases: int = 1
     decimals: int | None = None
     epsilon: float | None = None
+    first_weights: tuple[str, ...] = ()

@@ -118,6 +118,11 @@ def from_vector(vector: Tensor, layout: Layout) -> State:
     return {n: p.reshape(s) for (n, s), p in zip(layout.shared, parts, strict=True)}
 
 
+def vector_digest(vector: Tensor) -> str:
+    """Return the SHA-256 of a float32 vector's bytes, in hexadecimal."""
+    return hashlib.sha256(vector.detach().cpu().contiguous().numpy().data).hexdigest()
+
+
 def private_entries(state: Mapping[str, Tensor], layout: Layout, *, late: bool = False) -> State:
     """Copy the entries that stay at the site; those of `layout.late` too if `late`."""
     names = (*layout.private, *layout.late) if late else layout.private

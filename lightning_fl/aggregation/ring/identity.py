@@ -1,6 +1,7 @@
-"""Give sites long-lived identities, against a coordinator that hands out mask keys of its own.
+"""Give sites long-lived identities, against a coordinator that speaks in their names.
 
-A site that has an identity signs its mask key of the run with it. The others know the fingerprint
+A site that has an identity signs what others have to rely on: its mask key and the ring that it is
+for, the mean that it has opened, the weights that it has accepted. The others know the fingerprint
 of the identity beforehand, from the run's configuration. The command
 `python -m lightning_fl.hospital.make_identity FILE` makes an identity and prints its fingerprint.
 The file stays with the hospital, like the key of a server.
@@ -9,7 +10,9 @@ The file stays with the hospital, like the key of a server.
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
@@ -19,6 +22,8 @@ from lightning_fl.errors import ConfigError
 from lightning_fl.wire.messages import MessageError
 
 SUFFIX = ".identity.pem"
+Statement = Sequence[Any]
+"""What a site signs: a word that says what it is, then what it is about; as JSON."""
 
 
 class Identity:
@@ -44,9 +49,9 @@ class Identity:
         self._key = key
         self.public: bytes = key.public_key().public_bytes_raw()
 
-    def sign(self, run: str, site: str, mask_key: bytes) -> bytes:
-        """Sign a site's mask key for one run."""
-        return self._key.sign(_statement(run, site, mask_key))
+    def sign(self, statement: Statement) -> dict[str, str]:
+        """Return the identity and its signature of a statement, in hexadecimal."""
+        return {"identity": self.public.hex(), "signature": self._key.sign(_bytes(statement)).hex()}
 
 
 def make(file: Path) -> str:
@@ -71,33 +76,39 @@ def fingerprint(public: bytes) -> str:
     return hashlib.sha256(public).hexdigest()
 
 
-def verify(
-    pin: str, public: bytes, signature: bytes, *, run: str, site: str, mask_key: bytes
-) -> None:
-    """Check that a mask key comes from the pinned identity of a site.
+def verify(pin: str, site: str, statement: Statement, signed: Any) -> None:
+    """Check that a statement was signed by the pinned identity of a site.
+
+    Args:
+        pin: fingerprint of the identity; "" for none.
+        site: name of the site.
+        statement: what the site should have signed.
+        signed: what `Identity.sign` returned, as it arrived.
 
     Raises:
         MessageError: the identity is another one, or the signature does not fit.
     """
+    try:
+        public, signature = bytes.fromhex(signed["identity"]), bytes.fromhex(signed["signature"])
+    except (TypeError, KeyError, ValueError) as error:
+        raise MessageError(f"Site {site!r} has not signed its {statement[0]}.") from error
     if not pin:
         raise MessageError(
             f"Site {site!r} has no pinned identity; where some sites are pinned, all must be."
         )
     if fingerprint(public) != pin:
         raise MessageError(
-            f"Site {site!r} is pinned to identity {pin[:16]}..., but its mask key comes with "
+            f"Site {site!r} is pinned to identity {pin[:16]}..., but its {statement[0]} comes with "
             f"{fingerprint(public)[:16]}...; someone else may have made it."
         )
     try:
-        Ed25519PublicKey.from_public_bytes(public).verify(
-            signature, _statement(run, site, mask_key)
-        )
+        Ed25519PublicKey.from_public_bytes(public).verify(signature, _bytes(statement))
     except (InvalidSignature, ValueError) as error:
         raise MessageError(
-            f"The mask key said to be from site {site!r} does not carry its signature for run "
-            f"{run!r}; someone else may have made it."
+            f"The {statement[0]} said to be from site {site!r} does not carry its signature; "
+            "someone else may have made it."
         ) from error
 
 
-def _statement(run: str, site: str, mask_key: bytes) -> bytes:
-    return json.dumps(["lightning_fl mask key", run, site, mask_key.hex()]).encode()
+def _bytes(statement: Statement) -> bytes:
+    return json.dumps(["lightning_fl", *statement]).encode()

@@ -41,13 +41,12 @@ class MaskKey:
         return HKDF(hashes.SHA256(), KEY_BYTES, salt=None, info=info).derive(secret)
 
 
-def agreement(info: Mapping[str, Any]) -> str:
-    """Digest what the coordinator says to a site about a ring.
+def digest_of_terms(terms: Mapping[str, Any]) -> str:
+    """Digest what a site knows of a ring.
 
-    It goes into the pair keys, so that masks cancel only among sites with equal instructions.
+    It goes into the pair keys, so that masks cancel only among sites with equal terms.
     """
-    agreed = {key: info.get(key) for key in ("order", "members", "largest", "exponents")}
-    return hashlib.sha256(json.dumps(agreed, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(terms, sort_keys=True).encode()).hexdigest()
 
 
 def stream(key: bytes, block: int, size: int) -> bytes:

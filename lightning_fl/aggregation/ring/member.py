@@ -1,25 +1,31 @@
 """Answer a ring's operations at a site: join, make or check the key, pass blocks on, close."""
 
+import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
 
 from lightning_fl.aggregation.base import HoldsUpdate
+from lightning_fl.aggregation.ring.agreed_ring import AgreedRing, unopened
 from lightning_fl.aggregation.ring.byte_tensors import as_bytes, as_tensor, seal
 from lightning_fl.aggregation.ring.ckks import RingContext, RingKey
 from lightning_fl.aggregation.ring.contribution import Contribution
+from lightning_fl.aggregation.ring.history import RingHistory, RoundSpent
 from lightning_fl.aggregation.ring.identity import verify
-from lightning_fl.aggregation.ring.masks import KEY_BYTES, MaskKey, agreement
-from lightning_fl.aggregation.ring.member_state import AgreedRing, MemberState, PartTimes
+from lightning_fl.aggregation.ring.masks import KEY_BYTES, MaskKey, digest_of_terms
+from lightning_fl.aggregation.ring.member_state import MemberState, PartTimes
 from lightning_fl.aggregation.ring.ring_settings import RingSettings
-from lightning_fl.errors import ConfigError, OutOfRangeError
+from lightning_fl.errors import OutOfRangeError
 from lightning_fl.privacy.noise import SiteNoise
+from lightning_fl.training.layout import vector_digest
 from lightning_fl.wire.messages import COORDINATOR, Message, MessageError
 from lightning_fl.wire.operations import Answer, SiteOperation
 
 T = TypeVar("T")
+_log = logging.getLogger(__name__)
 
 
 class RingMember:
@@ -42,8 +48,8 @@ class RingMember:
         self.noise = noise
         self.state: MemberState | None = None
         self._mask_key: MaskKey | None = None
-        self._joined = ""
-        self._used: set[str] = set()
+        self._joined: AgreedRing | None = None
+        self._history: RingHistory | None = None
         self._times = PartTimes()
 
     def operations(self) -> Mapping[str, SiteOperation]:
@@ -60,25 +66,45 @@ class RingMember:
     # ------------------------------------------------------------------ before blocks move
 
     def _join(self, message: Message) -> Answer:
-        """Give the site's mask key to the others, through the coordinator."""
+        """Check the ring, and give the site's mask key to the others, through the coordinator.
+
+        The answer is "spent" where an earlier ring of the round forbids this one.
+        """
         self._expect(message, COORDINATOR)
-        if not message.ring or message.ring in self._used:
+        history = self._of_run(message.run)
+        if not message.ring or history.has(message.ring):
             raise MessageError(f"Ring {message.ring!r} has been used before; its masks are spent.")
-        self.state = None
-        self._used.add(message.ring)
-        self._joined = message.ring
+        self.state, self._joined = None, None
+        ring = AgreedRing.of(message, self.settings, self.site)
+        try:
+            vouched = self._vouched(message)
+            history.check(ring.round, ring.order, ring.attempt, ring.terms, vouched)
+        except RoundSpent as spent:
+            _log.warning("site %s refuses a ring: %s", self.site.name, spent)
+            return Answer({"spent": True}, {})
+        history.join(ring.round, ring.order, ring.attempt, ring.terms, ring.name)
+        self._joined = ring
         if self._mask_key is None:
             self._mask_key = MaskKey()
-        info = {"mask_key": self._mask_key.public.hex()}
-        identity = self.settings.identity(self.site.name)
-        if identity is not None:
-            signature = identity.sign(message.run, self.site.name, self._mask_key.public)
-            info |= {"identity": identity.public.hex(), "signature": signature.hex()}
-        return Answer(info, {})
+        mask_key = self._mask_key.public.hex()
+        signed = self.settings.sign(self.site.name, ring.membership(self.site.name, mask_key))
+        return Answer({"mask_key": mask_key, **signed}, {})
+
+    def _vouched(self, message: Message) -> set[str]:
+        """Return the names of earlier rings of which a member says that they stay closed."""
+        stated = _optional(message, "unopened")
+        for ring, signed in stated.items() if self.settings.pins else ():
+            members = self._of_run(message.run).members(ring)
+            site = str(signed.get("site")) if isinstance(signed, dict) else ""
+            if site not in members:
+                raise MessageError(f"Site {site!r} was not in ring {ring!r} and cannot close it.")
+            statement = unopened(message.run, message.round, ring, site)
+            verify(self.settings.pins.get(site, ""), site, statement, signed)
+        return {*stated}
 
     def _open(self, message: Message) -> Answer:
         """Make the ring's key pair, as its initiator, and publish the public half."""
-        ring = self._agree(message)
+        ring = self._agreed(message)
         if ring.order[0] != self.site.name:
             raise MessageError(f"Site {ring.order[0]!r} opens this ring, not {self.site.name!r}.")
         with self._times.measure("keys"):
@@ -88,7 +114,7 @@ class RingMember:
 
     def _start(self, message: Message) -> Answer:
         """Check the ring's public context, as any other site, and make ready."""
-        ring = self._agree(message)
+        ring = self._agreed(message)
         if ring.order[0] == self.site.name:
             raise MessageError(f"Site {self.site.name!r} opened this ring; it has the key.")
         public_key = bytes(as_bytes(message.tensors.get("public_key")))
@@ -101,66 +127,58 @@ class RingMember:
             )
         return self._answer(self._enter(message, ring, context, None))
 
-    def _agree(self, message: Message) -> AgreedRing:
-        """Work the ring's order and plan out, and check them."""
+    def _agreed(self, message: Message) -> AgreedRing:
+        """Return the ring that the site has joined, with every member's signature checked."""
         self._expect(message, COORDINATOR)
-        if message.ring != self._joined or self.state is not None:
+        ring = self._joined
+        if ring is None or (message.ring, message.round) != (ring.name, ring.round):
             raise MessageError(
                 f"Site {self.site.name!r} has not joined ring {message.ring!r} or is in it already."
             )
-        order = tuple(_field(message, "order", list))
-        named = all(type(site) is str for site in order)
-        if not named or len(set(order)) != len(order) or self.site.name not in order:
-            raise MessageError(f"The order {order} is no ring that {self.site.name!r} is in.")
-        try:
-            self.settings.check_sites(len(order))
-        except ConfigError as error:
-            raise MessageError(str(error)) from error
-        plan = self.settings.plan(len(order), self.site.layout, message.info.get("exponents"))
-        return AgreedRing(message.ring, message.round, order, plan)
+        members = _field(message, "members", dict)
+        for peer in ring.order if self.settings.pins else ():
+            member = members.get(peer)
+            mask_key = str(member.get("mask_key")) if isinstance(member, dict) else ""
+            statement = ring.membership(peer, mask_key)
+            verify(self.settings.pins.get(peer, ""), peer, statement, member)
+        return ring
 
     def _enter(
         self, message: Message, ring: AgreedRing, context: RingContext, key: RingKey | None
     ) -> MemberState:
         contribution = Contribution(
             self.site,
-            message.round,
+            ring.round,
             ring.plan,
-            weight=self.settings.relative_weight(self.site.samples(), message.info.get("largest")),
+            weight=self.settings.relative_weight(self.site.samples(), ring.largest),
             error_feedback=self.settings.compact,
             noise=self.noise,
         )
-        self.site.update(message.round, 0, 0)  # refuses a round that has no update here
-        self._joined = ""  # a ring's masks hide one message of this site, so it starts once
-        masks = self._masks(message, ring.order, context.fingerprint)
+        self._joined = None  # a ring's masks hide one message of this site, so it starts once
+        masks = self._masks(message, ring, context.fingerprint)
         self.state = MemberState(
             self.site.name, ring, contribution, context, key, masks, self._times
         )
         return self.state
 
-    def _masks(self, message: Message, order: tuple[str, ...], context: str) -> dict[str, bytes]:
-        site = self.site.name
+    def _masks(self, message: Message, ring: AgreedRing, context: str) -> dict[str, bytes]:
+        site, order = self.site.name, ring.order
         if self.settings.masking == "none":
             return {}
         if self.settings.masking == "initiator":
             return {site: os.urandom(KEY_BYTES)} if site == order[0] else {}
         members = _field(message, "members", dict)
+        labels = (ring.run, ring.round, ring.name, context, ring.terms, digest_of_terms(members))
         peers = [peer for peer in order if peer != site]
-        return {peer: self._pair_key(message, peer, members.get(peer), context) for peer in peers}
+        return {peer: self._pair_key(peer, members.get(peer), labels) for peer in peers}
 
-    def _pair_key(self, message: Message, peer: str, member: Any, context: str) -> bytes:
+    def _pair_key(self, peer: str, member: Any, labels: Sequence[str | int]) -> bytes:
         try:
             mask_key = bytes.fromhex(member["mask_key"])
-            identity = bytes.fromhex(member.get("identity", ""))
-            signature = bytes.fromhex(member.get("signature", ""))
-        except (TypeError, KeyError, ValueError, AttributeError) as error:
+        except (TypeError, KeyError, ValueError) as error:
             raise MessageError(f"No usable mask key of site {peer!r} arrived: {member}.") from error
-        if self.settings.pins:
-            pin, run = self.settings.pins.get(peer, ""), message.run
-            verify(pin, identity, signature, run=run, site=peer, mask_key=mask_key)
         if self._mask_key is None or mask_key == self._mask_key.public:
             raise MessageError(f"The mask key said to be from {peer!r} is this site's own.")
-        labels = (message.run, message.round, message.ring, context, agreement(message.info))
         return self._mask_key.pair_key(mask_key, *labels, *sorted((self.site.name, peer)))
 
     # ------------------------------------------------------------------ blocks move
@@ -181,6 +199,7 @@ class RingMember:
         pieces = state.add(as_bytes(message.tensors.get("block"))) if place else state.take()
         if state.passed == blocks and state.key is None:
             self.state = None
+            self._of_run(message.run).finish(message.ring)
         tensors = {"block": as_tensor(pieces)}
         return self._answer(state, tensors, recipient=order[(place + 1) % len(order)])
 
@@ -200,23 +219,43 @@ class RingMember:
         except OutOfRangeError:
             self.state = None  # whoever sends garbage gets one answer, not an oracle
             raise
-        sealed = seal(state.seal, message.step, sums.astype("<f4").tobytes())
+        sealed = seal(state.seal, message.step, sums.numpy().tobytes())
         info: dict[str, Any] = {}
         if state.closed == blocks:
             self.state = None  # and with it the secret key
-            info = {"seal": state.seal.hex(), "counts": state.counts()}
+            info = self._opened(state)
         return self._answer(state, {"sums": as_tensor([sealed])}, info=info)
 
+    def _opened(self, state: MemberState) -> dict[str, Any]:
+        """Return what makes the sums readable, with the site's signature of their mean."""
+        ring, counts = state.ring, state.counts()
+        digest = vector_digest(self.settings.mean(torch.cat(state.sums), counts, ring.largest))
+        self._of_run(ring.run).open(ring.name)
+        signed = self.settings.sign(self.site.name, ring.mean(digest))
+        return {"seal": state.seal.hex(), "counts": counts, "mean": digest, **signed}
+
     def _drop(self, message: Message) -> Answer:
-        """Forget the ring and its key."""
+        """Forget the ring and its key, and say whether it can still be opened."""
         self._expect(message, COORDINATOR)
-        if message.ring == self._joined:
-            self._joined = ""
+        if self._joined is not None and message.ring == self._joined.name:
+            self._joined = None
         if self.state is not None and message.ring == self.state.ring.name:
             self.state = None
-        return Answer({}, {})
+        history, site = self._of_run(message.run), self.site.name
+        if not history.has(message.ring):
+            return Answer({}, {})
+        if not history.can_vouch(site, message.ring):
+            return Answer({"finished": True}, {})
+        statement = unopened(message.run, message.round, message.ring, site)
+        return Answer({"unopened": {"site": site, **self.settings.sign(site, statement)}}, {})
 
     # ------------------------------------------------------------------ checks and answers
+
+    def _of_run(self, run: str) -> RingHistory:
+        """Return the history of the rings of a run, read once."""
+        if self._history is None or self._history.run != run:
+            self._history = RingHistory(self.site.folder, run)
+        return self._history
 
     def _current(self, message: Message) -> MemberState:
         """Return the state of the ring that a message belongs to, or refuse the message."""
@@ -258,3 +297,7 @@ def _field(message: Message, name: str, kind: type[T]) -> T:
     if not isinstance(value, kind):
         raise MessageError(f"A message says {name} = {value!r}, which is no {kind.__name__}.")
     return value
+
+
+def _optional(message: Message, name: str) -> dict[str, Any]:
+    return _field(message, name, dict) if name in message.info else {}

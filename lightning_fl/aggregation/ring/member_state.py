@@ -9,14 +9,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from lightning_fl.aggregation.ring.agreed_ring import AgreedRing
 from lightning_fl.aggregation.ring.ckks import Ciphertext, RingContext, RingKey
 from lightning_fl.aggregation.ring.contribution import Contribution
-from lightning_fl.aggregation.ring.fixed_point import Floats, Integers, from_limbs
+from lightning_fl.aggregation.ring.fixed_point import Integers, from_limbs
 from lightning_fl.aggregation.ring.masks import KEY_BYTES, site_mask
 from lightning_fl.aggregation.ring.packing import from_reals, pack, to_reals, unpack
 from lightning_fl.aggregation.ring.packing_parameters import LIMBS
-from lightning_fl.aggregation.ring.ring_plan import AHEAD, RingPlan
+from lightning_fl.aggregation.ring.ring_plan import AHEAD
 from lightning_fl.errors import OutOfRangeError
 from lightning_fl.wire.messages import MessageError
 from lightning_fl.wire.operations import fixed_width
@@ -42,23 +45,6 @@ class PartTimes:
         return texts
 
 
-@dataclass(frozen=True)
-class AgreedRing:
-    """Name the ring that a site is in, as it has checked it; messages of another are refused.
-
-    Attributes:
-        name: identifier of the ring.
-        round: of the run.
-        order: the sites, the initiator first.
-        plan: the ring's packing.
-    """
-
-    name: str
-    round: int
-    order: tuple[str, ...]
-    plan: RingPlan
-
-
 @dataclass
 class MemberState:
     """Hold what a site has for the ring it is in, until its part is done.
@@ -77,6 +63,7 @@ class MemberState:
         encrypted: how many own blocks have been encrypted.
         passed: how many blocks have been passed on.
         closed: how many blocks have been decrypted.
+        sums: of the decrypted blocks, float32.
     """
 
     site: str
@@ -91,6 +78,7 @@ class MemberState:
         self.seal = os.urandom(KEY_BYTES)
         self.ready: dict[int, Any] = {}
         self.encrypted = self.passed = self.closed = 0
+        self.sums: list[Tensor] = []
         self._limbs: list[Integers] = []
 
     @property
@@ -131,8 +119,8 @@ class MemberState:
         self.passed += 1
         return pieces
 
-    def decrypt(self, data: memoryview) -> Floats:
-        """Return the next block's sums as real values; `counts` reads the counts among them.
+    def decrypt(self, data: memoryview) -> Tensor:
+        """Return the next block's sums, float32; `counts` reads the counts among them.
 
         Raises:
             MessageError: what arrived are no ciphertexts of this ring.
@@ -153,7 +141,9 @@ class MemberState:
         end = max(min(plan.length - start, len(integers)), 0)
         self._limbs.append(integers[end:])
         self.closed += 1
-        return plan.grid.to_values(integers[:end], start)
+        values = plan.grid.to_values(integers[:end], start)
+        self.sums.append(torch.from_numpy(values.astype("<f4")))
+        return self.sums[-1]
 
     def counts(self) -> dict[str, int]:
         """Return the sums of the counts, once all blocks are decrypted.

@@ -21,13 +21,15 @@ class RingBroken(Exception):  # noqa: N818  an event, not a mistake
 
     Attributes:
         lost: with the reason.
-        opened: whether the initiator may have given out the sums; else nobody has seen any.
+        spent: whether the ring, or an earlier one of the round, may have been opened.
+        unopened: by the ring's name the statement of a member that it stays closed; {} for none.
     """
 
-    def __init__(self, lost: Mapping[str, SiteError], *, opened: bool = False) -> None:
+    def __init__(self, lost: Mapping[str, SiteError], *, spent: bool = False) -> None:
         super().__init__("; ".join(f"{site}: {error.detail}" for site, error in lost.items()))
         self.lost = dict(lost)
-        self.opened = opened
+        self.spent = spent
+        self.unopened: dict[str, Any] = {}
 
 
 class Sums(NamedTuple):
@@ -36,10 +38,14 @@ class Sums(NamedTuple):
     Attributes:
         values: sums of the sites' weighted updates, shape (length,).
         counts: sums of their counts, by name.
+        mean: digest of the mean that the initiator has signed.
+        proof: the signature, and what it is about.
     """
 
     values: Tensor
     counts: dict[str, int]
+    mean: str
+    proof: dict[str, Any]
 
 
 @dataclass
@@ -51,7 +57,7 @@ class Ring:
         round: of the run.
         order: the sites, the initiator first.
         plan: of the ring.
-        instructions: what every site is told when the ring is opened, e.g. the largest weight.
+        instructions: what every site is told when it joins, beside the order; see `AgreedRing`.
         name: random, since it goes into the masks' keys; a site joins each name once.
         context: fingerprint of the ring's encryption context, once it is open.
     """
@@ -82,20 +88,31 @@ class Ring:
                 shelf.seek(0)
                 return self._close(replace(m, payload=shelf.read(n)) for m, n in finished)
         except RingBroken as broken:
-            gone = [s for s, error in broken.lost.items() if error.kind in ("lost", "timeout")]
-            left = [site for site in self.order if site not in gone]
-            # these can still hear, and forget the ring and its key
-            self.channel.ask("ring_drop", {site: self._message(site) for site in left})
+            self._drop(broken)
             raise
+
+    def _drop(self, broken: RingBroken) -> None:
+        """Let the sites that can still hear forget the ring, and say whether it stays closed."""
+        gone = [s for s, error in broken.lost.items() if error.kind in ("lost", "timeout")]
+        left = [site for site in self.order if site not in gone]
+        answers = self.channel.ask("ring_drop", {site: self._message(site) for site in left})
+        infos = [answer.info for answer in answers.values() if isinstance(answer, Message)]
+        stated = [info["unopened"] for info in infos if "unopened" in info]
+        broken.unopened = {self.name: stated[0]} if stated else {}
+        if not broken.unopened and any("finished" in info for info in infos):
+            broken.spent = True
 
     def _open(self) -> None:
         self._begin("ring")
-        joined = self._ask("ring_join", {site: self._message(site) for site in self.order})
+        info = {**self.instructions, "order": list(self.order)}
+        joined = self._ask("ring_join", {s: self._message(s, info=info) for s in self.order})
+        if any("spent" in answer.info for answer in joined.values()):
+            raise RingBroken({}, spent=True)
         members = {
             site: {k: v for k, v in answer.info.items() if k != "seconds"}
             for site, answer in joined.items()
         }
-        info = {**self.instructions, "order": list(self.order), "members": members}
+        info = {"members": members}
         first, *others = self.order
         opened = self._ask("ring_open", {first: self._message(first, info=info)})[first]
         self.context = opened.context
@@ -144,7 +161,7 @@ class Ring:
         sealed: list[Tensor] = []
         self._begin("decrypt")
         for message in blocks:
-            answer = self._ask_to_close(first, message)
+            answer = self._ask("ring_close", {first: message})[first]
             self.channel.monitor.on_part_done()
             sealed.append(answer.tensors.get("sums", torch.zeros(0, dtype=torch.uint8)))
         try:
@@ -153,19 +170,13 @@ class Ring:
             values = torch.cat([unseal(key, step, block) for step, block in enumerate(sealed)])
             if values.numel() != self.plan.length:
                 raise MessageError(f"{values.numel()} sums came, not {self.plan.length}")
+            proof = {k: answer.info.get(k) for k in ("identity", "signature")}
+            mean = str(answer.info["mean"])
         except (KeyError, TypeError, ValueError) as error:
             failure = SiteError(first, "ring_close", "failed", f"gave no sums: {error!r}")
-            raise RingBroken({first: failure}, opened=True) from error
-        return Sums(values, counts)
-
-    def _ask_to_close(self, first: str, message: Message) -> Message:
-        try:
-            return self._ask("ring_close", {first: message})[first]
-        except RingBroken as broken:
-            # a site that raised gave nothing out; any other answer may be on its way
-            last = message.step == self.plan.blocks - 1
-            silent = broken.lost[first].kind not in ("failed", "non_finite")
-            raise RingBroken(broken.lost, opened=last and silent) from broken
+            raise RingBroken({first: failure}) from error
+        proof |= {"ring": self.name, "order": [*self.order]}
+        return Sums(values, counts, mean, proof)
 
     def _begin(self, operation: str) -> None:
         self.channel.monitor.on_operation(

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from torch import Tensor
+
 from lightning_fl.aggregation.ring.fixed_point import COARSEST, FINEST, FixedPointGrid
-from lightning_fl.aggregation.ring.identity import SUFFIX, Identity
+from lightning_fl.aggregation.ring.identity import SUFFIX, Identity, Statement
 from lightning_fl.aggregation.ring.packing_parameters import RingParameters, choose, is_compact
 from lightning_fl.aggregation.ring.ring_plan import RingPlan
 from lightning_fl.errors import ConfigError, OutOfRangeError
@@ -38,6 +40,7 @@ class RingSettings:
     masking: Masking = "pairwise"
     weights: str = "samples"
     max_samples: int = 16384
+    max_share: float = 0.9
     allow_two_sites: bool = False
     pins: Mapping[str, str] = field(default_factory=dict)
     identities: Path | None = None
@@ -49,6 +52,10 @@ class RingSettings:
             )
         if self.max_samples < 1:
             raise ConfigError(f"Expected `max_samples` to be positive, but got {self.max_samples}.")
+        if not 0 < self.max_share <= 1:
+            raise ConfigError(
+                f"Expected `max_share` to be above 0 and at most 1, but got {self.max_share}."
+            )
         choose(self.bits, 2)  # refuses bits that no ring can have
 
     @property
@@ -99,8 +106,51 @@ class RingSettings:
         parameters = choose(bits, sites)
         grid = FixedPointGrid(grid_exponents, sizes, parameters.limit)
         # the sites are counted too: if masks do not cancel, they do not add up
-        counts = ("sites", *("clipped",) * self.compact, *("samples",) * self.hides_samples)
+        weighs = self.weights != "equal"
+        counts = ("sites", *("clipped",) * self.compact, *("samples",) * weighs)
         return RingPlan(parameters, grid, counts)
+
+    def mean(self, sums: Tensor, counts: Mapping[str, int], largest: int | None) -> Tensor:
+        """Return the mean of the sites' updates, shape (length,).
+
+        Every party works it out like this, in float64 and rounded once.
+
+        Args:
+            sums: of the weighted updates, shape (length,).
+            counts: of the ring.
+            largest: number of samples by which weights were divided; None for `max_samples`.
+
+        Raises:
+            OutOfRangeError: one site's share of the samples may exceed `max_share`.
+        """
+        if self.weights == "equal":
+            return (sums.double() / counts["sites"]).float()
+        samples = counts["samples"]
+        if largest is None or self.hides_samples:
+            largest = self.max_samples
+        elif largest > self.max_share * samples:
+            raise OutOfRangeError(
+                f"a site with {largest} of {samples} samples would have more of the mean than "
+                f"`aggregator.max_share`, {self.max_share:g}"
+            )
+        return (sums.double() / (samples / largest)).float()
+
+    def check_samples(self, samples: Mapping[str, int]) -> None:
+        """Refuse a site whose samples leave little of the others' updates.
+
+        Raises:
+            ConfigError: names the site.
+        """
+        if self.weights != "samples" or not samples:
+            return
+        site = max(samples, key=lambda name: samples[name])
+        total = sum(samples.values())
+        if samples[site] > self.max_share * total:
+            raise ConfigError(
+                f"Site {site!r} has {samples[site]} of {total} training samples, so the mean would "
+                f"be little but its update. Set `aggregator.max_share`, {self.max_share:g}, to "
+                "what all hospitals accept, or `aggregator.weights: equal`."
+            )
 
     def check_private(self, noise: SiteNoise, layout: Layout) -> None:
         """Refuse hidden counts, the compact grid, and a clip that does not fit the grid.
@@ -175,3 +225,8 @@ class RingSettings:
     def identity(self, site: str) -> Identity | None:
         """Read the identity of a site, where the site lives; None without `identities`."""
         return None if self.identities is None else Identity(self.identities / f"{site}{SUFFIX}")
+
+    def sign(self, site: str, statement: Statement) -> dict[str, str]:
+        """Return a site's signature of a statement, where the site lives; {} without identities."""
+        identity = self.identity(site)
+        return {} if identity is None else identity.sign(statement)

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -21,6 +22,8 @@ from lightning_fl.wire.transport import Answering, Outcomes, Reply
 
 RUN = "run"
 """Identifier of every test's run, unless told otherwise."""
+ROUND = 18
+"""A round in which a ring of A, B and C, or of A and B, goes round in this order."""
 
 
 def layout_of(*sizes: int) -> Layout:
@@ -71,6 +74,8 @@ class Host:
         self.layout = layout or layout_of(len(update))
         self.run = run
         self.carries: dict[int, Tensor] = {}
+        self.folder: Path | None = None
+        self.least_sites = 1
         self._samples = samples
         self.train(round_, update)
         self.operations = dict(aggregator.site_operations(self))
@@ -87,6 +92,14 @@ class Host:
 
     def samples(self) -> int:
         return self._samples
+
+    def origin(self, round_: int) -> str:
+        """A digest that all hosts have alike."""
+        return f"weights before round {round_}"
+
+    def is_drawn(self, site: str, round_: int) -> bool:
+        """Whether a site may be in a ring: all may."""
+        return True
 
     def carry(self, round_: int) -> Tensor | None:
         rounds = [known for known in self.carries if known <= round_]
@@ -290,7 +303,7 @@ class RingByHand:
         order: the sites, the initiator first.
         ring: its identifier.
         round_: of the run.
-        info: what every site is told at the start besides the order and the members.
+        info: what every site is told as it joins, besides the order.
 
     Attributes:
         context: fingerprint of the ring's context, once it is open.
@@ -304,14 +317,21 @@ class RingByHand:
         order: Sequence[str],
         *,
         ring: str = "ring-1",
-        round_: int = 1,
+        round_: int = ROUND,
         info: Mapping[str, Any] | None = None,
     ) -> None:
         self.hosts = hosts
         self.order = list(order)
         self.ring = ring
         self.round = round_
-        self.info = {"largest": 1, "exponents": None, **(info or {})}
+        self.info: dict[str, Any] = {
+            "order": self.order,
+            "attempt": 0,
+            "largest": 1,
+            "exponents": None,
+            "share": 1.0,
+            **(info or {}),
+        }
         self.context = ""
         self.members: dict[str, Any] = {}
         self.public_key: dict[str, Tensor] = {}
@@ -335,12 +355,16 @@ class RingByHand:
     def join(self) -> "RingByHand":
         """All sites join."""
         for site in self.order:
-            self.members[site] = self.ask("ring_join", site, self.message(site)).info
+            self.members[site] = self.ask("ring_join", site, self.joining(site)).info
         return self
+
+    def joining(self, site: str, **terms: Any) -> bytes:
+        """The message that asks a site to join, with other terms than it should have."""
+        return self.message(site, info=self.info | terms)
 
     def opening(self, site: str, **fields: Any) -> bytes:
         """The message that opens the ring at its initiator or starts it at another site."""
-        info = {**self.info, "order": self.order, "members": self.members}
+        info = {"members": self.members}
         return self.message(site, info=info, tensors=self.public_key, **fields)
 
     def open(self) -> "RingByHand":

@@ -171,7 +171,7 @@ def test_drawn_sites_depend_on_seed_and_round(tmp_path: Path) -> None:
 def test_only_drawn_sites_train(tmp_path: Path) -> None:
     run = rounds_alone(tmp_path, toy_experiment(sites_per_round=2, rounds=1))
     run.start()
-    trained = {p.parent.name for p in tmp_path.rglob("update.safetensors")}
+    trained = {p.parent.name for p in tmp_path.rglob("update-*.safetensors")}
     assert trained == set(run.blueprint.plan.chosen(1))
 
 
@@ -254,7 +254,7 @@ def test_a_failed_final_evaluation_is_no_success(
 def test_weights_may_travel_in_many_blocks(
     toys: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lightning_fl.coordinator.federation.BLOCK_BYTES", 12)
+    monkeypatch.setattr("lightning_fl.coordinator.broadcast.BLOCK_BYTES", 12)
     monkeypatch.setattr("lightning_fl.aggregation.plain.BLOCK", 3)
     blocks = toy_run(tmp_path / "blocks", toy_experiment()).start()
     assert blocks["mean"] == toys.results["mean"]
@@ -331,7 +331,8 @@ def test_unseen_hospital_personalises_but_never_trains(tmp_path: Path) -> None:
     assert results["unseen"] == ["C"]
     assert set(results["sites"]["C"]) == {"global", "global_bn", "finetuned", "personal"}
     assert results["mean"] == expected["mean"]
-    assert not (tmp_path / "a" / "checkpoints" / "sites" / "C" / "update.safetensors").exists()
+    assert not list((tmp_path / "a" / "checkpoints" / "sites" / "C").glob("update-*"))
+    assert list((tmp_path / "a" / "checkpoints" / "sites" / "A").glob("update-*"))
 
 
 def test_an_unseen_hospital_of_one_patient_is_tested_only(tmp_path: Path) -> None:
@@ -349,7 +350,8 @@ def test_local_shares_nothing_and_each_site_keeps_its_own_best_round(tmp_path: P
     assert run.blueprint.layout.length == 0
     assert set(results["mean"]) == {"local", "local_bn", "finetuned", "personal"}
     assert {p.stem for p in (tmp_path / "models").iterdir()} == set(SITES)
-    updates = [safetensors.torch.load_file(p) for p in tmp_path.rglob("update.safetensors")]
+    updates = [safetensors.torch.load_file(p) for p in tmp_path.rglob("update-*.safetensors")]
+    assert updates
     assert all(u["vector"].numel() == 0 for u in updates)
     rows = [r for r in read_metrics(tmp_path / "metrics.csv") if r.split == "val"]
     for site in SITES:

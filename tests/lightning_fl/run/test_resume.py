@@ -72,7 +72,7 @@ def uninterrupted_ring(tmp_path_factory: pytest.TempPathFactory) -> Callable[[in
     return made
 
 
-@pytest.mark.parametrize("method", ["_train", "_aggregate", "_broadcast", "_finish_round"])
+@pytest.mark.parametrize("method", ["_train", "_aggregate", "_save", "_advance", "_finish_round"])
 @pytest.mark.parametrize("calls", [1, 3])
 def test_interrupted_between_any_two_steps(
     tmp_path: Path,
@@ -137,7 +137,7 @@ def replace_until(file: str, stop: Callable[[], None]) -> Callable[..., None]:
 @pytest.mark.parametrize(
     ("bits", "operations"),
     [
-        (16, ("ring_join", "ring_open", "ring_start", "ring_pass", "ring_close", "load")),
+        (16, ("ring_join", "ring_open", "ring_start", "ring_pass", "ring_close", "apply")),
         (24, ("ring_pass",)),  # nothing is carried: one interruption stands for all
     ],
 )

@@ -18,6 +18,7 @@ from lightning_fl.wire.messages import HEAD, Message, MessageError
 from tests.lightning_fl.aggregation.hosts import (
     Host,
     Hosts,
+    ROUND,
     OnAnswer,
     RingByHand,
     altered,
@@ -50,7 +51,7 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> Parsed:
 
 
 def hosts_of(length: int = 20, count: int = 3, **settings: Any) -> dict[str, Host]:
-    return make_hosts(CyclicCKKS(**settings), random_updates(count, length))
+    return make_hosts(CyclicCKKS(**settings), random_updates(count, length), round_=ROUND)
 
 
 def ring_of(length: int = 20, **settings: Any) -> RingByHand:
@@ -244,15 +245,15 @@ def test_the_initiator_gives_its_own_block_once(parsed: Parsed) -> None:
 def test_a_ring_is_joined_once(parsed: Parsed) -> None:
     ring = RingByHand(hosts_of(), "ABC").join()
     reason = "Ring 'ring-1' has been used before; its masks are spent"
-    refuse(ring, "ring_join", "A", ring.message("A"), reason, parsed)
+    refuse(ring, "ring_join", "A", ring.joining("A"), reason, parsed)
     ring.open().start()
     finish(ring, ring.due(1))
-    refuse(ring, "ring_join", "A", ring.message("A"), reason, parsed)
+    refuse(ring, "ring_join", "A", ring.joining("A"), reason, parsed)
 
 
 def test_a_ring_without_a_name_is_not_joined(parsed: Parsed) -> None:
     ring = RingByHand(hosts_of(), "ABC", ring="")
-    refuse(ring, "ring_join", "A", ring.message("A"), "Ring '' has been used before", parsed)
+    refuse(ring, "ring_join", "A", ring.joining("A"), "Ring '' has been used before", parsed)
 
 
 @pytest.mark.parametrize("op", ["ring_join", "ring_open", "ring_start", "ring_drop"])
@@ -307,10 +308,11 @@ def test_the_masks_of_a_ring_never_hide_two_messages(parsed: Parsed) -> None:
     arriving = ring.message("B", sender="A", tensors={"block": data})
 
     def what_b_adds(largest: int) -> Any:
-        ring.info["largest"] = largest
+        if largest != ring.info["largest"]:
+            ring.ask("ring_join", "B", ring.joining("B", largest=largest))
         ring.ask("ring_start", "B", ring.opening("B"))
-        found = bytes(ring.ask("ring_pass", "B", arriving).tensors["block"].numpy())
-        reals = key.decrypt(key.context.from_bytes([found]))
+        added = bytes(ring.ask("ring_pass", "B", arriving).tensors["block"].numpy())
+        reals = key.decrypt(key.context.from_bytes([added]))
         return np.rint(reals[: len(ring.hosts["B"].vector)]).astype(np.int64)
 
     whole = what_b_adds(1)
@@ -327,51 +329,63 @@ def test_the_masks_of_a_ring_never_hide_two_messages(parsed: Parsed) -> None:
 
 
 def test_a_ring_of_two_sites_is_refused(parsed: Parsed) -> None:
-    ring = RingByHand(hosts_of(), "AB").join()
+    ring = RingByHand(hosts_of(), "AB")
     reason = "With two sites the sum gives each of them the other's update"
-    refuse(ring, "ring_open", "A", ring.opening("A"), reason, parsed)
-    refuse(ring, "ring_start", "B", ring.opening("B"), reason, parsed)
+    for site in "AB":
+        refuse(ring, "ring_join", site, ring.joining(site), reason, parsed)
 
 
 def test_a_ring_of_one_site_is_refused_even_where_two_are_allowed(parsed: Parsed) -> None:
-    ring = RingByHand(hosts_of(allow_two_sites=True), "A").join()
+    ring = RingByHand(hosts_of(allow_two_sites=True), "A")
     reason = "A ring needs sites to hide among, but there is 1"
-    refuse(ring, "ring_open", "A", ring.opening("A"), reason, parsed)
+    refuse(ring, "ring_join", "A", ring.joining("A"), reason, parsed)
 
 
 def test_two_sites_are_a_ring_where_they_are_allowed() -> None:
     RingByHand(hosts_of(allow_two_sites=True), "AB").begin()
 
 
-def with_order(ring: RingByHand, site: str, order: Any) -> bytes:
-    info = {**ring.info, "order": order, "members": ring.members}
-    return altered(ring.opening(site), info=info)
+def test_a_ring_of_fewer_sites_than_a_hospital_accepts_is_refused(parsed: Parsed) -> None:
+    ring = RingByHand(hosts_of(), "ABC")
+    ring.hosts["B"].least_sites = 4
+    reason = r"The ring has 3 sites, but site 'B' takes part with at least 4 \(`least_sites`\)"
+    refuse(ring, "ring_join", "B", ring.joining("B"), reason, parsed)
 
 
-@pytest.mark.parametrize(
-    "order", [["A", "C", "D"], ["A", "B", "C", "B"], ["A", "A", "B"], [], ["b", "c", "a"]]
-)
-def test_an_order_without_the_site_or_with_one_twice_is_refused(
-    parsed: Parsed, order: list[str]
+NO_ORDERS: list[tuple[Any, str]] = [
+    (["A", "C", "D"], "is due|no ring"),
+    (["A", "B", "C", "B"], "has a site twice"),
+    ([], "is no ring|sites to hide among"),
+    (["b", "c", "a"], "is due|no ring"),
+    (["B", "A", "C"], r"\['A', 'B', 'C'\] is due, not"),
+    (None, "is no list of sites"),
+    ("ABC", "is no list of sites"),
+    ({"A": 0, "B": 1, "C": 2}, "is no list of sites"),
+    ([["A"], "B", "C"], "is no list of sites"),
+    ([None, "B", "C"], "is no list of sites"),
+    ([1, "B", "C"], "is no list of sites"),
+]
+
+
+@pytest.mark.parametrize(("order", "reason"), NO_ORDERS, ids=lambda v: str(v)[:20])
+@pytest.mark.parametrize("masking", ["pairwise", "none"])
+def test_an_order_that_the_round_does_not_give_is_refused(
+    parsed: Parsed, order: Any, reason: str, masking: str
 ) -> None:
-    ring = RingByHand(hosts_of(), "ABC").join().open()
-    reason = r"The order \(.*\) is no ring that 'B' is in"
-    refuse(ring, "ring_start", "B", with_order(ring, "B", order), reason, parsed)
+    ring = RingByHand(hosts_of(masking=masking), "ABC")
+    refuse(ring, "ring_join", "B", ring.joining("B", order=order), reason, parsed)
 
 
-@pytest.mark.parametrize("order", [None, "ABC", 3, {"A": 0, "B": 1, "C": 2}])
-def test_an_order_that_is_no_list_is_refused(parsed: Parsed, order: Any) -> None:
-    ring = RingByHand(hosts_of(), "ABC").join().open()
-    payload = with_order(ring, "B", order)
-    refuse(ring, "ring_start", "B", payload, "says order = .*, which is no list", parsed)
+@pytest.mark.parametrize("attempt", [1, -1, None, "0", True, 10**9])
+def test_a_first_ring_of_another_number_is_refused(parsed: Parsed, attempt: Any) -> None:
+    ring = RingByHand(hosts_of(), "ABC")
+    refuse(ring, "ring_join", "B", ring.joining("B", attempt=attempt), "ring|Ring", parsed)
 
 
-@pytest.mark.parametrize(
-    "order", [[["A"], "B", "C"], [{}, "B", "C"], [None, "B", "C"], [1, "B", "C"]], ids=str
-)
-def test_an_order_of_anything_but_names_is_refused(parsed: Parsed, order: list[Any]) -> None:
-    ring = RingByHand(hosts_of(masking="none"), "ABC").join().open()
-    refuse(ring, "ring_start", "B", with_order(ring, "B", order), "order", parsed)
+@pytest.mark.parametrize("share", [0.0, -1.0, 1.5, float("nan"), None, 1, "1"])
+def test_a_share_that_is_none_is_refused(parsed: Parsed, share: Any) -> None:
+    ring = RingByHand(hosts_of(), "ABC")
+    refuse(ring, "ring_join", "B", ring.joining("B", share=share), "share in", parsed)
 
 
 def test_a_site_opens_only_a_ring_that_it_leads(parsed: Parsed) -> None:
@@ -441,7 +455,7 @@ MEMBERS: list[tuple[Any, str]] = [
 @pytest.mark.parametrize(("members", "reason"), MEMBERS)
 def test_members_without_usable_mask_keys_are_refused(members: Any, reason: str) -> None:
     ring = RingByHand(hosts_of(), "ABC").join().open()
-    info = {**ring.info, "order": ring.order, "members": members}
+    info = {"members": members}
     with pytest.raises(MessageError, match=reason):
         ring.ask("ring_start", "B", altered(ring.opening("B"), info=info))
 
@@ -457,9 +471,9 @@ def test_a_site_does_not_take_its_own_mask_key_for_another_ones() -> None:
     "exponents", [[], [-24, -24], ["-24"], [True], [1.5], [1000], [-1000], 7, "7", {"0": 1}, True]
 )
 def test_exponents_that_are_none_are_refused(exponents: Any) -> None:
-    ring = RingByHand(hosts_of(bits=16), "ABC", info={"exponents": exponents}).join()
+    ring = RingByHand(hosts_of(bits=16), "ABC", info={"exponents": exponents})
     with pytest.raises((MessageError, ValueError), match="exponent"):
-        ring.ask("ring_open", "A", ring.opening("A"))
+        ring.ask("ring_join", "A", ring.joining("A"))
 
 
 @pytest.mark.parametrize("largest", [None, 0, -1, "5", [5], float("nan"), {}])

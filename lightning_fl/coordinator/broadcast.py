@@ -1,0 +1,146 @@
+"""Give every site the global weights of a round, or the mean that leads to them."""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_fl.coordinator.checkpoint import RunState
+from lightning_fl.errors import SiteError
+from lightning_fl.training.layout import vector_digest
+from lightning_fl.wire.channel import Channel
+from lightning_fl.wire.messages import BLOCK_BYTES, Message
+
+SIGNED = ("identity", "signature")
+"""What an answer has of a site's signature."""
+
+
+class Broadcast:
+    """Sends means to sites that have the weights of the round before, and weights to the others.
+
+    Args:
+        channel: to the sites.
+
+    Attributes:
+        standing: the round whose weights each site has, as far as it has answered.
+    """
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+        self.standing: dict[str, int] = {}
+
+    def apply(
+        self,
+        state: RunState,
+        mean: Tensor | None,
+        outcome: Mapping[str, Any],
+        sites: Collection[str],
+    ) -> None:
+        """Let sites make the present weights of those before.
+
+        Args:
+            state: after the round.
+            mean: of the round; None where it was given up.
+            outcome: what sites are told of it.
+            sites: those that shall have the weights.
+        """
+        ready = {s: state.round for s in sites if self.standing.get(s) == state.round - 1}
+        digest = vector_digest(state.weights)
+        _attest(state, self._send(state, "apply", ready, {"mean": mean}, outcome, digest))
+        self.load(state, {s: state.round for s in sites if s not in ready})
+
+    def load(self, state: RunState, rounds: Mapping[str, int], *, best: bool = False) -> None:
+        """Send whole weights: those of `state`, or the best ones.
+
+        Args:
+            state: of the run.
+            rounds: by site the round that its message names.
+            best: send the best weights, without what goes on from them.
+        """
+        weights = state.best_weights if best else state.weights
+        server = {} if best else state.server
+        vector = torch.cat([weights, *(server[name] for name in sorted(server))])
+        digest = vector_digest(weights)
+        for round_ in sorted(set(rounds.values())):
+            info = {"server": sorted(server), "attested": state.attested.get(str(round_), {})}
+            chosen = {site: r for site, r in rounds.items() if r == round_}
+            answers = self._send(state, "load", chosen, {"weights": vector}, info, digest)
+            if not best:
+                _attest(state, answers)
+
+    def _send(
+        self,
+        state: RunState,
+        operation: str,
+        rounds: Mapping[str, int],
+        vector: Mapping[str, Tensor | None],
+        info: Mapping[str, Any],
+        digest: str,
+    ) -> dict[str, Message]:
+        """Send a vector in blocks, and return the answers of sites that have the weights then."""
+        [(name, values)] = vector.items()
+        blocks = (None,) if values is None else torch.split(values, BLOCK_BYTES // 4) or (values,)
+        total = len(blocks) * len(rounds)
+        self.channel.monitor.on_operation(
+            round_=state.round, operation=operation, total=total, unit="blocks"
+        )
+        facts = {"blocks": len(blocks), **info}
+        kept: dict[str, Message] = {}
+        for step, block in enumerate(blocks):
+            tensors = {} if block is None else {name: block.clone()}
+            by_round = {
+                round_: self.channel.message(round_, step=step, info=facts, tensors=tensors)
+                for round_ in set(rounds.values())
+            }
+            messages = {site: by_round[round_] for site, round_ in rounds.items()}
+            answers = self.channel.ask(operation, messages)
+            if step == len(blocks) - 1:
+                answers = {
+                    site: _checked(site, operation, a, digest) for site, a in answers.items()
+                }
+            kept = self.survivors(state, answers, operation)
+            rounds = {site: round_ for site, round_ in rounds.items() if site in kept}
+        self.standing |= rounds
+        return kept
+
+    def survivors(
+        self, state: RunState, answers: Mapping[str, Message | SiteError], operation: str
+    ) -> dict[str, Message]:
+        """Return the sites that answered.
+
+        A site that fails is a value and not an exception, so one lost site does not discard the
+        answers of the others. It is written down in `dropped`, and the round goes on.
+        """
+        kept: dict[str, Message] = {}
+        for site, answer in answers.items():
+            if not isinstance(answer, SiteError):
+                kept[site] = answer
+                continue
+            round_ = state.round + (operation in ("train", "aggregate"))
+            reason = f"{site}: {answer.detail}"
+            entry = {"round": round_, "site": site, "operation": operation, "reason": reason}
+            state.dropped.append(entry)
+            self.channel.monitor.on_site_lost(round_=round_, site=site, reason=answer.detail)
+        return kept
+
+
+def _attest(state: RunState, answers: Mapping[str, Message]) -> None:
+    """Keep the sites' signatures under the present weights."""
+    for site, answer in answers.items():
+        signed = {key: answer.info[key] for key in SIGNED if key in answer.info}
+        if signed:
+            state.attest(site, signed)
+
+
+def _checked(
+    site: str, operation: str, answer: Message | SiteError, digest: str
+) -> Message | SiteError:
+    """Return an answer, or that the site has come to other weights than the coordinator."""
+    if isinstance(answer, SiteError) or answer.info.get("weights") == digest:
+        return answer
+    detail = (
+        f"has the weights {str(answer.info.get('weights'))[:16]}..., but the coordinator has "
+        f"{digest[:16]}...; another processor may round a server optimiser otherwise"
+    )
+    return SiteError(site, operation, "garbled", detail)
