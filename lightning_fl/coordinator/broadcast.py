@@ -6,8 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_fl.coordinator.checkpoint import RunState
+from lightning_fl.coordinator.checkpoint import Attested, RunState
 from lightning_fl.errors import SiteError
+from lightning_fl.site.global_weights import digest_of_memory
 from lightning_fl.training.layout import vector_digest
 from lightning_fl.wire.channel import Channel
 from lightning_fl.wire.messages import BLOCK_BYTES, Message
@@ -63,7 +64,8 @@ class Broadcast:
         vector = torch.cat([weights, *(server[name] for name in sorted(server))])
         digest = vector_digest(weights)
         for round_ in sorted(set(rounds.values())):
-            info = {"server": sorted(server), "attested": state.attested.get(str(round_), {})}
+            vouched = state.attested.get(str(round_), Attested(digest_of_memory(server)))
+            info = {"server": sorted(server), "memory": vouched.memory, "attested": vouched.signed}
             chosen = {site: r for site, r in rounds.items() if r == round_}
             answers = self._send(state, "load", chosen, {"weights": vector}, info, digest)
             if not best:
@@ -127,10 +129,12 @@ class Broadcast:
 
 def _attest(state: RunState, answers: Mapping[str, Message]) -> None:
     """Keep the sites' signatures under the present weights."""
-    for site, answer in answers.items():
-        signed = {key: answer.info[key] for key in SIGNED if key in answer.info}
-        if signed:
-            state.attest(site, signed)
+    signed = {
+        site: {key: answer.info[key] for key in SIGNED}
+        for site, answer in answers.items()
+        if all(key in answer.info for key in SIGNED)
+    }
+    state.attest(digest_of_memory(state.server), signed)
 
 
 def _checked(

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,19 @@ TENSORS = ("weights", "best_weights", "server", "mean")
 """Fields of a state that are kept as tensors; the others are JSON."""
 SERVER = "server."
 """Stands before the names of the server optimiser's tensors."""
+
+
+@dataclass
+class Attested:
+    """Hold what sites have signed of the weights of a round.
+
+    Attributes:
+        memory: digest of what the server optimiser remembers.
+        signed: the signature of each site that has one.
+    """
+
+    memory: str
+    signed: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -44,8 +57,7 @@ class RunState:
         sites: names of all hospitals; [] in a checkpoint of version 0.1.0.
         outcome: what sites are told of the mean of the coming round; None before there is one.
         mean: of the coming round, shape (length,); None before there is one.
-        attested: signatures of sites under weights, by round and site; of the rounds whose weights
-            may be sent again.
+        attested: what sites have signed of weights that may be sent again, by round.
         rows: how many rows of metrics.csv, costs.csv and transcript.csv belong to these rounds.
     """
 
@@ -65,12 +77,12 @@ class RunState:
     sites: list[str] = field(default_factory=list)
     outcome: dict[str, Any] | None = None
     mean: Tensor | None = None
-    attested: dict[str, dict[str, Any]] = field(default_factory=dict)
+    attested: dict[str, Attested] = field(default_factory=dict)
     rows: tuple[int, int, int] = (0, 0, 0)
 
-    def attest(self, site: str, signed: Mapping[str, Any]) -> None:
-        """Keep a site's signature under the present weights."""
-        self.attested.setdefault(str(self.round), {})[site] = dict(signed)
+    def attest(self, memory: str, signed: Mapping[str, Any]) -> None:
+        """Keep sites' signatures under the present weights, by site."""
+        self.attested.setdefault(str(self.round), Attested(memory)).signed |= signed
 
     def forget_attested(self) -> None:
         """Drop the signatures under weights that are not sent any more."""
@@ -100,6 +112,7 @@ class Checkpoints:
     def save(self, state: RunState) -> None:
         """Write a round's state in one step and delete what is older than the last two."""
         facts = {k: v for k, v in vars(state).items() if k not in TENSORS}
+        facts["attested"] = {round_: asdict(known) for round_, known in state.attested.items()}
         tensors = {"weights": state.weights, "best_weights": state.best_weights.clone()}
         tensors |= {} if state.mean is None else {"mean": state.mean}
         tensors |= {SERVER + name: value.clone() for name, value in state.server.items()}
@@ -130,6 +143,8 @@ class Checkpoints:
                 f"Checkpoint {path} is damaged ({error}). Delete it to go on from the one before."
             ) from error
         facts["rows"] = tuple(facts["rows"])
+        kept = facts.get("attested", {})  # which checkpoints of version 0.1.0 have not
+        facts["attested"] = {round_: Attested(**entry) for round_, entry in kept.items()}
         return RunState(**facts)
 
     def _path(self, round_: int) -> Path:

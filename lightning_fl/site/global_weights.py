@@ -59,7 +59,9 @@ class GlobalWeights:
         if vector is None:
             return Answer({}, {})
         weights, memory = self._parts(vector, message.info.get("server", []))
-        fingerprint = Fingerprint(vector_digest(weights), digest_of_memory(memory))
+        fingerprint = Fingerprint(vector_digest(weights), str(message.info.get("memory", "")))
+        if memory and digest_of_memory(memory) != fingerprint.server:
+            raise MessageError("What the server optimiser remembers is not what `memory` digests.")
         if self.ledger.fingerprint(message.round) is None:
             self._check_unknown(message, weights, fingerprint)
         return self._take(message.round, weights, memory, fingerprint)
@@ -79,6 +81,11 @@ class GlobalWeights:
                 f"a mean of round {round_} could be applied in a run of {setup.rounds} rounds."
             )
         weights, memory = self._stored(round_ - 1)
+        if digest_of_memory(memory) != before.server:
+            raise MessageError(
+                f"Site {self.state.name!r} has not got what the server optimiser remembers of "
+                f"round {round_ - 1}; load it with the weights."
+            )
         if message.info.get("given_up") is True:
             return self._take(round_, weights, memory, before)
         mean = self._means.receive(message)
