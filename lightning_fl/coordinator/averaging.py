@@ -1,10 +1,11 @@
 """New global weights from the sites' updates: ask for their mean, and apply it."""
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 
 import torch
+from torch import Tensor
 
 from lightning_fl.aggregation.base import Aggregator, Updates
 from lightning_fl.algorithms import Algorithm, GlobalRound
@@ -12,6 +13,7 @@ from lightning_fl.coordinator.checkpoint import RunState
 from lightning_fl.coordinator.plan import Plan
 from lightning_fl.errors import RoundGivenUpError, SiteError, TooFewSitesError
 from lightning_fl.privacy.account import PrivacyAccount
+from lightning_fl.site.setup import as_they_are
 from lightning_fl.training.layout import Layout
 from lightning_fl.wire.channel import Channel
 
@@ -27,6 +29,7 @@ class Averaging:
         algorithm: applies the mean update.
         aggregator: makes the mean.
         account: of differential privacy.
+        repair: makes weights usable that privacy's noise has spoiled.
     """
 
     def __init__(
@@ -36,12 +39,14 @@ class Averaging:
         algorithm: Algorithm,
         aggregator: Aggregator,
         account: PrivacyAccount,
+        repair: Callable[[Tensor], Tensor] = as_they_are,
     ) -> None:
         self.plan = plan
         self.layout = layout
         self.algorithm = algorithm
         self.aggregator = aggregator
         self.account = account
+        self.repair = repair
         self.samples: dict[str, int] = {}
         """Training samples of the sites that tell them."""
 
@@ -109,7 +114,7 @@ class Averaging:
             state.weights, state.server = self.algorithm.apply_mean(
                 state.weights, state.mean, round_
             )
-            state.weights = self.account.repair(state.weights)
+            state.weights = self.repair(state.weights)
         state.round += 1
         state.mean = state.outcome = None
 

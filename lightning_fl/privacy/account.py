@@ -5,8 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 FILE = "privacy.json"
 """Beside the checkpoints. It does not go back with one: what was given out stays given out."""
 
@@ -28,10 +26,6 @@ class PrivacyAccount:
 
     def settle(self, present: int) -> None:
         """Note how many sites are in the last sum."""
-
-    def repair(self, weights: Tensor) -> Tensor:
-        """Return global weights that noise has left usable, shape (length,)."""
-        return weights
 
     def summary(self) -> dict[str, Any]:
         """Return what results.json says under "privacy"; {} for nothing."""

@@ -7,18 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-
 from lightning_fl.files import write_text
 from lightning_fl.privacy.account import FILE, PrivacyAccount, entries
 from lightning_fl.privacy.accountant import GaussianStep, epsilon
 from lightning_fl.privacy.noise import SiteNoise
-from lightning_fl.training.layout import Layout
-
-VARIANCE = "running_var"
-LEAST_VARIANCE = 0.01
-"""A smaller running variance, or a negative one, would be the noise's doing."""
 
 
 @dataclass
@@ -46,14 +38,12 @@ class SiteAccount(PrivacyAccount):
         folder: where the file is, or will be.
         noise: of the run.
         training: number of sites that train.
-        variances: which values of the flat vector are running variances; bool, shape (length,).
     """
 
-    def __init__(self, folder: Path, noise: SiteNoise, training: int, variances: Tensor) -> None:
+    def __init__(self, folder: Path, noise: SiteNoise, training: int) -> None:
         self.file = folder / FILE
         self.noise = noise
         self.training = training
-        self.variances = variances
         self.sums = [CountedSum(**entry) for entry in entries(self.file)]
 
     def begin(self, round_: int, sites: Sequence[str], least: int) -> None:
@@ -65,12 +55,6 @@ class SiteAccount(PrivacyAccount):
         """Note how many sites are in the last sum."""
         self.sums[-1].present = present
         self._write()
-
-    def repair(self, weights: Tensor) -> Tensor:
-        """Return weights whose variances can be divided by; look at nothing but the weights."""
-        if self.noise.noise_multiplier == 0:
-            return weights
-        return torch.where(self.variances, weights.clamp(min=LEAST_VARIANCE), weights)
 
     def _write(self) -> None:
         write_text(self.file, json.dumps([asdict(entry) for entry in self.sums], indent=1))
@@ -131,13 +115,3 @@ class SiteAccount(PrivacyAccount):
             for entry in self.sums
         ]
         return epsilon(steps, self.noise.delta) if steps else math.nan
-
-
-def running_variances(module: nn.Module, layout: Layout) -> Tensor:
-    """Tell which values of the flat vector are running variances of normalising layers."""
-    names = {
-        f"{name}.{VARIANCE}" if name else VARIANCE
-        for name, layer in module.named_modules(remove_duplicate=False)
-        if isinstance(getattr(layer, VARIANCE, None), Tensor)
-    }
-    return layout.mask(names)

@@ -110,6 +110,7 @@ class Blueprint:
             and experiment.privacy is None
             and not self.aggregator.hides_samples,
             terms=terms or SiteTerms(),
+            repair=self.privacy.repair,
             drawn=self.plan.chosen,
         )
         return Site(name, setup, experiment.data.for_site(name, experiment.seed), folder)

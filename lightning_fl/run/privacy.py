@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytorch_lightning as pl
+from torch import Tensor
 
 from lightning_fl.aggregation import Aggregator
 from lightning_fl.algorithms import Algorithm
@@ -13,7 +14,8 @@ from lightning_fl.privacy.account import PrivacyAccount
 from lightning_fl.privacy.noise import SiteNoise
 from lightning_fl.privacy.sample_account import SampleAccount
 from lightning_fl.privacy.sample_level import SamplePrivacy
-from lightning_fl.privacy.site_account import SiteAccount, running_variances
+from lightning_fl.privacy.site_account import SiteAccount
+from lightning_fl.privacy.variances import raise_variances, running_variances
 from lightning_fl.training.fitting import TrainerOptions
 from lightning_fl.training.layout import Layout
 
@@ -73,11 +75,16 @@ class RunPrivacy:
             )
         return aggregator.protected(self.noise, self.layout)
 
+    def repair(self, weights: Tensor) -> Tensor:
+        """Return global weights that noise has left usable, shape (length,); at every party."""
+        if self.noise is None or self.noise.noise_multiplier == 0:
+            return weights
+        return raise_variances(weights, running_variances(self.template, self.layout))
+
     def account(self, folder: Path) -> PrivacyAccount:
         """Return the coordinator's account, which goes on where its file in `folder` ends."""
         if self.noise is not None:
-            variances = running_variances(self.template, self.layout)
-            return SiteAccount(folder, self.noise, len(self.plan.training), variances)
+            return SiteAccount(folder, self.noise, len(self.plan.training))
         if isinstance(self.settings, SampleLevelDP):
             return SampleAccount(folder, self.settings)
         return PrivacyAccount()

@@ -205,7 +205,12 @@ class Run:
                 monitor=self.monitor,
             )
             averaging = Averaging(
-                blueprint.plan, blueprint.layout, blueprint.algorithm, blueprint.aggregator, account
+                blueprint.plan,
+                blueprint.layout,
+                blueprint.algorithm,
+                blueprint.aggregator,
+                account,
+                blueprint.privacy.repair,
             )
             evaluation = self.experiment.evaluation
             return act(

@@ -99,6 +99,7 @@ class GlobalWeights:
         setup.aggregator.check_mean(self.state, outcome)
         global_round = GlobalRound(round_, self.state.layout, share, memory)
         weights, memory = setup.algorithm.apply_mean(weights, mean, global_round)
+        weights = setup.repair(weights)
         fingerprint = Fingerprint(vector_digest(weights), digest_of_memory(memory))
         return self._take(round_, weights, memory, fingerprint)
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 import pytorch_lightning as pl
+from torch import Tensor
 
 from lightning_fl.aggregation.base import Aggregator
 from lightning_fl.algorithms import Algorithm
@@ -13,6 +14,11 @@ from lightning_fl.site.terms import SiteTerms
 from lightning_fl.training.evaluation import Evaluation
 from lightning_fl.training.fitting import TrainerOptions
 from lightning_fl.training.layout import Layout
+
+
+def as_they_are(weights: Tensor) -> Tensor:
+    """Return weights that nothing has spoiled."""
+    return weights
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,7 @@ class SiteSetup:
         privacy: how to train under sample-level differential privacy; None trains as usual.
         shares_curves: whether the coordinator may see training curves of this site.
         terms: of the site's hospital.
+        repair: makes global weights usable that privacy's noise has spoiled.
         drawn: gives the sites that train in a round; None where any may.
     """
 
@@ -52,3 +59,4 @@ class SiteSetup:
     shares_curves: bool = False
     terms: SiteTerms = field(default_factory=SiteTerms)
     drawn: Callable[[int], Collection[str]] | None = None
+    repair: Callable[[Tensor], Tensor] = as_they_are

@@ -17,7 +17,8 @@ from lightning_fl.errors import ConfigError, TooFewSitesError
 from lightning_fl.personalisation import Personalisation
 from lightning_fl.privacy import SiteLevelDP
 from lightning_fl.privacy.noise import SiteNoise
-from lightning_fl.privacy.site_account import SiteAccount, running_variances
+from lightning_fl.privacy.site_account import SiteAccount
+from lightning_fl.privacy.variances import running_variances
 from lightning_fl.run.experiment import Experiment
 from lightning_fl.training.layout import make_layout
 from tests.toy import ToyModule, toy_experiment, toy_run
@@ -169,12 +170,12 @@ def test_a_round_that_is_killed_and_repeated_counts_twice(
 
 def test_sites_lost_on_the_way_leave_less_noise_in_the_account(tmp_path: Path) -> None:
     noise = SiteNoise(clip=1.0, noise_multiplier=2.0, delta=1e-5, colluding=0, most=4)
-    account = SiteAccount(tmp_path, noise, 4, torch.zeros(0, dtype=torch.bool))
+    account = SiteAccount(tmp_path, noise, 4)
     account.begin(1, ["A", "B", "C", "D"], 2)
     assert account.summary()["epsilon"] == pytest.approx(opacus_epsilon(math.sqrt(2), 1))
     account.settle(3)
     assert account.summary()["epsilon"] == pytest.approx(opacus_epsilon(math.sqrt(3), 1))
-    again = SiteAccount(tmp_path, noise, 4, torch.zeros(0, dtype=torch.bool))
+    again = SiteAccount(tmp_path, noise, 4)
     assert again.summary() == account.summary()
 
 

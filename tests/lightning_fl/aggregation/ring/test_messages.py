@@ -16,9 +16,9 @@ from lightning_fl.aggregation.ring.ring_plan import CIPHERTEXTS_PER_BLOCK
 from lightning_fl.errors import OutOfRangeError, TooFewSitesError
 from lightning_fl.wire.messages import HEAD, Message, MessageError
 from tests.lightning_fl.aggregation.hosts import (
+    ROUND,
     Host,
     Hosts,
-    ROUND,
     OnAnswer,
     RingByHand,
     altered,
