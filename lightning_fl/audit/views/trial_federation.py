@@ -1,5 +1,6 @@
 """One round of a real federation, in which every site has one sample and all is recorded."""
 
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,8 +29,6 @@ from lightning_fl.wire.messages import BLOCK_BYTES
 from lightning_fl.wire.monitor import Monitor
 from lightning_fl.wire.transport import Transport
 
-RUN = "audit"
-"""Identifier of the run, equal for all trials: none of them can hear another."""
 ROUND = 1
 
 Samples = Mapping[str, dict[str, Tensor]]
@@ -89,13 +88,15 @@ class TrialFederation:
         self, aggregator: Aggregator, sites: Sequence[str], act: Callable[[Channel], Tensor]
     ) -> Recording:
         recording = Recording()
+        # each recording is of a run of its own: in one run a site has one sum of a round
+        run = secrets.token_hex(8)
         members = aggregator.members if isinstance(aggregator, OpenRing) else {}
 
         def coordinate(transport: Transport) -> None:
             tapped = TappedTransport(transport, recording, members)
-            recording.published = act(_channel(tapped))
+            recording.published = act(_channel(tapped, run))
 
-        Local().run(coordinate, lambda name: self._site(name, aggregator), sites)
+        Local().run(coordinate, lambda name: self._site(name, aggregator, run), sites)
         return recording
 
     def _train(self, channel: Channel) -> Tensor:
@@ -109,7 +110,7 @@ class TrialFederation:
         channel.ask_all("train", dict.fromkeys(self.samples, channel.message(ROUND)))
         return weights
 
-    def _site(self, name: str, aggregator: Aggregator) -> Site:
+    def _site(self, name: str, aggregator: Aggregator, run: str) -> Site:
         setup = SiteSetup(
             self.template,
             self.layout,
@@ -118,7 +119,7 @@ class TrialFederation:
             TrainerOptions(local_steps=self.steps, accelerator="cpu"),
             Evaluation(),
             Personalisation(),
-            run=RUN,
+            run=run,
             seed=self.seed,
             rounds=ROUND,
         )
@@ -126,12 +127,12 @@ class TrialFederation:
         return Site(name, setup, data, self.folder / name)
 
 
-def _channel(transport: Transport) -> Channel:
+def _channel(transport: Transport, run: str) -> Channel:
     def forget(row: object) -> None:
         """Drop a row: costs and transcript are those of the run, not of its audit."""
 
     return Channel(
-        transport, run=RUN, timeout=600.0, on_cost=forget, on_message=forget, monitor=Monitor()
+        transport, run=run, timeout=600.0, on_cost=forget, on_message=forget, monitor=Monitor()
     )
 
 
