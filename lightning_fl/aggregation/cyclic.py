@@ -129,8 +129,8 @@ class CyclicCKKS(Aggregator):
                 if broken.spent:
                     raise RoundGivenUpError(
                         f"A ring of round {updates.round} may have been opened, and its sums are "
-                        "not here. Sums over other sites could give an update away, so the round "
-                        "is given up",
+                        f"not here ({broken or 'asked again'}). Sums over other sites could give "
+                        "an update away, so the round is given up",
                         lost,
                     ) from broken
                 attempt += 1

@@ -13,11 +13,12 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from lightning_fl.aggregation import CyclicCKKS
 from lightning_fl.aggregation.ring.identity import SUFFIX, Identity, fingerprint, make, verify
-from lightning_fl.aggregation.ring.masks import MaskKey, agreement, site_mask
+from lightning_fl.aggregation.ring.masks import MaskKey, digest_of_terms, site_mask
 from lightning_fl.errors import ConfigError, TooFewSitesError
 from lightning_fl.hospital.make_identity import main
 from lightning_fl.wire.messages import Message, MessageError
 from tests.lightning_fl.aggregation.hosts import (
+    ROUND,
     RUN,
     Hosts,
     RingByHand,
@@ -28,7 +29,8 @@ from tests.lightning_fl.aggregation.hosts import (
     random_updates,
 )
 
-MASK_KEY = bytes(range(32))
+MEDDLED = 22
+"""A round in which a ring goes round as B, A, C."""
 
 
 def make_all(folder: Path, sites: str = "ABC") -> dict[str, str]:
@@ -36,9 +38,10 @@ def make_all(folder: Path, sites: str = "ABC") -> dict[str, str]:
     return {site: make(folder / f"{site}{SUFFIX}") for site in sites}
 
 
-def federation(length: int = 20, **settings: Any) -> Hosts:
+def federation(length: int = 20, round_: int = 1, **settings: Any) -> Hosts:
     aggregator = CyclicCKKS(**settings)
-    return join_hosts(aggregator, make_hosts(aggregator, random_updates(3, length)))
+    updates = random_updates(3, length)
+    return join_hosts(aggregator, make_hosts(aggregator, updates, round_=round_))
 
 
 # ---------------------------------------------------------------------- the file
@@ -124,55 +127,64 @@ def test_the_command_refuses_a_file_that_exists(
 # ---------------------------------------------------------------------- the signature
 
 
-def test_a_signature_of_this_run_site_and_key_is_accepted(tmp_path: Path) -> None:
+STATEMENT = ("mask key", "run", "A", 3)
+
+
+def test_a_signature_of_this_statement_is_accepted(tmp_path: Path) -> None:
     pin = make(tmp_path / "A.pem")
-    identity = Identity(tmp_path / "A.pem")
-    signature = identity.sign("run", "A", MASK_KEY)
-    verify(pin, identity.public, signature, run="run", site="A", mask_key=MASK_KEY)
+    verify(pin, "A", STATEMENT, Identity(tmp_path / "A.pem").sign(STATEMENT))
 
 
 @pytest.mark.parametrize(
-    ("run", "site", "mask_key"),
+    "statement",
     [
-        ("another", "A", MASK_KEY),
-        ("run", "B", MASK_KEY),
-        ("run", "A", MASK_KEY[::-1]),
-        ("runA", "", MASK_KEY),
-        ("", "runA", MASK_KEY),
+        ("mask key", "another", "A", 3),
+        ("mask key", "run", "B", 3),
+        ("mask key", "run", "A", 4),
+        ("mask key", "run", "A", "3"),
+        ("mask key", "runA", "", 3),
+        ("mean", "run", "A", 3),
+        ("mask key", "run", "A", 3, None),
     ],
 )
-def test_a_signature_of_another_run_site_or_key_is_refused(
-    tmp_path: Path, run: str, site: str, mask_key: bytes
+def test_a_signature_of_another_statement_is_refused(
+    tmp_path: Path, statement: tuple[Any, ...]
 ) -> None:
     pin = make(tmp_path / "A.pem")
-    identity = Identity(tmp_path / "A.pem")
-    signature = identity.sign("run", "A", MASK_KEY)
-    with pytest.raises(MessageError, match=f"does not carry its signature for run '{run}'"):
-        verify(pin, identity.public, signature, run=run, site=site, mask_key=mask_key)
+    signed = Identity(tmp_path / "A.pem").sign(STATEMENT)
+    with pytest.raises(MessageError, match="from site 'A' does not carry its signature"):
+        verify(pin, "A", statement, signed)
 
 
-@pytest.mark.parametrize("change", [lambda s: b"", lambda s: s[:-1], lambda s: s[::-1]])
+@pytest.mark.parametrize("change", [lambda s: "", lambda s: s[:-2], lambda s: s[::-1]])
 def test_a_damaged_signature_is_refused(tmp_path: Path, change: Any) -> None:
     pin = make(tmp_path / "A.pem")
-    identity = Identity(tmp_path / "A.pem")
-    signature = change(identity.sign("run", "A", MASK_KEY))
+    signed = Identity(tmp_path / "A.pem").sign(STATEMENT)
     with pytest.raises(MessageError, match="does not carry its signature"):
-        verify(pin, identity.public, signature, run="run", site="A", mask_key=MASK_KEY)
+        verify(pin, "A", STATEMENT, signed | {"signature": change(signed["signature"])})
+
+
+@pytest.mark.parametrize(
+    "signed", [None, 3, [], {}, {"identity": "00"}, {"identity": 1, "signature": 2}, "xy"]
+)
+def test_what_is_no_signature_is_refused(tmp_path: Path, signed: Any) -> None:
+    with pytest.raises(MessageError, match="Site 'A' has not signed its mask key"):
+        verify(make(tmp_path / "A.pem"), "A", STATEMENT, signed)
 
 
 def test_a_good_signature_of_another_identity_is_refused(tmp_path: Path) -> None:
     pins = make_all(tmp_path, "AB")
-    other = Identity(tmp_path / f"B{SUFFIX}")
-    signature = other.sign("run", "A", MASK_KEY)
+    signed = Identity(tmp_path / f"B{SUFFIX}").sign(STATEMENT)
     with pytest.raises(MessageError, match=f"pinned to identity {pins['A'][:16]}.*someone else"):
-        verify(pins["A"], other.public, signature, run="run", site="A", mask_key=MASK_KEY)
+        verify(pins["A"], "A", STATEMENT, signed)
 
 
 @pytest.mark.parametrize("size", [0, 31, 33])
 def test_a_pinned_key_that_is_no_ed25519_key_is_refused(size: int) -> None:
     public = bytes(size)
+    signed = {"identity": public.hex(), "signature": bytes(64).hex()}
     with pytest.raises(MessageError, match="does not carry its signature"):
-        verify(fingerprint(public), public, bytes(64), run="run", site="A", mask_key=MASK_KEY)
+        verify(fingerprint(public), "A", STATEMENT, signed)
 
 
 # ---------------------------------------------------------------------- in a ring
@@ -212,10 +224,9 @@ def test_a_swapped_key_signed_by_another_identity_is_refused_by_a_pinned_ring(
     hosts = federation(pins=make_all(tmp_path), identities=str(tmp_path))
     (tmp_path / "mine").mkdir()
     make(tmp_path / "mine" / "B.pem")
-    mine, key = Identity(tmp_path / "mine" / "B.pem"), MaskKey().public
-    signature = mine.sign(RUN, "B", key).hex()
-    said = {"mask_key": key.hex(), "identity": mine.public.hex(), "signature": signature}
-    swap(hosts, "A", {"B": said})
+    mine = Identity(tmp_path / "mine" / "B.pem")
+    stated = {"mask_key": MaskKey().public.hex(), **mine.sign(STATEMENT)}
+    swap(hosts, "A", {"B": stated})
     with pytest.raises(TooFewSitesError, match=r"'B' is pinned to identity.*someone else"):
         hosts.mean()
 
@@ -231,22 +242,23 @@ def test_a_pinned_site_cannot_leave_its_identity_out(tmp_path: Path, missing: st
 def test_a_signed_key_of_an_earlier_run_is_refused_by_a_pinned_ring(tmp_path: Path) -> None:
     pins = make_all(tmp_path)
     aggregator = CyclicCKKS(pins=pins, identities=str(tmp_path))
-    before = make_hosts(aggregator, random_updates(3, 20), run="before")
+    before = make_hosts(aggregator, random_updates(3, 20), run="before", round_=ROUND)
     joined = RingByHand(before, "ABC").join().members["B"]
     hosts = federation(pins=pins, identities=str(tmp_path))
     swap(hosts, "A", {"B": joined})
-    with pytest.raises(TooFewSitesError, match="does not carry its signature for run 'run'"):
+    with pytest.raises(TooFewSitesError, match="does not carry its signature"):
         hosts.mean()
 
 
 def test_sites_that_are_not_pinned_cannot_join_those_that_are(tmp_path: Path) -> None:
     """Else a coordinator names sites of its own and knows every mask of the one that is real."""
     aggregator = CyclicCKKS(pins=make_all(tmp_path), identities=str(tmp_path))
-    hosts = make_hosts(aggregator, random_updates(3, 20))
+    hosts = make_hosts(aggregator, random_updates(3, 20), round_=ROUND)
     invented = {name: {"mask_key": MaskKey().public.hex()} for name in ("Y", "Z")}
-    by_hand = RingByHand(hosts, "A").join()
-    by_hand.order, by_hand.members = ["A", "Y", "Z"], by_hand.members | invented
-    with pytest.raises(MessageError, match="pin"):
+    by_hand = RingByHand(hosts, "AYZ")
+    joined = by_hand.ask("ring_join", "A", by_hand.joining("A")).info
+    by_hand.members = {"A": joined} | invented
+    with pytest.raises(MessageError, match="Site 'Y' has not signed its ring membership"):
         by_hand.open()
 
 
@@ -257,12 +269,12 @@ def what_a_meddler_reads(hosts: Hosts) -> torch.Tensor:
     takes A's masks, which it knows, off what A passes on.
     """
     mine = MaskKey()
-    by_hand = RingByHand(hosts.hosts, "BAC").join()
+    by_hand = RingByHand(hosts.hosts, "BAC", round_=MEDDLED).join()
     hers = bytes.fromhex(by_hand.members["A"]["mask_key"])
     by_hand.open()
     said = {name: by_hand.members[name] | {"mask_key": mine.public.hex()} for name in "BC"}
-    told = {**by_hand.info, "order": by_hand.order, "members": by_hand.members | said}
-    by_hand.ask("ring_start", "A", altered(by_hand.opening("A"), info=told))
+    told = by_hand.members | said
+    by_hand.ask("ring_start", "A", altered(by_hand.opening("A"), info={"members": told}))
 
     initiator: Any = hosts.hosts["B"].operations["ring_pass"]
     state = initiator.__self__.state
@@ -274,7 +286,8 @@ def what_a_meddler_reads(hosts: Hosts) -> torch.Tensor:
 
     block = bytes(answer.tensors["block"].numpy())
     reals = key.decrypt(key.context.from_bytes([block]))
-    labels = (RUN, 1, by_hand.ring, by_hand.context, agreement(told))
+    terms = (state.ring.terms, digest_of_terms(told))
+    labels = (RUN, MEDDLED, by_hand.ring, by_hand.context, *terms)
     masks = {peer: mine.pair_key(hers, *labels, *sorted(("A", peer))) for peer in "BC"}
     bits = parameters.word_bits
     mask = site_mask("A", masks, 0, len(reals), bits)
@@ -284,13 +297,13 @@ def what_a_meddler_reads(hosts: Hosts) -> torch.Tensor:
 
 
 def test_without_pins_a_swapped_key_goes_unnoticed_and_gives_a_site_away() -> None:
-    hosts = federation()
+    hosts = federation(round_=MEDDLED)
     found = what_a_meddler_reads(hosts)
     torch.testing.assert_close(found, hosts.hosts["A"].vector, rtol=0, atol=2**-24)
 
 
 def test_with_pins_the_same_meddler_is_refused(tmp_path: Path) -> None:
-    hosts = federation(pins=make_all(tmp_path), identities=str(tmp_path))
+    hosts = federation(round_=MEDDLED, pins=make_all(tmp_path), identities=str(tmp_path))
     with pytest.raises(MessageError, match="does not carry its signature"):
         what_a_meddler_reads(hosts)
 

@@ -27,6 +27,7 @@ from lightning_fl.aggregation.ring.ring_settings import RingSettings
 from lightning_fl.errors import OutOfRangeError
 from lightning_fl.wire.messages import Message
 from tests.lightning_fl.aggregation.hosts import (
+    ROUND,
     Host,
     Hosts,
     RingByHand,
@@ -57,7 +58,7 @@ class Attacked:
 
     def __init__(self, masking: Any) -> None:
         aggregator = CyclicCKKS(masking=masking)
-        updates = random_updates(SITES, 4096 - LIMBS, largest=30.0)
+        updates = random_updates(SITES, 4096 - 2 * LIMBS, largest=30.0)
         self.hosts = join_hosts(aggregator, make_hosts(aggregator, updates))
         self.states: dict[str, MemberState] = {}
         self.hosts.transport.on_answer = self.listen
@@ -69,7 +70,7 @@ class Attacked:
         grid = ring.plan.grid
         self.integers = {
             name: np.concatenate(
-                [grid.to_integers(host.vector.double().numpy(), 0)[0], to_limbs(1)]
+                [grid.to_integers(host.vector.double().numpy(), 0)[0], to_limbs(1), to_limbs(1)]
             )
             for name, host in self.hosts.hosts.items()
         }
@@ -188,7 +189,7 @@ def update_read_by_swapping_the_public_key(masking: Any) -> torch.Tensor:
 def update_read_by_closing_early(masking: Any) -> torch.Tensor:
     """A's update, as a lying coordinator reads it that lets A close what only A has added to.
 
-    It stands in for B and C with integers that it knows: zero updates that count as one site.
+    It stands in for B and C with integers that it knows: zero updates of one sample each.
     """
     ring = attacked_by_hand(masking)
     parameters = plan_of(ring).parameters
@@ -197,7 +198,8 @@ def update_read_by_closing_early(masking: Any) -> torch.Tensor:
     context = RingContext(parameters, public)
     total = context.from_bytes([own], seeded=True)
     for _ in "BC":
-        words = pack(np.append(np.zeros(plan_of(ring).length, int), to_limbs(1)), parameters)
+        counts = np.append(to_limbs(1), to_limbs(1))
+        words = pack(np.append(np.zeros(plan_of(ring).length, int), counts), parameters)
         context.add(total, context.encrypt(to_reals(words, 0, parameters)))
     block = torch.frombuffer(bytearray(context.to_bytes(total)[0]), dtype=torch.uint8)
     closed = ring.ask("ring_close", "A", ring.message("A", sender="C", tensors={"block": block}))
@@ -206,7 +208,7 @@ def update_read_by_closing_early(masking: Any) -> torch.Tensor:
 
 def attacked_by_hand(masking: Any) -> RingByHand:
     aggregator = CyclicCKKS(masking=masking)
-    hosts = make_hosts(aggregator, random_updates(3, 100))
+    hosts = make_hosts(aggregator, random_updates(3, 100), round_=ROUND)
     return RingByHand(hosts, "ABC").join().open()
 
 
