@@ -10,8 +10,20 @@ class ConfigError(ValueError):
     """A setting that cannot work; raised before anything is trained."""
 
 
+class AgreementError(ConfigError):
+    """Versions, clocks or settings on which two sides differ.
+
+    Its text holds what the other side has sent and public versions alone, so it may leave a
+    hospital.
+    """
+
+
 class DataError(ValueError):
     """Data of a hospital that cannot be used; names the site and, where there is one, the file."""
+
+
+class HospitalError(RuntimeError):
+    """What leaves a hospital of an error there: its kind and a number, and nothing else."""
 
 
 class NonFiniteError(ArithmeticError):

@@ -79,7 +79,7 @@ class Demo:
         pins = {}
         for site in self.project.sites:
             hand_out(made[site], self.places.kit(site))
-            pins[site] = kits.settle(self.places.hospital(site), site, self.places.data(site))
+            pins[site] = kits.settle(self.places.hospital(site), self.places.data(site))
         for site in self.project.sites:
             kits.pin(self.places.hospital(site), pins)
 

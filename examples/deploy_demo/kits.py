@@ -6,30 +6,25 @@ from typing import Any
 
 import yaml
 
-from lightning_fl.aggregation.ring.identity import SUFFIX, make
 from lightning_fl.files import write_text
 from lightning_fl.hospital.file import NAME
-from lightning_fl.hospital.prepare_kit import prepare
-
-IDENTITY = "identity"
-"""Folder of a hospital's key, beside its kit."""
+from lightning_fl.hospital.prepare_kit import identity_of, prepare
 
 
-def settle(folder: Path, site: str, data: Path) -> str:
-    """Prepare a hospital's kit, and make the identity that signs its mask keys.
+def settle(folder: Path, data: Path) -> str:
+    """Prepare a hospital's kit.
 
     Returns:
-        The fingerprint of the identity, which the other hospitals pin.
+        The fingerprint of its identity, which the other hospitals pin.
     """
     prepare(folder / "kit", data)
-    (folder / IDENTITY).mkdir()
-    return make(folder / IDENTITY / f"{site}{SUFFIX}")
+    return identity_of(folder / "kit")
 
 
 def pin(folder: Path, pins: Mapping[str, str]) -> None:
     """Write the fingerprints of all hospitals, told by each, into a hospital's file."""
     file = folder / "kit" / "local" / NAME
     values: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
-    ring = values["settings"]["aggregator"]["init_args"]
-    ring |= {"identities": str(folder / IDENTITY), "pins": dict(pins)}
+    values["pins"] = dict(pins)
+    values["least_cases"] = 2  # the demo's hospitals have few patients
     write_text(file, yaml.safe_dump(values, sort_keys=False))

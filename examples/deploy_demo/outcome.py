@@ -6,7 +6,7 @@ from pathlib import Path
 
 from examples.deploy_demo.places import Places
 from lightning_fl.errors import ConfigError
-from lightning_fl.hospital.hospital import MESSAGES
+from lightning_fl.hospital.records import MESSAGES
 from lightning_fl.run_files import GLOBAL, MODELS, REPORT
 
 IMAGES = {".png", ".tif", ".tiff", ".jpg", ".jpeg", ".npz", ".npy", ".dcm", ".gz"}

@@ -4,12 +4,19 @@ import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from lightning_fl.coordinator.answers import (
+    check_description,
+    check_final,
+    check_scores,
+    check_training,
+    checked,
+)
 from lightning_fl.coordinator.averaging import Averaging
 from lightning_fl.coordinator.broadcast import Broadcast
 from lightning_fl.coordinator.checkpoint import Checkpoints, RunState
 from lightning_fl.coordinator.plan import Plan
 from lightning_fl.coordinator.recorder import Recorder
-from lightning_fl.errors import ConfigError, TooFewSitesError
+from lightning_fl.errors import ConfigError, SiteError, TooFewSitesError
 from lightning_fl.results.case_statistics import received_cases
 from lightning_fl.training.evaluation import Evaluation
 from lightning_fl.wire.channel import Channel
@@ -94,8 +101,11 @@ class Federation:
         self.monitor.on_operation(operation="describe", total=len(names))
         message = self.channel.message(0)
         answers = self.channel.ask_all("describe", dict.fromkeys(names, message))
+        for error in checked("describe", answers, check_description).values():
+            if isinstance(error, SiteError):
+                raise error
         for site, answer in answers.items():
-            if answer.info["layout"] != layout.fingerprint:
+            if answer.info.get("layout") != layout.fingerprint:
                 raise ConfigError(
                     f"Site {site!r} has another network than the coordinator (layout "
                     f"{answer.info['layout']}, expected {layout.fingerprint})."
@@ -121,6 +131,7 @@ class Federation:
         keep = sorted({round_ - 2, *state.best.values(), *state.best_before.values()})
         message = self.channel.message(round_, info={"keep": keep})
         answers = self.channel.ask("train", dict.fromkeys(chosen, message))
+        answers = checked("train", answers, check_training)
         trained = self.survivors(state, answers, "train")
         state.count_gradients([answer.info.get("gradients") for answer in trained.values()])
         self.recorder.add_training(round_, trained)
@@ -185,6 +196,7 @@ class Federation:
         self.monitor.on_operation(round_=state.round, operation="evaluate", total=len(names))
         message = self.channel.message(state.round)
         answers = self.channel.ask("evaluate", dict.fromkeys(names, message))
+        answers = checked("evaluate", answers, check_scores)
         scored = self.survivors(state, answers, "evaluate")
         model = "local" if self.trains_alone else "global"
         self.recorder.add(
@@ -194,12 +206,13 @@ class Federation:
                 for metric, value in answer.info["val"].items()
             ]
         )
-        scores = {s: float(a.info["val"][self.evaluation.metric]) for s, a in scored.items()}
-        # a model that gives NaN has no finite loss either; that is no matter of the data
+        metric = self.evaluation.metric
+        scores = {s: float(a.info["val"].get(metric, math.nan)) for s, a in scored.items()}
+        # a model that gives NaN is no matter of the data, and its site has a say
         undefined = {
             site
             for site, answer in scored.items()
-            if math.isnan(scores[site]) and math.isfinite(answer.info["val"].get("loss", math.nan))
+            if math.isnan(scores[site]) and answer.info.get("undefined") is True
         }
         return scores, undefined
 
@@ -236,7 +249,7 @@ class Federation:
         self.broadcast.load(state, rounds, best=True)
         self.monitor.on_operation(operation="personalise", total=len(rounds))
         messages = {site: self.channel.message(round_) for site, round_ in rounds.items()}
-        answers = self.channel.ask("personalise", messages)
+        answers = checked("personalise", self.channel.ask("personalise", messages), check_final)
         finished = self.survivors(state, answers, "personalise")
         final = [
             MetricRow(rounds[site], site, model, split, metric, value)

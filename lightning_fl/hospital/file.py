@@ -1,18 +1,25 @@
 """Read a hospital's own file: where its data are, what its machine is, what a run may name."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from lightning_fl.errors import ConfigError
-from lightning_fl.hospital.sent_settings import check_form, differing, merged, without
+from lightning_fl.errors import AgreementError, ConfigError
+from lightning_fl.hospital.sent_settings import (
+    check_form,
+    check_reach,
+    differing,
+    merged,
+    without,
+)
 from lightning_fl.run.import_paths import import_paths
 from lightning_fl.run.moved_paths import refuse_moved
 from lightning_fl.run.site_maker import NOT_OF_SITES
+from lightning_fl.site.terms import SiteTerms
 
 NAME = "lightning_fl.yaml"
 """Name of the file."""
@@ -22,6 +29,24 @@ TEMPLATE = """\
 # Where runs leave this hospital's private state and its models, a folder for each run; relative
 # to this file.
 folder: ../runs
+
+# Fingerprints of the hospitals' identities. With them this hospital verifies every round: it takes
+# only weights and sums that the others have signed. Each hospital tells the others its own, by
+# telephone or the like and not through the coordinator. This hospital's is in the comment.
+# `pins: none` takes part without: then a coordinator that lies can read this hospital's updates.
+# OWN
+# pins: {A: 3f9c..., B: 81d0..., C: 07aa...}
+
+# Folder of this hospital's identity, NAME.identity.pem; relative to this file.
+identities: .
+
+# Limits of every run.
+rounds: 200         # the most rounds
+least_sites: 3      # the fewest hospitals whose updates are summed
+least_cases: 5      # the fewest patients of a split whose scores leave
+decimals: 3         # to which scores are rounded; losses stay here. null: scores leave as they are
+epsilon: null       # privacy budget of this hospital's data over all runs; needs `privacy` below
+init: []            # SHA-256 of first weights that a run may begin with, once you approve them
 
 # Laid over the settings of a run. The data's place, the batch size and the device are set here
 # alone; what a coordinator says of them is dropped.
@@ -33,14 +58,18 @@ settings:
   trainer:
     accelerator: auto
     curves: false # true: the coordinator sees the loss and the speed of each round's training
-  # Of the secure ring: others cannot see this hospital's updates. Add `identities` and `pins`.
+  # Of the secure ring: others cannot see this hospital's updates.
   aggregator:
     init_args:
       masking: pairwise
       allow_two_sites: false
+  # Differential privacy that every run must have here:
+  # privacy:
+  #   class_path: lightning_fl.privacy.SampleLevelDP
+  #   init_args: {max_grad_norm: 1.0, target_epsilon: 8.0, delta: 1.0e-5}
 
 # Classes that the settings of a run may name: one, or with .* all that a package defines. A run
-# that names another is refused. Some nets can download weights; list those you use one by one.
+# that names another is refused.
 allow:
   - lightning_fl.aggregation.CyclicCKKS  # and not Plain, to which updates go in the clear
   - lightning_fl.algorithms.*
@@ -48,12 +77,56 @@ allow:
   - lightning_fl.personalisation.*
   - models.*
   - datamodules.*
-  - segmentation_models_pytorch.*
-  - monai.networks.nets.*
   - torch.optim.*
   - torchvision.transforms.v2.*
+NETS
 """
+SMP = (
+    *("DeepLabV3", "DeepLabV3Plus", "DPT", "FPN", "Linknet", "MAnet", "PAN", "PSPNet", "Segformer"),
+    *("UPerNet", "Unet", "UnetPlusPlus"),
+)
+MONAI = (
+    *(
+        "AttentionUnet",
+        "BasicUNet",
+        "BasicUNetPlusPlus",
+        "DenseNet121",
+        "DynUNet",
+        "EfficientNetBN",
+    ),
+    *("FlexibleUNet", "SEResNet50", "SegResNet", "SwinUNETR", "UNETR", "UNet", "VNet", "ViT"),
+)
+NETS = (
+    *(f"segmentation_models_pytorch.{name}" for name in SMP),
+    *(f"monai.networks.nets.{name}" for name in MONAI),
+)
+"""Nets of the two libraries that the template allows."""
+
+
+def new_file(root: str, own: str = "") -> str:
+    """Return the text of a new file.
+
+    Args:
+        root: the line of the data's place.
+        own: what the comment says of this hospital's identity.
+    """
+    nets = "\n".join(f"  - {net}" for net in NETS)
+    return TEMPLATE.replace("ROOT", root).replace("OWN", own).replace("NETS", nets)
+
+
 KEYS = {"folder", "settings", "allow"}
+"""Keys that the file must have."""
+LIMITS: Mapping[str, Any] = {
+    "rounds": 200,
+    "least_sites": 3,
+    "least_cases": 5,
+    "decimals": 3,
+    "epsilon": None,
+    "init": [],
+}
+"""Keys that the file may have, with what holds where it says nothing."""
+NO_PINS = "none"
+"""What the file says under `pins` to take part in runs that nothing verifies."""
 DATA = ("root", "batch_size", "num_workers", "cache_dir", "metadata", "volumes", "fold_file")
 OWN = {
     *(f"data.init_args.{name}" for name in DATA),
@@ -66,6 +139,8 @@ OWN = {
 """Settings that a hospital decides alone; what the coordinator says of them is dropped."""
 UNLESS_ALLOWED: Mapping[str, Any] = {"trainer": {"curves": False}}
 """Holds where the hospital's file says nothing."""
+CYCLIC = "lightning_fl.aggregation.CyclicCKKS"
+DIGEST = re.compile("[0-9a-f]{64}")
 _ALLOWED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+(\.\*)?|[A-Za-z_]\w*\.\*")
 
 
@@ -79,12 +154,18 @@ class HospitalFile:
         settings: laid over those of a run.
         allow: import paths that the settings of a run may name: a.b.C, or a.b.* for all that is
             defined in a package.
+        pins: fingerprints of the hospitals' identities; None to verify nothing.
+        identities: folder of this hospital's own.
+        limits: of every run; see `LIMITS`.
     """
 
     file: Path
     folder: Path
     settings: Mapping[str, Any]
     allow: tuple[str, ...]
+    pins: Mapping[str, str] | None
+    identities: Path
+    limits: Mapping[str, Any]
 
     @classmethod
     def read(cls, file: Path) -> "HospitalFile":
@@ -104,7 +185,32 @@ class HospitalFile:
             )
         refuse_moved([*allow, *import_paths(settings)], str(file))
         folder = file.parent / Path(str(values["folder"])).expanduser()
-        return cls(file, folder, settings, tuple(allow))
+        identities = file.parent / Path(str(values.get("identities", "."))).expanduser()
+        pins, limits = _pins(values, file), _limits(values, file)
+        return cls(file, folder, settings, tuple(allow), pins, identities, limits)
+
+    @classmethod
+    def place(cls, file: Path) -> Path:
+        """Return the folder of runs, or that of the file where the file cannot be read."""
+        try:
+            folder = cls.read(file).folder
+        except ConfigError:
+            return file.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    @property
+    def terms(self) -> SiteTerms:
+        """What the site of a run holds of this file."""
+        limits = self.limits
+        return SiteTerms(
+            verified=self.pins is not None,
+            least_sites=limits["least_sites"],
+            least_cases=limits["least_cases"],
+            decimals=limits["decimals"],
+            epsilon=limits["epsilon"],
+            first_weights=tuple(limits["init"]),
+        )
 
     def lay_over(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Lay this hospital's settings over those that the coordinator sent.
@@ -116,11 +222,63 @@ class HospitalFile:
         check_form(settings)
         refused = sorted({path for path in import_paths(settings) if not self.allows(path)})
         if refused:
-            raise ConfigError(
-                f"The run names {', '.join(refused)}, which `allow` in {self.file} does not list. "
-                "Read what it does; if you agree, add it there."
+            raise AgreementError(
+                f"The run names {', '.join(refused)}, which `allow` in this hospital's {NAME} does "
+                "not list. The hospital may read what it does and add it there."
             )
-        return merged(merged(without(settings, OWN), UNLESS_ALLOWED), self.settings)
+        settings = without(settings, OWN)
+        check_reach(settings)
+        return merged(merged(settings, UNLESS_ALLOWED), self.settings)
+
+    def lay_pins(self, settings: dict[str, Any], sites: Sequence[str]) -> dict[str, Any]:
+        """Lay this hospital's pins and identity over the settings, and hold its limits.
+
+        Args:
+            settings: of the run, with this hospital's laid over.
+            sites: all hospitals of the run.
+
+        Raises:
+            AgreementError: the run exceeds a limit, or nothing in it could be verified.
+            ConfigError: a hospital that trains has no pin.
+        """
+        data = (settings.get("data") or {}).get("init_args") or {}
+        unseen = data.get("unseen") or ()
+        training = [site for site in sites if site not in unseen]
+        self._check_limits(settings, training)
+        if self.pins is None:
+            return settings
+        aggregator = settings.get("aggregator") or {}
+        if aggregator.get("class_path") != CYCLIC:
+            raise AgreementError(
+                f"The run averages by {aggregator.get('class_path')!r}, of which a hospital cannot "
+                f"verify that a mean is the hospitals'. This one takes part by {CYCLIC} alone, or "
+                f"with `pins: {NO_PINS}` in its file."
+            )
+        missing = sorted(site for site in training if site not in self.pins)
+        if missing:
+            raise ConfigError(
+                f"`pins` in {self.file} has no fingerprint of {', '.join(missing)}, which train in "
+                "this run. Ask these hospitals for it, by telephone or the like."
+            )
+        own = {"pins": {s: self.pins[s] for s in training}, "identities": str(self.identities)}
+        ring = {"init_args": {**own, "masking": "pairwise"}}
+        return merged(settings, {"aggregator": ring})
+
+    def _check_limits(self, settings: Mapping[str, Any], training: Sequence[str]) -> None:
+        """Refuse more rounds, or fewer hospitals in a sum, than this hospital accepts."""
+        rounds, most = settings.get("rounds", 10), self.limits["rounds"]
+        if type(rounds) is not int or rounds > most:
+            raise AgreementError(
+                f"The run has {rounds!r} rounds, but this hospital takes part in at most {most} "
+                "(`rounds` in its file)."
+            )
+        least, drawn = self.limits["least_sites"], settings.get("sites_per_round")
+        summed = min(len(training), drawn) if type(drawn) is int else len(training)
+        if summed < least:
+            raise AgreementError(
+                f"The run sums the updates of {summed} hospitals, but this one takes part in sums "
+                f"of at least {least} (`least_sites` in its file)."
+            )
 
     def allows(self, path: str) -> bool:
         """Say whether a run may name this import path."""
@@ -155,6 +313,43 @@ class HospitalFile:
             )
 
 
+def _pins(values: Mapping[str, Any], file: Path) -> Mapping[str, str] | None:
+    """Return the pins that the file gives; None where it says that there shall be none."""
+    pins = values.get("pins")
+    if pins == NO_PINS:
+        return None
+    if not isinstance(pins, dict) or not pins:
+        raise ConfigError(
+            f"{file} has no `pins`. Write the fingerprint of every hospital's identity there, each "
+            "told by that hospital and not by the coordinator; see docs/deploy.md. With `pins: "
+            f"{NO_PINS}` a run is hosted that nothing verifies."
+        )
+    wrong = [site for site, pin in pins.items() if not DIGEST.fullmatch(str(pin))]
+    if wrong:
+        raise ConfigError(f"The pins of {wrong} in {file} are no fingerprints of 64 hex digits.")
+    return {str(site): str(pin) for site, pin in pins.items()}
+
+
+def _limits(values: Mapping[str, Any], file: Path) -> dict[str, Any]:
+    """Return the limits that the file sets, and the usual ones."""
+    limits = {**LIMITS, **{key: values[key] for key in LIMITS if key in values}}
+    for key in ("rounds", "least_sites", "least_cases"):
+        if type(limits[key]) is not int or limits[key] < 1:
+            raise ConfigError(
+                f"Expected `{key}` in {file} to be at least 1, but got {limits[key]}."
+            )
+    decimals, epsilon = limits["decimals"], limits["epsilon"]
+    if decimals is not None and (type(decimals) is not int or not 0 <= decimals <= 6):
+        raise ConfigError(f"Expected `decimals` in {file} from 0 to 6 or null, but got {decimals}.")
+    if epsilon is not None and (type(epsilon) not in (int, float) or not epsilon > 0):
+        raise ConfigError(f"Expected `epsilon` in {file} to be positive, but got {epsilon}.")
+    if not isinstance(limits["init"], list) or not all(
+        DIGEST.fullmatch(str(digest)) for digest in limits["init"]
+    ):
+        raise ConfigError(f"Expected `init` in {file} to list digests of 64 hex digits.")
+    return limits
+
+
 def _read_keys(file: Path) -> dict[str, Any]:
     """Read the file as a mapping with the keys that it must have."""
     if not file.is_file():
@@ -166,7 +361,11 @@ def _read_keys(file: Path) -> dict[str, Any]:
         values = yaml.safe_load(file.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise ConfigError(f"{file} is no YAML: {error}") from error
-    if not isinstance(values, dict) or set(values) != KEYS:
+    others = {"pins", "identities", *LIMITS}
+    if not isinstance(values, dict) or not KEYS <= set(values) <= KEYS | others:
         keys = sorted(values) if isinstance(values, dict) else values
-        raise ConfigError(f"Expected the keys {sorted(KEYS)} in {file}, but got {keys}.")
+        raise ConfigError(
+            f"Expected the keys {sorted(KEYS)} and perhaps {sorted(others)} in {file}, but got "
+            f"{keys}."
+        )
     return values

@@ -1,9 +1,6 @@
 """Host a site in a process of its own, on the terms of its hospital."""
 
-import csv
-import hashlib
 import json
-import logging
 import os
 import re
 import time
@@ -13,10 +10,12 @@ from typing import Any
 import yaml
 
 from lightning_fl.engines.hosting import HOST, SAME, Invitation
-from lightning_fl.errors import ConfigError
+from lightning_fl.errors import AgreementError, ConfigError, HospitalError, NonFiniteError
 from lightning_fl.files import write_text
 from lightning_fl.hospital.file import NAME, HospitalFile
 from lightning_fl.hospital.import_policy import enforce
+from lightning_fl.hospital.offline import go_offline
+from lightning_fl.hospital.records import Records
 from lightning_fl.hospital.sent_settings import read_sent
 from lightning_fl.predict.kept_models import keep_models_of, keep_preprocessing
 from lightning_fl.results.case_tables import keep_cases
@@ -25,13 +24,8 @@ from lightning_fl.run.import_paths import import_paths
 from lightning_fl.run.site_maker import NOT_OF_SITES, SiteMaker, blueprint_of
 from lightning_fl.run_files import CONFIG
 from lightning_fl.site.site import Site
-from lightning_fl.wire.messages import MAGIC, MessageError, digest_of
+from lightning_fl.wire.messages import MessageError
 from lightning_fl.wire.versions import package_versions
-
-_log = logging.getLogger(__name__)
-MESSAGES = "messages.csv"
-"""What came into a hospital and what left it, in the folder of a run."""
-COLUMNS = ("time", "operation", "direction", "bytes", "digest")
 
 
 class Hospital:
@@ -51,25 +45,51 @@ class Hospital:
         self.name = name
         self.site: Site | None = None
         self.folder = Path()
+        self.records: Records | None = None
 
     def handle(self, op: str, payload: bytes) -> bytes:
         """Answer one operation.
 
+        At a hospital the text of an error stays: it can name files, and so patients. The kind
+        travels, with a number that the hospital finds in its errors.log.
+
         Raises:
-            ConfigError: the site cannot be hosted here.
-            MessageError: there is no site yet, or it refuses.
+            AgreementError: both sides differ in what each may know of the other.
+            NonFiniteError: training has diverged.
+            HospitalError: anything else that a hospital's site raised.
         """
+        if self.file is None:
+            return self._host(payload) if op == HOST else self._ask_site(op, payload)
+        records = self.records or Records(HospitalFile.place(self.file))
+        try:
+            return self._on_record(op, payload)
+        except Exception as error:
+            number = (self.records or records).error(op, payload, error)
+            if isinstance(error, AgreementError):
+                raise
+            kept = f"{type(error).__name__}, number {number} in the errors.log of this hospital"
+            if isinstance(error, NonFiniteError):
+                raise NonFiniteError(kept) from None
+            raise HospitalError(kept) from None
+
+    def _on_record(self, op: str, payload: bytes) -> bytes:
+        """Answer one operation, with both messages written down."""
         if op == HOST:
             return self._host(payload)
-        if self.site is None:
-            raise MessageError(f"There is no site here yet to answer {op!r}; ask to host one.")
-        self._write_down(op, "in", payload)
-        answer = self.site.handle(op, payload)
-        self._write_down(op, "out", answer)
-        if op == "personalise" and self.file is not None:
+        if self.records is not None:
+            self.records.message(op, "in", payload)
+        answer = self._ask_site(op, payload)
+        if self.records is not None:
+            self.records.message(op, "out", answer)
+        if op == "personalise" and self.site is not None:
             keep_models_of(self.folder, self.site.name, alone=True)
             keep_cases(self.folder, [self.site.name])
         return answer
+
+    def _ask_site(self, op: str, payload: bytes) -> bytes:
+        if self.site is None:
+            raise MessageError(f"There is no site here yet to answer {op!r}; ask to host one.")
+        return self.site.handle(op, payload)
 
     def _host(self, payload: bytes) -> bytes:
         invitation = Invitation.decode(payload)
@@ -81,29 +101,21 @@ class Hospital:
             )
         if self.name not in ("", invitation.site):
             raise ConfigError(f"This is {self.name!r}, and cannot host site {invitation.site!r}.")
-        maker = _simulated(invitation) if self.file is None else _on_terms(self.file, invitation)
+        if self.file is None:
+            maker = _simulated(invitation)
+        else:
+            invitation.check_clock(time.time())
+            os.umask(0o077)  # files are for the hospital's own account alone
+            go_offline()
+            maker = _on_terms(self.file, invitation)
         self.site = maker(invitation.site)
         self.folder = Path(maker.folder)
         if self.file is not None:
             write_text(self.folder / CONFIG, maker.settings)
             keep_preprocessing(self.folder, blueprint_of(maker).experiment.data, [invitation.site])
-            self._write_down(HOST, "in", payload)
+            self.records = Records(self.folder)
+            self.records.message(HOST, "in", payload)
         return json.dumps({"process": os.getpid()}).encode()
-
-    def _write_down(self, op: str, direction: str, payload: bytes) -> None:
-        """Add a row to messages.csv and a line to the log, so that a hospital sees what leaves."""
-        if self.file is None:
-            return
-        framed = payload.startswith(MAGIC)
-        digest = digest_of(payload) if framed else hashlib.sha256(payload).hexdigest()
-        row = (time.strftime("%Y-%m-%dT%H:%M:%S"), op, direction, len(payload), digest)
-        _log.info("%s %r: %d bytes", direction, op, len(payload))
-        file = self.folder / MESSAGES
-        new = not file.exists()
-        with file.open("a", newline="", encoding="utf-8") as out:
-            writer = csv.writer(out)
-            writer.writerows([COLUMNS] * new)
-            writer.writerow(row)
 
 
 def _simulated(invitation: Invitation) -> SiteMaker:
@@ -119,6 +131,7 @@ def _on_terms(file: Path, invitation: Invitation) -> SiteMaker:
     if not re.fullmatch(r"[0-9A-Za-z]+", invitation.run):  # it names a folder here
         raise ConfigError(f"A run cannot be called {invitation.run!r}; letters and digits only.")
     settings = terms.lay_over(values)
+    settings = terms.lay_pins(settings, invitation.sites)
     terms.check_data(settings)
     enforce([*terms.allow, *import_paths(terms.settings)])  # before anything is imported
     resolved = resolve(["--config", yaml.safe_dump(settings | NOT_OF_SITES)])
@@ -126,17 +139,28 @@ def _on_terms(file: Path, invitation: Invitation) -> SiteMaker:
     folder = terms.folder / invitation.run
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)  # models and private state are for the hospital's own account alone
-    _check_same(folder / CONFIG, resolved)
-    return SiteMaker(yaml.safe_dump(resolved), str(folder), invitation.run, invitation.sites)
+    _check_same(folder / CONFIG, resolved, values)
+    return SiteMaker(
+        yaml.safe_dump(resolved),
+        str(folder),
+        invitation.run,
+        invitation.sites,
+        terms=terms.terms,
+    )
 
 
-def _check_same(config: Path, settings: dict[str, Any]) -> None:
+def _check_same(config: Path, settings: dict[str, Any], sent: dict[str, Any]) -> None:
     """Refuse to go on with a run under other settings than it began with here."""
     if not config.exists():
         return
-    changed = changed_settings(resolve(["--config", str(config)]), settings)
+    before = resolve(["--config", str(config)])
+    changed = changed_settings(before, settings)
     if changed:
-        raise ConfigError(
-            f"The run goes on here with other settings than it began with: {', '.join(changed)} "
-            f"differ from {config}."
+        # What the coordinator has sent is known to it; what this hospital says for itself stays.
+        both = [
+            f"{key} from {before.get(key)!r} to {sent[key]!r}" for key in changed if key in sent
+        ]
+        raise AgreementError(
+            "The run goes on here with other settings than it began with: "
+            f"{'; '.join(both) or ', '.join(changed)}. Start a new run."
         )

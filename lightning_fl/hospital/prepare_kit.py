@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lightning_fl.aggregation.ring.identity import SUFFIX, Identity, fingerprint, make
 from lightning_fl.engines.nvflare.names import SERVER_CLASSES, SITE_CLASSES
 from lightning_fl.errors import ConfigError
 from lightning_fl.files import write_text
-from lightning_fl.hospital.file import NAME, TEMPLATE
+from lightning_fl.hospital.file import NAME, new_file
 
 HEARTBEAT = 30
 """Seconds of silence after which the server takes a site for gone; NVFlare's are 600."""
@@ -25,7 +26,7 @@ ROLES = ("project_admin", "org_admin", "lead", "member")
 
 
 def prepare(kit: Path, data: Path | None = None) -> list[Path]:
-    """Write what a kit needs; a hospital's file that is there stays.
+    """Write what a kit needs; a hospital's file and identity that are there stay.
 
     Args:
         kit: folder of the startup kit.
@@ -41,18 +42,47 @@ def prepare(kit: Path, data: Path | None = None) -> list[Path]:
         return [_resources(kit, SERVER_CLASSES, server=True), _authorization(kit)]
     if (kit / "startup" / "fed_client.json").is_file():
         written = [_resources(kit, SITE_CLASSES), _authorization(kit)]
-        file = kit / "local" / NAME
-        if not file.exists():
-            root = "# root: /path/to/the/data" if data is None else f"root: {json.dumps(str(data))}"
-            write_text(file, TEMPLATE.replace("ROOT", root))
-            written.append(file)
-        return written
+        return [*written, *_identity(kit), *_file(kit, data)]
     if (kit / "startup" / "fed_admin.json").is_file():
         return []
     raise ConfigError(
         f"{str(kit)!r} is no startup kit of a server, a site or a user: its folder `startup` has "
         "no fed_server.json, fed_client.json or fed_admin.json."
     )
+
+
+def site_of(kit: Path) -> str:
+    """Return the name of the hospital that a kit is for."""
+    values = json.loads((kit / "startup" / "fed_client.json").read_text(encoding="utf-8"))
+    return str(values["client"]["fqsn"])
+
+
+def identity_of(kit: Path) -> str:
+    """Return the fingerprint of the identity in a hospital's kit, which the others pin.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    return fingerprint(Identity(kit / "local" / f"{site_of(kit)}{SUFFIX}").public)
+
+
+def _identity(kit: Path) -> list[Path]:
+    """Make the hospital's identity; one that is there stays, since others have pinned it."""
+    file = kit / "local" / f"{site_of(kit)}{SUFFIX}"
+    if file.exists():
+        return []
+    make(file)
+    return [file]
+
+
+def _file(kit: Path, data: Path | None) -> list[Path]:
+    """Write the hospital's file; one that is there stays."""
+    file = kit / "local" / NAME
+    if file.exists():
+        return []
+    root = "# root: /path/to/the/data" if data is None else f"root: {json.dumps(str(data))}"
+    write_text(file, new_file(root, f"{site_of(kit)}: {identity_of(kit)}"))
+    return [file]
 
 
 def _resources(kit: Path, allowed: Sequence[str], *, server: bool = False) -> Path:
@@ -103,6 +133,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"error: {error}\n")
         return 2
     sys.stdout.writelines(f"{file}\n" for file in written)
+    if (options.kit / "startup" / "fed_client.json").is_file():
+        sys.stdout.write(
+            f"The fingerprint of {site_of(options.kit)} is\n  {identity_of(options.kit)}\nTell it "
+            "the other hospitals, by telephone or the like and not through the coordinator, and "
+            f"write theirs and this one under `pins` in {options.kit / 'local' / NAME}.\n"
+        )
     return 0
 
 

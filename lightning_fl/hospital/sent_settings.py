@@ -1,15 +1,18 @@
 """Check settings that a coordinator sends, and lay a hospital's own over them."""
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import yaml
 
-from lightning_fl.errors import ConfigError
+from lightning_fl.errors import AgreementError, ConfigError
 from lightning_fl.run.experiment import Experiment
 from lightning_fl.run.import_paths import nested
 from lightning_fl.training.task import SETTINGS
 
+REACHING = re.compile(r"://|^\s*(/|~|[A-Za-z]:[\\/]|\\\\)|(^|[\\/])\.\.([\\/]|$)|(hub|dir):")
+"""What an address, an absolute path or one that climbs, and a hub's or folder's name look like."""
 LONGEST = 2**20
 """The most characters of settings that a hospital reads."""
 
@@ -31,6 +34,23 @@ def check_form(settings: Mapping[str, Any]) -> None:
             raise ConfigError(
                 f"The run has the text {value[:80]!r}, in which settings are hidden. Write them "
                 "out."
+            )
+
+
+def check_reach(settings: Mapping[str, Any]) -> None:
+    """Refuse texts by which a coordinator would make this machine fetch or read something.
+
+    Raises:
+        AgreementError: names the text.
+    """
+    for value in nested(settings):
+        if isinstance(value, Mapping) and "pretrained_url" in value:
+            raise AgreementError("The run has the setting `pretrained_url`, an address to fetch.")
+        if isinstance(value, str) and REACHING.search(value):
+            raise AgreementError(
+                f"The run has the text {value[:80]!r}, which names an address, a hub or a path. "
+                "Places are for each hospital to set; leave it out, or agree with the hospital to "
+                "write it into its own file."
             )
 
 

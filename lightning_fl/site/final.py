@@ -8,6 +8,7 @@ import torch
 from lightning_fl.personalisation.choice import patients_curve, personalise
 from lightning_fl.personalisation.workbench import Workbench
 from lightning_fl.site.cases import record_cases
+from lightning_fl.site.disclosure import Disclosure
 from lightning_fl.site.local_state import LocalState
 from lightning_fl.training.case_scores import CaseScores, ScoreImages
 from lightning_fl.training.fitting import evaluate
@@ -36,10 +37,12 @@ class FinalEvaluation:
 
     Args:
         state: of the site.
+        disclosure: decides which numbers leave the site.
     """
 
-    def __init__(self, state: LocalState) -> None:
+    def __init__(self, state: LocalState, disclosure: Disclosure) -> None:
         self.state = state
+        self.disclosure = disclosure
         self.task = state.task
         self.base = "local" if state.setup.algorithm.trains_alone else "global"
         self.is_new = state.name in state.data.unseen
@@ -80,11 +83,19 @@ class FinalEvaluation:
         state.store.save_tensors("personal", dict(kept.state_dict()))
         state.store.save_tensors("global", dict(shared.state_dict()))
         self._picture(models)
-        info: dict[str, Any] = {"scores": scores, "personalisation": summary}
+        patients = state.data.split(state.name)
+        counts: dict[str, int] = {split: len(getattr(patients, split)) for split in self.splits}
+        by_split, scored = self.disclosure.by_split, self.disclosure.scores
+        info: dict[str, Any] = {"scores": by_split(scores, counts), "personalisation": summary}
+        if summary is not NOTHING:
+            told = scored(summary, counts.get("val", 0))
+            info["personalisation"] = NOTHING | {"choice": summary["choice"]} | told
         if statistics := record_cases(state, cases):
-            info["cases"] = statistics
+            info["cases"] = by_split(statistics, counts)
         if self.is_new and settings.patients:
-            info["new_hospital"] = patients_curve(self.task, settings, shared)
+            curve = patients_curve(self.task, settings, shared)
+            told = {count: scored(of, counts.get("test", 0)) for count, of in curve.items()}
+            info["new_hospital"] = told
         return Answer(info, {})
 
     def _start(self, round_: int, shared: pl.LightningModule) -> pl.LightningModule:

@@ -1,6 +1,7 @@
 """A hospital in a run: its LightningModule, data and private state behind a boundary of bytes."""
 
 import copy
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from lightning_fl.errors import ConfigError, DataError
 from lightning_fl.privacy.fitness import check_loss
 from lightning_fl.run_files import PERSONAL
 from lightning_fl.seeds import derive_seed, seed_all
+from lightning_fl.site.disclosure import Disclosure
 from lightning_fl.site.final import FinalEvaluation
 from lightning_fl.site.global_weights import GlobalWeights
 from lightning_fl.site.ledger import MOST_REFUSALS, Ledger
@@ -45,6 +47,7 @@ class Site:
         self.setup = setup
         self.state = LocalState(name, setup, data, SiteStore(folder))
         self.ledger = Ledger(folder, setup.run)
+        self.disclosure = Disclosure(setup.terms)
         weights = GlobalWeights(self.state, self.ledger)
         self._operations: dict[str, SiteOperation] = {
             "describe": self._describe,
@@ -124,7 +127,8 @@ class Site:
             )
 
     def _check_terms(self) -> None:
-        """Refuse a run in which nothing verifies the weights, where the hospital wants that."""
+        """Refuse a run that goes past what the site's hospital asks of every run."""
+        self.disclosure.check_metric(self.setup.evaluation.metric)
         if self.setup.terms.verified and not self.setup.aggregator.verifies:
             raise ConfigError(
                 f"The run averages by {type(self.setup.aggregator).__name__} without pinned "
@@ -152,7 +156,12 @@ class Site:
             return Answer(stored, {})
         self._expect_weights(message.round)
         module, loader = self.state.module(message.round), self.state.data.loader("val")
-        info = {"val": evaluate(module, loader, "val", self.setup.trainer)}
+        scores = evaluate(module, loader, "val", self.setup.trainer)
+        value, loss = scores.get(self.setup.evaluation.metric, 0.0), scores.get("loss", math.nan)
+        cases = len(self.state.data.split(self.name).val)
+        info: dict[str, Any] = {"val": self.disclosure.scores(scores, cases)}
+        if not info["val"] or (math.isnan(value) and math.isfinite(loss)):
+            info["undefined"] = True  # a matter of the data, and not of a model that gives NaN
         self.ledger.keep("evaluate", message.round, info)
         return Answer(info, {})
 
@@ -169,7 +178,7 @@ class Site:
         if stored is not None and self.state.store.has_tensors(PERSONAL):
             return Answer(stored["info"], {})
         self._expect_weights(message.round)
-        answer = FinalEvaluation(self.state).run(message.round)
+        answer = FinalEvaluation(self.state, self.disclosure).run(message.round)
         final = {"round": message.round, "info": answer.info}
         self.ledger.keep("personalise", self.setup.rounds, final)
         return answer

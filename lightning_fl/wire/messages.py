@@ -99,6 +99,17 @@ _TEXTS = ("run", "sender", "recipient", "ring", "context")
 _FRAME_TYPES = dict.fromkeys(_TEXTS, str) | {"round": int, "step": int, "info": dict}
 
 
+def frame_of(payload: bytes) -> dict[str, Any]:
+    """Return the frame of an encoded message without reading its tensors; {} of anything else."""
+    try:
+        length = int.from_bytes(payload[HEAD : HEAD + 8], "little")
+        header = json.loads(payload[HEAD + 8 : HEAD + 8 + length])
+        frame = json.loads(header["__metadata__"]["frame"])
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        return {}
+    return frame if isinstance(frame, dict) else {}
+
+
 def digest_of(payload: bytes) -> str:
     """Return the digest that an encoded message carries, in hexadecimal."""
     return payload[len(MAGIC) + 8 : HEAD].hex()

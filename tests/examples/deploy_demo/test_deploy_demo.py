@@ -181,11 +181,12 @@ def test_kits_are_made_handed_out_and_prepared(processes: Processes, tmp_path: P
     hand_out(made["A"], place / "kit")
     assert not made["A"].exists()
     (place / "data").mkdir()
-    fingerprint = kits.settle(place, "A", place / "data")
+    fingerprint = kits.settle(place, place / "data")
     kits.pin(place, {"A": fingerprint})
     mine = HospitalFile.read(place / "kit" / "local" / "lightning_fl.yaml")
     assert mine.settings["data"]["init_args"]["root"] == str(place / "data")
-    assert mine.settings["aggregator"]["init_args"]["pins"] == {"A": fingerprint}
+    assert mine.pins == {"A": fingerprint}
+    assert mine.terms.verified
     assert mine.allows("lightning_fl.aggregation.CyclicCKKS")
     assert not mine.allows("lightning_fl.aggregation.Plain")
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from lightning_fl.errors import ConfigError
-from lightning_fl.hospital.file import NAME, TEMPLATE, HospitalFile
+from lightning_fl.hospital.file import NAME, HospitalFile, new_file
 from lightning_fl.run.import_paths import import_paths
 
 ALL = ["segmentation_models_pytorch.*", "datamodules.*", "lightning_fl.*"]
@@ -38,7 +38,7 @@ SENT: dict[str, Any] = {
 def own(tmp_path: Path) -> HospitalFile:
     file = tmp_path / "local" / NAME
     file.parent.mkdir()
-    file.write_text(TEMPLATE.replace("ROOT", f"root: {tmp_path}"))
+    file.write_text(new_file(f"root: {tmp_path}") + "\npins: none\n")
     return HospitalFile.read(file)
 
 
@@ -65,7 +65,7 @@ def test_training_curves_leave_only_where_the_hospitals_file_allows_it(tmp_path:
     sent = SENT | {"trainer": {"local_steps": 5, "curves": True}}
     for line, allowed in {"": False, "curves: true": True}.items():
         file = tmp_path / NAME
-        text = TEMPLATE.replace("ROOT", f"root: {tmp_path}")
+        text = new_file(f"root: {tmp_path}") + "\npins: none\n"
         file.write_text(re.sub(r"curves: false.*", line, text))
         assert HospitalFile.read(file).lay_over(sent)["trainer"]["curves"] is allowed
 
@@ -87,7 +87,7 @@ def test_what_only_the_coordinator_uses_is_left_out_and_not_checked(own: Hospita
     ],
 )
 def test_what_is_not_allowed_is_refused_by_name(own: HospitalFile, change: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=r"`allow` in .* does not list"):
+    with pytest.raises(ConfigError, match=r"`allow` in this hospital's .* does not list"):
         own.lay_over(SENT | change)
 
 
@@ -126,7 +126,9 @@ def test_a_hospital_makes_sure_that_its_word_has_been_understood(own: HospitalFi
 @pytest.mark.parametrize("entry", ["*", "os", "models.*.x", "torch*", "a..b", ""])
 def test_what_allow_cannot_mean_is_refused(tmp_path: Path, entry: str) -> None:
     file = tmp_path / NAME
-    file.write_text(yaml.safe_dump({"folder": "x", "settings": {}, "allow": [entry]}))
+    file.write_text(
+        yaml.safe_dump({"folder": "x", "pins": "none", "settings": {}, "allow": [entry]})
+    )
     with pytest.raises(ConfigError, match="to list paths such as"):
         HospitalFile.read(file)
 
@@ -148,7 +150,9 @@ def test_a_file_of_version_0_1_0_ends_in_one_sentence_that_says_what_to_change(
     tmp_path: Path, values: dict[str, Any], moved: str
 ) -> None:
     file = tmp_path / NAME
-    file.write_text(yaml.safe_dump({"folder": "x", "settings": {}, "allow": [], **values}))
+    file.write_text(
+        yaml.safe_dump({"folder": "x", "pins": "none", "settings": {}, "allow": [], **values})
+    )
     with pytest.raises(ConfigError) as error:
         HospitalFile.read(file)
     assert str(error.value) == f"{file} names {moved} version 0.2.0; change it there."
@@ -157,7 +161,7 @@ def test_a_file_of_version_0_1_0_ends_in_one_sentence_that_says_what_to_change(
 def test_what_stands_at_a_path_of_version_0_1_0_today_may_be_named(tmp_path: Path) -> None:
     file = tmp_path / NAME
     allow = ["lightning_fl.privacy.*", "lightning_fl.privacy.SiteLevelDP"]
-    file.write_text(yaml.safe_dump({"folder": "x", "settings": {}, "allow": allow}))
+    file.write_text(yaml.safe_dump({"folder": "x", "pins": "none", "settings": {}, "allow": allow}))
     assert HospitalFile.read(file).allow == tuple(allow)
 
 
@@ -181,7 +185,9 @@ def test_another_data_module_of_the_hospital_replaces_the_coordinators_whole(
 ) -> None:
     file = tmp_path / NAME
     mine = {"class_path": "datamodules.ChestPhantoms", "init_args": {"sites": 3}}
-    file.write_text(yaml.safe_dump({"folder": "x", "settings": {"data": mine}, "allow": ALL}))
+    file.write_text(
+        yaml.safe_dump({"folder": "x", "pins": "none", "settings": {"data": mine}, "allow": ALL})
+    )
     assert HospitalFile.read(file).lay_over(SENT)["data"] == mine
 
 

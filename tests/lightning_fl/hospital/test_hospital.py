@@ -1,7 +1,11 @@
 """What hosts a site: on its own terms, with everything written down."""
 
 import csv
+import os
+import re
+import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,14 +15,17 @@ import torch
 import yaml
 from jsonargparse._common import parsing_settings
 
+from lightning_fl.aggregation.ring.identity import make
 from lightning_fl.engines.hosting import HOST, Invitation
-from lightning_fl.errors import ConfigError, DataError
-from lightning_fl.hospital.file import NAME, TEMPLATE
-from lightning_fl.hospital.hospital import MESSAGES, Hospital
+from lightning_fl.errors import AgreementError, DataError, HospitalError
+from lightning_fl.hospital import offline
+from lightning_fl.hospital.file import NAME, new_file
+from lightning_fl.hospital.hospital import Hospital
+from lightning_fl.hospital.records import ERRORS, MESSAGES
 from lightning_fl.results.case_tables import read_cases
 from lightning_fl.run.config import read_settings
 from lightning_fl.training.layout import to_vector
-from lightning_fl.wire.messages import COORDINATOR, Message, MessageError, digest_of
+from lightning_fl.wire.messages import COORDINATOR, Message, digest_of
 from tests.folders import ROOT
 from tests.toy import ONE_STEP, SMALL_NET
 
@@ -30,8 +37,11 @@ def open_imports() -> Iterator[None]:
     """A hospital's process keeps its import policy for ever; tests share theirs."""
     policy = ("import_path_verdicts", "import_paths_enforced")
     before = {name: parsing_settings[name] for name in policy}
+    umask = os.umask(0o022)
     yield
     parsing_settings.update(before)
+    offline.go_online()
+    os.umask(umask)
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +73,29 @@ def hospital(tmp_path: Path) -> Hospital:
     """With a file of its own that says where its patients are made and kept."""
     file = tmp_path / "local" / NAME
     file.parent.mkdir()
-    file.write_text(TEMPLATE.replace("ROOT", f"cache_dir: {tmp_path / 'own_cache'}"))
+    write(file, f"cache_dir: {tmp_path / 'own_cache'}")
     return Hospital(file.parent)
+
+
+def write(file: Path, root: str, **values: Any) -> None:
+    """A hospital's file that verifies nothing and lets all scores out, unless told otherwise."""
+    usual = {"pins": "none", "least_cases": 1, "decimals": None}
+    terms = yaml.safe_load(new_file(root)) | usual | values
+    file.write_text(yaml.safe_dump({k: v for k, v in terms.items() if v != "left out"}))
+
+
+@contextmanager
+def kept(hospital: Hospital, match: str) -> Iterator[None]:
+    """Expect a refusal whose reason is in errors.log, and leaves only where both sides know it."""
+    with pytest.raises((HospitalError, AgreementError)) as refused:
+        yield
+    assert hospital.file is not None
+    logs = [file.read_text() for file in hospital.file.parent.parent.rglob(ERRORS)]
+    assert re.search(match, "\n".join(logs)), logs
+    if refused.type is HospitalError:
+        words = r"\w+, number \d+ in the errors\.log of this hospital"
+        assert re.fullmatch(words, str(refused.value))
+        assert refused.value.__cause__ is None
 
 
 def ask(hospital: Hospital, op: str, run: str = RUN) -> Message:
@@ -101,7 +132,7 @@ def test_every_message_is_written_down_with_its_size_and_digest(
 
 
 def test_nothing_is_answered_before_a_site_is_hosted(hospital: Hospital) -> None:
-    with pytest.raises(MessageError, match="no site here yet"):
+    with kept(hospital, "no site here yet"):
         ask(hospital, "describe")
 
 
@@ -109,11 +140,11 @@ def test_unknown_operations_and_other_runs_are_refused(
     hospital: Hospital, invitation: Invitation
 ) -> None:
     hospital.handle(HOST, invitation.encode())
-    with pytest.raises(MessageError, match="knows no operation 'send_images'"):
+    with kept(hospital, "knows no operation 'send_images'"):
         ask(hospital, "send_images")
-    with pytest.raises(MessageError, match="belongs to 'another'"):
+    with kept(hospital, "belongs to 'another'"):
         ask(hospital, "describe", run="another")
-    with pytest.raises(MessageError, match="cannot be one of run"):
+    with kept(hospital, "cannot be one of run"):
         hospital.handle(HOST, replace(invitation, run="another").encode())
 
 
@@ -130,7 +161,7 @@ WRONG_WEIGHTS: list[tuple[dict[str, Any], str]] = [
     ({"tensors": {"weights": torch.zeros(10**7)}}, r"of shape \(10000000,\)"),
     ({"tensors": {"weights": torch.tensor([0.0, torch.nan])}}, "holds NaN or infinity"),
     ({"tensors": {"weights": torch.tensor([0.0, -torch.inf])}}, "holds NaN or infinity"),
-    ({"tensors": {"weights": torch.zeros(3)}}, "Expected a vector of"),
+    ({"tensors": {"weights": torch.zeros(3)}}, r"values for each of 1 vectors, but got 3"),
 ]
 """Changes of a message with weights, and what they are refused with."""
 
@@ -140,11 +171,14 @@ def test_weights_that_no_round_can_have_sent_are_refused(
 ) -> None:
     hospital.handle(HOST, invitation.encode())
     assert hospital.site is not None
-    whole = torch.zeros(hospital.site.state.layout.length)
+    setup = hospital.site.setup
+    whole = to_vector(setup.template.state_dict(), setup.layout)
     sent = Message(RUN, 0, COORDINATOR, info={"blocks": 1}, tensors={"weights": whole})
     for change, words in WRONG_WEIGHTS:
-        with pytest.raises(ValueError, match=words):
+        with kept(hospital, words):
             hospital.handle("load", replace(sent, **change).encode())
+    with kept(hospital, "are not those of the settings and the seed"):
+        hospital.handle("load", replace(sent, tensors={"weights": whole + 7}).encode())
     hospital.handle("load", sent.encode())  # the site is as it was
 
 
@@ -160,21 +194,22 @@ def test_settings_with_aliases_or_without_end_are_refused_before_they_are_read(
 ) -> None:
     bomb = "a: &a [x, x]\n" + "".join(f"b{i}: &b{i} [*a, *a]\n" for i in range(3))
     for settings, words in {bomb: "has an alias", "x" * 2**21: "at most 1048576"}.items():
-        with pytest.raises(ConfigError, match=words):
+        with kept(hospital, words):
             hospital.handle(HOST, replace(invitation, settings=settings).encode())
     values = yaml.safe_load(invitation.settings)
     values["task"]["init_args"]["loss"] = "[&a [x], *a]"
-    with pytest.raises(ConfigError, match="in which settings are hidden"):
+    with kept(hospital, "in which settings are hidden"):
         hospital.handle(HOST, replace(invitation, settings=yaml.safe_dump(values)).encode())
 
 
 def test_a_round_out_of_order_is_refused(hospital: Hospital, invitation: Invitation) -> None:
     hospital.handle(HOST, invitation.encode())
     assert hospital.site is not None
-    weights = torch.zeros(hospital.site.state.layout.length)
+    setup = hospital.site.setup
+    weights = to_vector(setup.template.state_dict(), setup.layout)
     sent = Message(RUN, 0, COORDINATOR, info={"blocks": 1}, tensors={"weights": weights})
     hospital.handle("load", sent.encode())
-    with pytest.raises(ValueError, match="of round 0, not of round 4"):
+    with kept(hospital, "does not train in round 5"):
         hospital.handle("train", Message(RUN, 5, COORDINATOR, info={"keep": []}).encode())
 
 
@@ -184,7 +219,7 @@ def test_a_run_that_names_what_is_not_allowed_is_refused(
     values = yaml.safe_load(invitation.settings)
     values["net"] = {"class_path": "torch.nn.Identity"}
     forged = replace(invitation, settings=yaml.safe_dump(values))
-    with pytest.raises(ConfigError, match=r"names torch\.nn\.Identity"):
+    with kept(hospital, r"names torch\.nn\.Identity"):
         hospital.handle(HOST, forged.encode())
     assert hospital.site is None
 
@@ -203,7 +238,7 @@ def test_what_is_not_defined_where_it_is_allowed_is_never_imported(
     forged = replace(
         invitation, settings=yaml.safe_dump(yaml.safe_load(invitation.settings) | change)
     )
-    with pytest.raises(ConfigError, match=r"not allowed|does not list"):
+    with kept(hospital, r"not allowed|does not list"):
         hospital.handle(HOST, forged.encode())
     assert hospital.site is None
 
@@ -215,8 +250,11 @@ def test_a_run_goes_on_with_the_settings_it_began_with(
     values = yaml.safe_load(invitation.settings)
     more = replace(invitation, settings=yaml.safe_dump(values | {"rounds": 9}))
     hospital.handle(HOST, more.encode())  # more rounds are no other run
+    many = replace(invitation, settings=yaml.safe_dump(values | {"rounds": 201}))
+    with kept(hospital, "has 201 rounds, but this hospital takes part in at most 200"):
+        hospital.handle(HOST, many.encode())
     other = replace(invitation, settings=yaml.safe_dump(values | {"seed": 9}))
-    with pytest.raises(ConfigError, match="other settings than it began with: seed"):
+    with kept(hospital, "other settings than it began with: seed from 0 to 9"):
         hospital.handle(HOST, other.encode())
 
 
@@ -224,16 +262,17 @@ def test_a_hospital_hosts_no_site_of_another_name(
     hospital: Hospital, invitation: Invitation
 ) -> None:
     assert hospital.file is not None
-    with pytest.raises(ConfigError, match="This is 'B', and cannot host site 'A'"):
-        Hospital(hospital.file.parent, "B").handle(HOST, invitation.encode())
+    other = Hospital(hospital.file.parent, "B")
+    with kept(other, "This is 'B', and cannot host site 'A'"):
+        other.handle(HOST, invitation.encode())
 
 
 def test_settings_and_run_names_that_are_none_are_refused(
     hospital: Hospital, invitation: Invitation
 ) -> None:
-    with pytest.raises(ConfigError, match="no mapping"):
+    with kept(hospital, "no mapping"):
         hospital.handle(HOST, replace(invitation, settings="seed").encode())
-    with pytest.raises(ConfigError, match="letters and digits only"):
+    with kept(hospital, "letters and digits only"):
         hospital.handle(HOST, replace(invitation, run="../../home").encode())
 
 
@@ -241,18 +280,19 @@ def test_other_versions_are_refused_before_anything_is_built(
     hospital: Hospital, invitation: Invitation
 ) -> None:
     versions = dict(invitation.versions) | {"torch": "1.0"}
-    with pytest.raises(ConfigError, match=r"torch .*but the coordinator has 1\.0"):
+    with kept(hospital, r"torch .*but the coordinator has 1\.0"):
         hospital.handle(HOST, replace(invitation, versions=versions).encode())
 
 
 def test_a_missing_data_folder_is_named(tmp_path: Path, invitation: Invitation) -> None:
     file = tmp_path / NAME
-    file.write_text(TEMPLATE.replace("ROOT", f"root: {tmp_path / 'gone'}"))
+    write(file, f"root: {tmp_path / 'gone'}")
     values = yaml.safe_load(invitation.settings)
     values["data"] = {"class_path": "datamodules.ImageFolder", "init_args": {"root": "/x"}}
     asked = replace(invitation, settings=yaml.safe_dump(values))
-    with pytest.raises((ConfigError, DataError), match=r"no data folder .*gone"):
-        Hospital(tmp_path).handle(HOST, asked.encode())
+    hospital = Hospital(tmp_path)
+    with kept(hospital, r"no data folder .*gone"):
+        hospital.handle(HOST, asked.encode())
 
 
 def test_a_simulated_site_lives_in_the_folder_of_the_run(
@@ -280,3 +320,197 @@ def test_a_hospital_keeps_the_scores_of_its_patients_by_name_and_tells_numbers(
     assert not any(name.encode() in answer for name in names)
     cases = Message.decode(answer).info["cases"]
     assert cases["personal"]["test"]["dice"]["patients"] == 1
+
+
+# ---------------------------------------------------------------------- what a hospital holds
+
+
+PINS = {site: digit * 64 for site, digit in zip("ABC", "abc", strict=True)}
+
+
+def hosted(tmp_path: Path, invitation: Invitation, **values: Any) -> Hospital:
+    """A hospital with a file that says these things, which has not been asked yet."""
+    file = tmp_path / "local" / NAME
+    file.parent.mkdir(exist_ok=True)
+    write(file, f"cache_dir: {tmp_path / 'own_cache'}", **values)
+    return Hospital(file.parent)
+
+
+def sent(invitation: Invitation, **changes: Any) -> bytes:
+    """The invitation with other settings."""
+    values = yaml.safe_load(invitation.settings) | changes
+    return replace(invitation, settings=yaml.safe_dump(values)).encode()
+
+
+RING = {"class_path": "lightning_fl.aggregation.CyclicCKKS", "init_args": {"masking": "none"}}
+
+
+def test_a_run_is_hosted_with_pins_or_with_the_word_that_there_are_none(
+    tmp_path: Path, invitation: Invitation
+) -> None:
+    hospital = hosted(tmp_path, invitation, pins="left out")
+    with kept(hospital, "has no `pins`. Write the fingerprint"):
+        hospital.handle(HOST, invitation.encode())
+    make(tmp_path / "local" / "A.identity.pem")
+    hospital = hosted(tmp_path, invitation, pins=PINS)
+    hospital.handle(HOST, sent(invitation, aggregator=RING))
+    assert hospital.site is not None
+    setup = hospital.site.setup
+    assert setup.aggregator.verifies
+    assert setup.terms.verified
+    config = yaml.safe_load((tmp_path / "runs" / RUN / "config.yaml").read_text())
+    ring = config["aggregator"]["init_args"]
+    assert ring["pins"] == PINS
+    assert ring["masking"] == "pairwise"
+
+
+def test_a_hospital_with_pins_averages_in_no_other_way(
+    tmp_path: Path, invitation: Invitation
+) -> None:
+    plain = {"class_path": "lightning_fl.aggregation.Plain"}
+    for allow in ([], ["lightning_fl.aggregation.Plain"]):
+        hospital = hosted(tmp_path, invitation, pins=PINS)
+        file = tmp_path / "local" / NAME
+        values = yaml.safe_load(file.read_text())
+        values["allow"] += allow
+        values["settings"].pop("aggregator")
+        file.write_text(yaml.safe_dump(values))
+        with kept(hospital, "cannot verify that a mean|does not list"):
+            hospital.handle(HOST, sent(invitation, aggregator=plain))
+
+
+@pytest.mark.parametrize(
+    ("terms", "changes", "words"),
+    [
+        ({"pins": {"A": "a" * 64, "B": "b" * 64}}, {"aggregator": RING}, "no fingerprint of C"),
+        ({"pins": {"A": "a" * 63}}, {}, r"pins of \['A'\] .* are no fingerprints"),
+        ({"pins": []}, {}, "has no `pins`"),
+        ({"least_sites": 4}, {}, r"sums the updates of 3 hospitals, .* at least 4"),
+        ({}, {"sites_per_round": 2}, r"sums the updates of 2 hospitals, .* at least 3"),
+        ({"rounds": 1}, {"rounds": 2}, "has 2 rounds, but this hospital takes part in at most 1"),
+        ({"least_sites": 0}, {}, "Expected `least_sites` .* at least 1, but got 0"),
+        ({"decimals": 9}, {}, "Expected `decimals` .* but got 9"),
+        ({"epsilon": -1}, {}, "Expected `epsilon` .* but got -1"),
+        ({"init": ["x"]}, {}, "Expected `init` .* 64 hex digits"),
+        ({"wishes": 1}, {}, "Expected the keys"),
+    ],
+)
+def test_what_a_hospital_does_not_accept_is_refused_before_anything_is_built(
+    tmp_path: Path, invitation: Invitation, terms: Any, changes: Any, words: str
+) -> None:
+    hospital = hosted(tmp_path, invitation, **terms)
+    with kept(hospital, words):
+        hospital.handle(HOST, sent(invitation, **changes))
+    assert hospital.site is None
+
+
+def test_another_clock_is_refused_and_both_are_named(
+    hospital: Hospital, invitation: Invitation
+) -> None:
+    for time in (0.0, 1e300, None, "now"):
+        with kept(hospital, r"clock of site 'A' is at 20\d\d.*but the coordinator's at"):
+            hospital.handle(HOST, replace(invitation, time=time).encode())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("https://example.org/weights.pt", "file:///etc/passwd", "tu-hf-hub:someone/net"),
+        *("tu-local-dir:/home", "/etc/passwd", "~/secrets", "a/../../b", "C:\\\\data"),
+    ],
+)
+def test_a_coordinator_names_no_address_hub_or_path(
+    hospital: Hospital, invitation: Invitation, text: str
+) -> None:
+    net = yaml.safe_load(invitation.settings)["net"]
+    net["init_args"]["encoder_name"] = text
+    with kept(hospital, "names an address, a hub or a path"):
+        hospital.handle(HOST, sent(invitation, net=net))
+
+
+def test_a_hospitals_process_fetches_nothing(hospital: Hospital, invitation: Invitation) -> None:
+    hospital.handle(HOST, invitation.encode())
+    with pytest.raises(PermissionError, match="a hospital's process fetches nothing"):
+        urllib.request.urlopen("http://127.0.0.1:9/weights.pt", timeout=1)
+    assert os.environ["HF_HUB_OFFLINE"] == "1"
+
+
+def test_files_of_a_run_are_for_the_hospitals_own_account(
+    hospital: Hospital, invitation: Invitation, tmp_path: Path
+) -> None:
+    hospital.handle(HOST, invitation.encode())
+    ask(hospital, "describe")
+    for path in (tmp_path / "runs" / RUN).rglob("*"):
+        assert path.stat().st_mode & 0o077 == 0, path
+
+
+def test_names_of_patients_and_files_stay_in_an_error(
+    tmp_path: Path, invitation: Invitation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise DataError("There is no mask of /scans/patient-4711.png.")
+
+    hospital = hosted(tmp_path, invitation)
+    hospital.handle(HOST, invitation.encode())
+    monkeypatch.setattr("lightning_fl.site.site.Site._rehearse", fail)
+    for number in (1, 2):
+        with pytest.raises(HospitalError) as refused:
+            ask(hospital, "describe")
+        assert (
+            str(refused.value) == f"DataError, number {number} in the errors.log of this hospital"
+        )
+    assert "patient-4711" in (tmp_path / "runs" / RUN / ERRORS).read_text()
+    rows = list(csv.DictReader((tmp_path / "runs" / RUN / MESSAGES).open()))
+    assert rows[-1]["note"] == "error 2: DataError"
+    assert "patient-4711" not in (tmp_path / "runs" / RUN / MESSAGES).read_text()
+
+
+def test_what_is_asked_for_twice_is_marked(hospital: Hospital, invitation: Invitation) -> None:
+    hospital.handle(HOST, invitation.encode())
+    assert hospital.site is not None
+    setup = hospital.site.setup
+    weights = to_vector(setup.template.state_dict(), setup.layout)
+    load = Message(RUN, 0, COORDINATOR, info={"blocks": 1}, tensors={"weights": weights})
+    hospital.handle("load", load.encode())
+    first, again = (ask(hospital, "evaluate").info for _ in range(2))
+    assert first == again
+    rows = list(csv.DictReader((hospital.folder / MESSAGES).open()))
+    notes = [row["note"] for row in rows if row["operation"] == "evaluate"]
+    assert notes == ["", "", "WARNING: evaluate of round 0 was asked for before", ""]
+
+
+def test_scores_leave_rounded_without_losses_and_of_enough_patients(
+    tmp_path: Path, invitation: Invitation
+) -> None:
+    answers = []
+    for number, (decimals, least) in enumerate([(None, 1), (2, 1), (2, 50)]):
+        run = f"{number}{RUN}"
+        hospital = hosted(tmp_path, invitation, decimals=decimals, least_cases=least)
+        hospital.handle(HOST, replace(invitation, run=run).encode())
+        assert hospital.site is not None
+        setup = hospital.site.setup
+        weights = to_vector(setup.template.state_dict(), setup.layout)
+        load = Message(run, 0, COORDINATOR, info={"blocks": 1}, tensors={"weights": weights})
+        hospital.handle("load", load.encode())
+        answers.append([ask(hospital, op, run).info for op in ("evaluate", "personalise")])
+    (whole, final), (rounded, last), (none, nothing) = answers
+    assert "loss" in whole["val"]
+    assert rounded["val"] == {k: round(v, 2) for k, v in whole["val"].items() if k != "loss"}
+    assert none == {"val": {}, "undefined": True}
+    assert "loss" in final["scores"]["personal"]["test"]
+    assert last["scores"]["personal"]["test"]["dice"] == round(
+        final["scores"]["personal"]["test"]["dice"], 2
+    )
+    assert "loss" not in str(last)
+    assert nothing["scores"]["personal"] == {"val": {}, "test": {}}
+    assert set(nothing["personalisation"]["candidates"]) == set()
+
+
+def test_rounds_are_not_chosen_by_a_number_that_stays(
+    tmp_path: Path, invitation: Invitation
+) -> None:
+    hospital = hosted(tmp_path, invitation, decimals=3)
+    evaluation = yaml.safe_load(invitation.settings)["evaluation"] | {"metric": "loss"}
+    hospital.handle(HOST, sent(invitation, evaluation=evaluation))
+    with kept(hospital, "losses stay at this hospital"):
+        ask(hospital, "describe")

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from lightning_fl.aggregation.ring.identity import SUFFIX, Identity, fingerprint
 from lightning_fl.engines.nvflare.names import SERVER_CLASSES, SITE_CLASSES
+from lightning_fl.errors import ConfigError
 from lightning_fl.hospital.file import NAME, HospitalFile
 from lightning_fl.hospital.prepare_kit import main
 from tests.waiting import PATIENCE
@@ -72,8 +74,25 @@ def test_a_site_allows_the_sites_side_and_gets_a_file_of_its_own(
     assert isinstance(allowed, list)
     assert set(SITE_CLASSES) <= set(allowed)
     assert not set(SERVER_CLASSES) & set(allowed)
-    own = HospitalFile.read(kits / "A" / "local" / NAME)
+    file = kits / "A" / "local" / NAME
+    with pytest.raises(ConfigError, match="has no `pins`"):
+        HospitalFile.read(file)
+    file.write_text(file.read_text().replace("# pins: {A: 3f9c...", f"pins: {{A: {'ab' * 32}}} #"))
+    own = HospitalFile.read(file)
     assert own.settings["data"]["init_args"]["root"] == str(tmp_path)
+
+
+def test_a_site_gets_an_identity_once_and_its_fingerprint_is_printed(
+    kits: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main([str(kits / "A")])
+    file = kits / "A" / "local" / f"A{SUFFIX}"
+    before = file.read_bytes()
+    assert file.stat().st_mode & 0o077 == 0
+    capsys.readouterr()
+    main([str(kits / "A")])
+    assert file.read_bytes() == before
+    assert fingerprint(Identity(file).public) in capsys.readouterr().out
 
 
 def test_a_hospitals_file_is_never_written_over(kits: Path) -> None:

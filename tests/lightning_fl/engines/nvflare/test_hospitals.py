@@ -102,7 +102,8 @@ def test_a_data_folder_that_is_missing_is_named_with_its_hospital(
         away.rename(data)
     assert status == 2, said
     assert "at site 'B'" in said
-    assert "no data folder" in said
+    assert "ConfigError, number 1 in the errors.log of this hospital" in said
+    assert "no data folder" not in said  # a path of a hospital stays there
 
 
 def test_a_hospital_that_is_not_connected_is_named(demo: Demo, tmp_path: Path) -> None:
