@@ -210,6 +210,7 @@ class HospitalFile:
             decimals=limits["decimals"],
             epsilon=limits["epsilon"],
             first_weights=tuple(limits["init"]),
+            runs=self.folder,
         )
 
     def lay_over(self, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,23 +1,21 @@
 """Sample-level differential privacy: no one training sample matters much to a site's update."""
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
 from lightning_fl.algorithms import Algorithm
-from lightning_fl.files import write_text
-from lightning_fl.privacy.accountant import GaussianStep, epsilon
 from lightning_fl.privacy.base import DifferentialPrivacy, require_positive
+from lightning_fl.privacy.budget import Budget, epsilon_of
 from lightning_fl.privacy.fitness import check_layers, check_method, check_trainer
 from lightning_fl.privacy.poisson import PoissonBatches, poisson_loader
 from lightning_fl.privacy.private_fit import PrivateFit
 from lightning_fl.training.fitting import TrainerOptions
 
 FILE = "sample_privacy.json"
+"""What a site has released, in its folder."""
 
 
 class SampleLevelDP(DifferentialPrivacy):
@@ -81,46 +79,40 @@ class SamplePrivacy:
     trainer: TrainerOptions
     rounds: int
 
-    def begin(self, folder: Path, loader: DataLoader[Any]) -> tuple[DataLoader[Any], PrivateFit]:
+    def begin(self, budget: Budget, loader: DataLoader[Any]) -> tuple[DataLoader[Any], PrivateFit]:
         """Return loader and callback of a round, which counts from now on, even if repeated.
 
         Args:
-            folder: of the site; its account is kept there.
+            budget: of the site, in which the round is counted.
             loader: the site's, whose samples and batch size are used.
 
         Raises:
-            ConfigError: the target epsilon cannot be met.
+            ConfigError: the target epsilon cannot be met, or the budget does not suffice.
         """
         drawn, batches = poisson_loader(loader)
         per_round, noise = self._plan(batches)
-        steps = [*_read(folder), (noise, batches.rate, per_round)]
-        write_text(folder / FILE, json.dumps(steps))
+        budget.spend((noise, batches.rate, per_round), self.settings.delta)
         norm = self.settings.max_grad_norm
         return drawn, PrivateFit(max_grad_norm=norm, noise_multiplier=noise, batches=batches)
 
-    def check(self, loader: DataLoader[Any]) -> None:
-        """Refuse a target that a site cannot meet, before anything is trained."""
-        self._plan(poisson_loader(loader)[1])
+    def check(self, budget: Budget, loader: DataLoader[Any]) -> None:
+        """Refuse, before anything is trained, what a site cannot meet or has no budget for."""
+        batches = poisson_loader(loader)[1]
+        per_round, noise = self._plan(batches)
+        budget.check((noise, batches.rate, per_round), self.settings.delta)
 
     def _plan(self, batches: PoissonBatches) -> tuple[int, float]:
         """Return the steps of a round, and the noise of each."""
         per_round = self.trainer.local_steps or len(batches) * (self.trainer.local_epochs or 1)
         return per_round, self.settings.multiplier(per_round * self.rounds, batches.rate)
 
-    def spent(self, folder: Path) -> dict[str, float]:
+    def spent(self, budget: Budget) -> dict[str, float]:
         """Return the last round's noise and sampling rate, all steps so far and their epsilon."""
-        rounds = _read(folder)
+        rounds = budget.entries()
         noise, rate, _ = rounds[-1]
-        steps = [GaussianStep(z, q) for z, q, count in rounds for _ in range(count)]
         return {
             "noise_multiplier": noise,
             "sample_rate": rate,
-            "steps": len(steps),
-            "epsilon": epsilon(steps, self.settings.delta),
+            "steps": sum(count for _, _, count in rounds),
+            "epsilon": epsilon_of(rounds, self.settings.delta),
         }
-
-
-def _read(folder: Path) -> list[tuple[float, float, int]]:
-    """Return noise multiplier, sampling rate and steps of each round that was begun."""
-    file = folder / FILE
-    return [tuple(r) for r in json.loads(file.read_text("utf-8"))] if file.is_file() else []

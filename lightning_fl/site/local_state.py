@@ -10,10 +10,14 @@ from torch.utils.data import DataLoader
 
 from lightning_fl.data.module import FederatedDataModule
 from lightning_fl.personalisation.workbench import LocalTask
+from lightning_fl.privacy.budget import Budget
 from lightning_fl.seeds import derive_seed
 from lightning_fl.site.setup import SiteSetup
 from lightning_fl.site.store import SECOND, SiteStore
 from lightning_fl.training.layout import State, from_vector, to_vector
+
+SITE_RELEASES = "site_privacy.json"
+"""Under site-level privacy, what the site has released, in its folder."""
 
 
 class LocalState:
@@ -58,6 +62,19 @@ class LocalState:
     def least_sites(self) -> int:
         """The fewest sites of a sum that this site takes part in."""
         return self.setup.terms.least_sites
+
+    def budget(self, file: str) -> Budget:
+        """Return the account of the site's releases of one kind, in a file of its folder."""
+        terms = self.setup.terms
+        return Budget(self.store.folder / file, terms.epsilon, terms.runs)
+
+    def count_release(self, noise_multiplier: float, delta: float) -> None:
+        """Count an update with noise that is about to be released in a sum.
+
+        Raises:
+            ConfigError: the hospital's privacy budget does not suffice.
+        """
+        self.budget(SITE_RELEASES).spend((noise_multiplier, 1.0, 1), delta)
 
     def origin(self, round_: int) -> str:
         """Return the digest of the weights that the update of a round was trained from."""

@@ -10,6 +10,7 @@ from torch import Tensor
 from lightning_fl.algorithms import Algorithm
 from lightning_fl.algorithms.callback import FederatedCallback
 from lightning_fl.errors import NonFiniteError
+from lightning_fl.privacy.sample_level import FILE
 from lightning_fl.seeds import derive_seed, seed_all
 from lightning_fl.site.local_state import LocalState
 from lightning_fl.site.store import SECOND
@@ -111,7 +112,7 @@ class LocalRound:
         user_callbacks = copy.deepcopy(list(setup.callbacks))
         callbacks: list[pl.Callback] = [FederatedCallback(algorithm), *user_callbacks, *watching]
         if setup.privacy is not None:
-            loader, private = setup.privacy.begin(state.store.folder, loader)
+            loader, private = setup.privacy.begin(state.budget(FILE), loader)
             callbacks.insert(0, private)
         after, logged = fit(module, loader, callbacks, setup.trainer, progress)
         if not is_finite(module):
@@ -124,4 +125,4 @@ class LocalRound:
     def _privacy(self) -> dict[str, Any]:
         """Return the budget that the coordinator hears of, with sample-level privacy."""
         privacy = self.state.setup.privacy
-        return {} if privacy is None else {"privacy": privacy.spent(self.state.store.folder)}
+        return {} if privacy is None else {"privacy": privacy.spent(self.state.budget(FILE))}

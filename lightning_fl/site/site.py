@@ -9,6 +9,7 @@ from lightning_fl.algorithms.callback import FederatedCallback
 from lightning_fl.data.module import POOLED, FederatedDataModule
 from lightning_fl.errors import ConfigError, DataError
 from lightning_fl.privacy.fitness import check_loss
+from lightning_fl.privacy.sample_level import FILE
 from lightning_fl.run_files import PERSONAL
 from lightning_fl.seeds import derive_seed, seed_all
 from lightning_fl.site.disclosure import Disclosure
@@ -108,7 +109,7 @@ class Site:
         loader = state.train_loader("rehearsal", 0, batches=setup.algorithm.batches_per_step)
         if setup.privacy is not None:
             check_loss(module, next(iter(loader)))
-            setup.privacy.check(loader)
+            setup.privacy.check(state.budget(FILE), loader)
         callbacks = [FederatedCallback(setup.algorithm), *copy.deepcopy(list(setup.callbacks))]
         scoring = [ScoreImages(state.data.pixel_size(self.name))]
         logged = rehearse(
@@ -134,6 +135,14 @@ class Site:
                 f"The run averages by {type(self.setup.aggregator).__name__} without pinned "
                 "identities or pairwise masks, so this site cannot verify the weights that it is "
                 "sent. Use CyclicCKKS with pins, or write `pins: none` into the hospital's file."
+            )
+
+        private = self.setup.privacy is not None or self.setup.aggregator.noise is not None
+        if self.setup.terms.epsilon is not None and not private:
+            raise ConfigError(
+                f"This hospital has a privacy budget of epsilon {self.setup.terms.epsilon:g}, but "
+                "the run has no differential privacy. Set `privacy`, or let the hospital set "
+                "`epsilon: null` in its file."
             )
 
     def _train(self, message: Message) -> Answer:

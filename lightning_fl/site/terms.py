@@ -1,6 +1,7 @@
 """What a hospital asks of every run, and how much of its scores it lets out."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,7 @@ class SiteTerms:
         first_weights: digests of weights that a run may begin with, beside those that follow from
             its settings.
         epsilon: privacy budget over all runs of the site's data; None for none.
+        runs: folder of all runs of the hospital; None where there is this run alone.
     """
 
     verified: bool = False
@@ -24,3 +26,4 @@ class SiteTerms:
     decimals: int | None = None
     epsilon: float | None = None
     first_weights: tuple[str, ...] = ()
+    runs: Path | None = None

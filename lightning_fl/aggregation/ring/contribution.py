@@ -1,7 +1,5 @@
 """Make a site's integers for one ring: its weighted update on the grid, then its counts."""
 
-from functools import partial
-
 import numpy as np
 import torch
 
@@ -9,7 +7,6 @@ from lightning_fl.aggregation.base import HoldsUpdate
 from lightning_fl.aggregation.ring.fixed_point import Floats, Integers, to_limbs
 from lightning_fl.aggregation.ring.ring_plan import RingPlan
 from lightning_fl.errors import OutOfRangeError
-from lightning_fl.privacy.noise import SiteNoise
 from lightning_fl.privacy.release import Release
 
 
@@ -23,7 +20,7 @@ class Contribution:
         weight: the site's relative weight, in (0, 1].
         error_feedback: whether what clipping and rounding leave out is added to the update of the
             next round (Seide et al., Interspeech 2014); else a value outside the grid is an error.
-        noise: how to clip the update and what noise to add; None with error feedback.
+        release: the update with its noise; None without noise.
     """
 
     def __init__(
@@ -34,7 +31,7 @@ class Contribution:
         *,
         weight: float,
         error_feedback: bool,
-        noise: SiteNoise | None = None,
+        release: Release | None = None,
     ) -> None:
         self.site = site
         self.round = round_
@@ -42,7 +39,7 @@ class Contribution:
         self.weight = weight
         self.clipped = 0
         self._carry: torch.Tensor | None = None
-        self._release = None if noise is None else self._private(noise)
+        self._release = release
         if error_feedback:
             before = site.carry(round_ - 1)
             self._carry = torch.zeros(plan.length) if before is None else before
@@ -81,17 +78,6 @@ class Contribution:
         if self._carry is not None:
             update = update + self._carry[start:end].double().numpy()
         return update * self.weight
-
-    def _private(self, noise: SiteNoise) -> Release:
-        """Make new noise for this ring, whose sites and grid it is for."""
-        return Release(
-            noise,
-            partial(self.site.update, self.round),
-            self.plan.length,
-            weight=self.weight,
-            sites=self.plan.parameters.sites,
-            step=float(self.plan.grid.steps(0, 1)[0]),  # the wide grid has one step everywhere
-        )
 
     def _counts(self) -> Integers:
         counts = {"sites": 1, "clipped": self.clipped, "samples": self.site.samples()}

@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -20,6 +21,7 @@ from lightning_fl.aggregation.ring.member_state import MemberState, PartTimes
 from lightning_fl.aggregation.ring.ring_settings import RingSettings
 from lightning_fl.errors import OutOfRangeError
 from lightning_fl.privacy.noise import SiteNoise
+from lightning_fl.privacy.release import Release
 from lightning_fl.training.layout import vector_digest
 from lightning_fl.wire.messages import COORDINATOR, Message, MessageError
 from lightning_fl.wire.operations import Answer, SiteOperation
@@ -50,6 +52,7 @@ class RingMember:
         self._mask_key: MaskKey | None = None
         self._joined: AgreedRing | None = None
         self._history: RingHistory | None = None
+        self._releases: dict[tuple[str, str], Release] = {}
         self._times = PartTimes()
 
     def operations(self) -> Mapping[str, SiteOperation]:
@@ -146,13 +149,14 @@ class RingMember:
     def _enter(
         self, message: Message, ring: AgreedRing, context: RingContext, key: RingKey | None
     ) -> MemberState:
+        weight = self.settings.relative_weight(self.site.samples(), ring.largest)
         contribution = Contribution(
             self.site,
             ring.round,
             ring.plan,
-            weight=self.settings.relative_weight(self.site.samples(), ring.largest),
+            weight=weight,
             error_feedback=self.settings.compact,
-            noise=self.noise,
+            release=self._release(ring, weight),
         )
         self._joined = None  # a ring's masks hide one message of this site, so it starts once
         masks = self._masks(message, ring, context.fingerprint)
@@ -160,6 +164,25 @@ class RingMember:
             self.site.name, ring, contribution, context, key, masks, self._times
         )
         return self.state
+
+    def _release(self, ring: AgreedRing, weight: float) -> Release | None:
+        """Return the site's update with noise: one noise for the same sum, however often asked.
+
+        The noise is in memory alone. After a restart it is new, and counts again.
+        """
+        noise, key = self.noise, (ring.run, ring.terms)
+        if noise is None:
+            return None
+        if key not in self._releases:
+            sites = len(ring.order)
+            self.site.count_release(noise.left(sites, sites), noise.delta)
+            step = float(ring.plan.grid.steps(0, 1)[0])  # the wide grid has one step everywhere
+            update = partial(self.site.update, ring.round)
+            release = Release(
+                noise, update, ring.plan.length, weight=weight, sites=sites, step=step
+            )
+            self._releases = {key: release}
+        return self._releases[key]
 
     def _masks(self, message: Message, ring: AgreedRing, context: str) -> dict[str, bytes]:
         site, order = self.site.name, ring.order

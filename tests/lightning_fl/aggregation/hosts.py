@@ -76,6 +76,7 @@ class Host:
         self.carries: dict[int, Tensor] = {}
         self.folder: Path | None = None
         self.least_sites = 1
+        self.releases: list[float] = []
         self._samples = samples
         self.train(round_, update)
         self.operations = dict(aggregator.site_operations(self))
@@ -92,6 +93,10 @@ class Host:
 
     def samples(self) -> int:
         return self._samples
+
+    def count_release(self, noise_multiplier: float, delta: float) -> None:
+        """Hear of a release."""
+        self.releases.append(noise_multiplier)
 
     def origin(self, round_: int) -> str:
         """A digest that all hosts have alike."""

@@ -51,7 +51,7 @@ def test_each_step_of_a_run_is_told_and_counted_to_its_end(tmp_path: Path) -> No
     outside = [step.operation for step in counter.steps if step.round is None]
     assert outside == ["describe", "personalise", "keep models", "write the report"]
     last = [step.operation for step in counter.steps if step.round == 2]
-    assert last == ["train", "update", "load", "evaluate", "load"]
+    assert last == ["train", "update", "apply", "evaluate", "load"]
     assert all(step.done == step.total for step in counter.steps if step.total is not None)
 
 
