@@ -52,6 +52,7 @@ class Audit:
     pictures: int = 3
     membership: bool = True
     shadows: int = 0
+    active: bool = False
 
     def __post_init__(self) -> None:
         """Refuse settings that are out of their range."""

@@ -7,6 +7,7 @@ from typing import Any
 import pytorch_lightning as pl
 import safetensors.torch
 
+from lightning_fl.audit.active.active_audit import ActiveAudit, small_images
 from lightning_fl.audit.audit_settings import Audit
 from lightning_fl.audit.membership.model_attacks import ModelAttacks
 from lightning_fl.audit.protection import Protection
@@ -49,6 +50,7 @@ class PreparedAudit:
         protection: of the run's updates.
         series: trials with single images; None for none.
         models: membership inference; None for none.
+        active: attacks of a coordinator that lies; None for none.
         seed: of the run.
     """
 
@@ -57,6 +59,7 @@ class PreparedAudit:
     series: TrialSeries | None
     models: ModelAttacks | None
     seed: int
+    active: ActiveAudit | None = None
 
     def run(self, run: FinishedRun, monitor: Monitor) -> None:
         """Attack, and write audit.json, audit.csv and the pictures into the run's folder.
@@ -85,6 +88,7 @@ class PreparedAudit:
             **self._views(run, monitor),
             "distinguishing": self._distinguish(monitor),
             "membership": self._attack_models(run, monitor),
+            "active": self._lie(monitor),
         }
 
     def _views(self, run: FinishedRun, monitor: Monitor) -> dict[str, Any]:
@@ -118,6 +122,12 @@ class PreparedAudit:
         game = Game(derive_seed(self.seed, "distinguish"), ring.bits, ring.ring_sites)
         return [game.play(view, trials).record() for view in OBSERVERS]
 
+    def _lie(self, monitor: Monitor) -> list[dict[str, Any]]:
+        if self.active is None:
+            return []
+        monitor.on_operation(operation="play a coordinator that lies")
+        return self.active.record()
+
     def _attack_models(self, run: FinishedRun, monitor: Monitor) -> list[dict[str, Any]]:
         if self.models is None:
             return []
@@ -146,4 +156,7 @@ def prepare_audit(
         check_readable(template, images)
         series = TrialSeries(TrialAttack(template, seed, lr, settings, images, protection.bits))
     models = ModelAttacks(data, settings.shadows, seed) if settings.membership else None
-    return PreparedAudit(settings, protection, series, models, seed)
+    active = None
+    if settings.active:
+        active = ActiveAudit(small_images(data, seed), protection.bits, seed)
+    return PreparedAudit(settings, protection, series, models, seed, active)

@@ -28,9 +28,12 @@ def audit_values(run: Path) -> dict[str, Any]:
     hidden = [view for view in views if view["protected"] and view["view"] != "noise"]
     leaks = [view["title"] for view in hidden if view["verdict"] != "no better than guessing"]
     passed = [test["title"] for test in outcomes if test["protected"] and test["sees"]]
+    active = audit.get("active", [])  # which audits of version 0.1.0 have not
+    lies = [attack["title"] for attack in active if attack["defended"]["read"]]
     return audit | {
+        "active": active,
         "hidden": hidden,
-        "leaks": [*leaks, *(f"{title} (tells two updates apart)" for title in passed)],
+        "leaks": [*leaks, *(f"{title} (tells two updates apart)" for title in passed), *lies],
         "pictures": _pictures(run, views),
         "membership": [attack | {"name": model_name(attack)} for attack in audit["membership"]],
     }
