@@ -50,7 +50,7 @@ def ring(problem: Problem, bits: int) -> MeasuredMean:
     with TemporaryDirectory() as folder:
         for round_ in (1, 2) if aggregator.settings.compact else (2,):
             for name, update in problem.updates.items():
-                SiteStore(Path(folder) / name).save_update(round_, update)
+                SiteStore(Path(folder) / name).save_update(round_, update, "first weights")
             updates = Updates(round_, problem.samples, problem.layout, memory=memory)
             aggregate, result = run_ring(aggregator, updates, Path(folder), Meter())
             memory = aggregate.memory

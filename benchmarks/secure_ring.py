@@ -58,6 +58,8 @@ class RingSite:
         self.layout = layout
         self._samples = samples
         self._store = SiteStore(folder / name)
+        self.folder: Path | None = None  # rings are remembered in memory
+        self.least_sites = 1
         self._operations = aggregator.site_operations(self)
 
     def update(self, round_: int, start: int, stop: int) -> Tensor:
@@ -67,6 +69,17 @@ class RingSite:
     def samples(self) -> int:
         """Return the number of training samples."""
         return self._samples
+
+    def origin(self, round_: int) -> str:
+        """Return a digest that all sites have alike."""
+        return "first weights"
+
+    def is_drawn(self, site: str, round_: int) -> bool:
+        """Let all sites train."""
+        return True
+
+    def count_release(self, noise_multiplier: float, delta: float) -> None:
+        """Hear of a release; there is no budget here."""
 
     def carry(self, round_: int) -> Tensor | None:
         """Return what earlier rounds left out."""

@@ -99,7 +99,7 @@ def prepare(folder: Path, layout: Layout, sites: int, bits: int) -> tuple[Tensor
     """
     first, *others = (folder / name for name in site_names(sites))
     update, memory_of_ring = make_update(layout, first.name), {}
-    SiteStore(first).save_update(2, update)
+    SiteStore(first).save_update(2, update, "first weights")
     if is_compact(bits):
         tensors = torch.split(update, [torch.Size(shape).numel() for _, shape in layout.shared])
         ranges = [MARGIN * float(tensor.abs().max()) for tensor in tensors]

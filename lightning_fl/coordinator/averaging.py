@@ -13,7 +13,7 @@ from lightning_fl.coordinator.checkpoint import RunState
 from lightning_fl.coordinator.plan import Plan
 from lightning_fl.errors import RoundGivenUpError, SiteError, TooFewSitesError
 from lightning_fl.privacy.account import PrivacyAccount
-from lightning_fl.site.setup import as_they_are
+from lightning_fl.privacy.variances import as_they_are
 from lightning_fl.training.layout import Layout
 from lightning_fl.wire.channel import Channel
 

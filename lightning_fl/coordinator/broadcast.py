@@ -8,8 +8,7 @@ from torch import Tensor
 
 from lightning_fl.coordinator.checkpoint import Attested, RunState
 from lightning_fl.errors import SiteError
-from lightning_fl.site.global_weights import digest_of_memory
-from lightning_fl.training.layout import vector_digest
+from lightning_fl.training.layout import digest_of_memory, vector_digest
 from lightning_fl.wire.channel import Channel
 from lightning_fl.wire.messages import BLOCK_BYTES, Message
 

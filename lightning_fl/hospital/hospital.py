@@ -15,7 +15,7 @@ from lightning_fl.files import write_text
 from lightning_fl.hospital.file import NAME, HospitalFile
 from lightning_fl.hospital.import_policy import enforce
 from lightning_fl.hospital.offline import go_offline
-from lightning_fl.hospital.records import Records
+from lightning_fl.hospital.records import HospitalRecords
 from lightning_fl.hospital.sent_settings import read_sent
 from lightning_fl.predict.kept_models import keep_models_of, keep_preprocessing
 from lightning_fl.results.case_tables import keep_cases
@@ -45,7 +45,7 @@ class Hospital:
         self.name = name
         self.site: Site | None = None
         self.folder = Path()
-        self.records: Records | None = None
+        self.records: HospitalRecords | None = None
 
     def handle(self, op: str, payload: bytes) -> bytes:
         """Answer one operation.
@@ -60,7 +60,7 @@ class Hospital:
         """
         if self.file is None:
             return self._host(payload) if op == HOST else self._ask_site(op, payload)
-        records = self.records or Records(HospitalFile.place(self.file))
+        records = self.records or HospitalRecords(HospitalFile.place(self.file))
         try:
             return self._on_record(op, payload)
         except Exception as error:
@@ -113,7 +113,7 @@ class Hospital:
         if self.file is not None:
             write_text(self.folder / CONFIG, maker.settings)
             keep_preprocessing(self.folder, blueprint_of(maker).experiment.data, [invitation.site])
-            self.records = Records(self.folder)
+            self.records = HospitalRecords(self.folder)
             self.records.message(HOST, "in", payload)
         return json.dumps({"process": os.getpid()}).encode()
 

@@ -24,7 +24,7 @@ ONCE = ("train", "evaluate", "personalise", "ring_join")
 """Operations of which one in a round is usual."""
 
 
-class Records:
+class HospitalRecords:
     """Keeps messages.csv and errors.log in a folder, readable by their owner alone.
 
     Args:

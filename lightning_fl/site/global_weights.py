@@ -1,6 +1,6 @@
 """Take the global weights of a round: those a site can work out, or that others vouch for."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,13 @@ from lightning_fl.algorithms import GlobalRound
 from lightning_fl.site.block_receiver import BlockReceiver
 from lightning_fl.site.ledger import Fingerprint, Ledger
 from lightning_fl.site.local_state import LocalState
-from lightning_fl.training.layout import State, from_vector, to_vector, vector_digest
+from lightning_fl.training.layout import (
+    State,
+    digest_of_memory,
+    from_vector,
+    to_vector,
+    vector_digest,
+)
 from lightning_fl.wire.messages import Message, MessageError
 from lightning_fl.wire.operations import Answer
 
@@ -185,8 +191,3 @@ class GlobalWeights:
 def attestation(run: str, round_: int, fingerprint: Fingerprint) -> Sequence[Any]:
     """Return what a site signs of the weights that it has accepted."""
     return ("weights", run, round_, *fingerprint)
-
-
-def digest_of_memory(memory: Mapping[str, Tensor]) -> str:
-    """Return the digest of what a server optimiser remembers; "" for nothing."""
-    return ",".join(f"{name}:{vector_digest(memory[name])}" for name in sorted(memory))

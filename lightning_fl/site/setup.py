@@ -10,15 +10,11 @@ from lightning_fl.aggregation.base import Aggregator
 from lightning_fl.algorithms import Algorithm
 from lightning_fl.personalisation import Personalisation
 from lightning_fl.privacy.sample_level import SamplePrivacy
+from lightning_fl.privacy.variances import as_they_are
 from lightning_fl.site.terms import SiteTerms
 from lightning_fl.training.evaluation import Evaluation
 from lightning_fl.training.fitting import TrainerOptions
 from lightning_fl.training.layout import Layout
-
-
-def as_they_are(weights: Tensor) -> Tensor:
-    """Return weights that nothing has spoiled."""
-    return weights
 
 
 @dataclass(frozen=True)

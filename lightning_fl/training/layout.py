@@ -123,6 +123,11 @@ def vector_digest(vector: Tensor) -> str:
     return hashlib.sha256(vector.detach().cpu().contiguous().numpy().data).hexdigest()
 
 
+def digest_of_memory(memory: Mapping[str, Tensor]) -> str:
+    """Return the digest of what a server optimiser remembers; "" for nothing."""
+    return ",".join(f"{name}:{vector_digest(memory[name])}" for name in sorted(memory))
+
+
 def private_entries(state: Mapping[str, Tensor], layout: Layout, *, late: bool = False) -> State:
     """Copy the entries that stay at the site; those of `layout.late` too if `late`."""
     names = (*layout.private, *layout.late) if late else layout.private

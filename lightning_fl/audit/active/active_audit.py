@@ -71,7 +71,7 @@ ATTACKS = {
 
 
 @dataclass(frozen=True)
-class Outcome:
+class AttackOutcome:
     """What came of attacks of one kind.
 
     Attributes:
@@ -118,7 +118,7 @@ class ActiveAudit:
             "undefended": asdict(self.play(name, defended=False)),
         }
 
-    def play(self, name: str, *, defended: bool, trial: int = 0) -> Outcome:
+    def play(self, name: str, *, defended: bool, trial: int = 0) -> AttackOutcome:
         """Play one attack.
 
         Args:
@@ -139,7 +139,7 @@ class ActiveAudit:
                 guesses, refused = [], str(refusal)
         seen = correlations(guesses, truth)
         read = int((seen > floor(images.shape[2])).sum())
-        return Outcome(len(truth), read, float(seen.max()), refused)
+        return AttackOutcome(len(truth), read, float(seen.max()), refused)
 
     def _drawn(self, hospitals: int, count: int, trial: int) -> Tensor:
         """Draw the images of a trial, shape (hospitals, count, pixels)."""

@@ -407,7 +407,8 @@ def test_what_a_hospital_does_not_accept_is_refused_before_anything_is_built(
 def test_another_clock_is_refused_and_both_are_named(
     hospital: Hospital, invitation: Invitation
 ) -> None:
-    for time in (0.0, 1e300, None, "now"):
+    times: list[Any] = [0.0, 1e300, None, "now"]
+    for time in times:
         with kept(hospital, r"clock of site 'A' is at 20\d\d.*but the coordinator's at"):
             hospital.handle(HOST, replace(invitation, time=time).encode())
 

@@ -92,7 +92,8 @@ def test_a_mean_that_the_initiator_has_not_signed_is_refused(lab: Lab) -> None:
         lab.apply("B", 1, forged, share=1.0, proof=proof)
     with pytest.raises(MessageError, match="has not got the weights of round 1"):
         lab.apply("B", 2, mean, share=1.0, proof=proof)
-    for share in (None, "1", 1, {}):
+    shares: list[Any] = [None, "1", 1, {}]
+    for share in shares:
         with pytest.raises(MessageError, match="a share and a proof"):
             lab.apply("B", 1, mean, share=share, proof=proof)
     lab.advance()
