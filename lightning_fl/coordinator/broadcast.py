@@ -12,9 +12,6 @@ from lightning_fl.training.layout import digest_of_memory, vector_digest
 from lightning_fl.wire.channel import Channel
 from lightning_fl.wire.messages import BLOCK_BYTES, Message
 
-SIGNED = ("identity", "signature")
-"""What an answer has of a site's signature."""
-
 
 class Broadcast:
     """Sends means to sites that have the weights of the round before, and weights to the others.
@@ -64,11 +61,17 @@ class Broadcast:
         digest = vector_digest(weights)
         for round_ in sorted(set(rounds.values())):
             vouched = state.attested.get(str(round_), Attested(digest_of_memory(server)))
-            info = {"server": sorted(server), "memory": vouched.memory, "attested": vouched.signed}
+            info = {"server": sorted(server), "memory": vouched.memory}
             chosen = {site: r for site, r in rounds.items() if r == round_}
-            answers = self._send(state, "load", chosen, {"weights": vector}, info, digest)
-            if not best:
-                _attest(state, answers)
+            # a site that has had the weights of each round knows those of this one
+            known = {site: r for site, r in chosen.items() if self.standing.get(site, -1) >= round_}
+            others = {site: r for site, r in chosen.items() if site not in known}
+            for sites, attested in ((known, {}), (others, vouched.signed)):
+                facts = {**info, "attested": attested}
+                if sites:
+                    answers = self._send(state, "load", sites, {"weights": vector}, facts, digest)
+                    if not best:
+                        _attest(state, answers)
 
     def _send(
         self,
@@ -129,9 +132,9 @@ class Broadcast:
 def _attest(state: RunState, answers: Mapping[str, Message]) -> None:
     """Keep the sites' signatures under the present weights."""
     signed = {
-        site: {key: answer.info[key] for key in SIGNED}
+        site: {"signature": answer.info["signature"]}
         for site, answer in answers.items()
-        if all(key in answer.info for key in SIGNED)
+        if "signature" in answer.info
     }
     state.attest(digest_of_memory(state.server), signed)
 

@@ -7,7 +7,7 @@ of the identity beforehand, from the run's configuration. The command
 The file stays with the hospital, like the key of a server.
 """
 
-import hashlib
+import base64
 import json
 import os
 from collections.abc import Sequence
@@ -50,8 +50,9 @@ class Identity:
         self.public: bytes = key.public_key().public_bytes_raw()
 
     def sign(self, statement: Statement) -> dict[str, str]:
-        """Return the identity and its signature of a statement, in hexadecimal."""
-        return {"identity": self.public.hex(), "signature": self._key.sign(_bytes(statement)).hex()}
+        """Return the signature of a statement, in base64."""
+        signature = self._key.sign(_bytes(statement))
+        return {"signature": base64.b64encode(signature).decode()}
 
 
 def make(file: Path) -> str:
@@ -72,8 +73,8 @@ def make(file: Path) -> str:
 
 
 def fingerprint(public: bytes) -> str:
-    """Digest a public key by SHA-256, in hexadecimal."""
-    return hashlib.sha256(public).hexdigest()
+    """Return what others pin: the public key, in hexadecimal."""
+    return public.hex()
 
 
 def verify(pin: str, site: str, statement: Statement, signed: Any) -> None:
@@ -86,27 +87,23 @@ def verify(pin: str, site: str, statement: Statement, signed: Any) -> None:
         signed: what `Identity.sign` returned, as it arrived.
 
     Raises:
-        MessageError: the identity is another one, or the signature does not fit.
+        MessageError: there is no pin, or the signature does not fit.
     """
-    try:
-        public, signature = bytes.fromhex(signed["identity"]), bytes.fromhex(signed["signature"])
-    except (TypeError, KeyError, ValueError) as error:
-        raise MessageError(f"Site {site!r} has not signed its {statement[0]}.") from error
     if not pin:
         raise MessageError(
             f"Site {site!r} has no pinned identity; where some sites are pinned, all must be."
         )
-    if fingerprint(public) != pin:
-        raise MessageError(
-            f"Site {site!r} is pinned to identity {pin[:16]}..., but its {statement[0]} comes with "
-            f"{fingerprint(public)[:16]}...; someone else may have made it."
-        )
     try:
-        Ed25519PublicKey.from_public_bytes(public).verify(signature, _bytes(statement))
+        signature = base64.b64decode(signed["signature"], validate=True)
+    except (TypeError, KeyError, ValueError) as error:
+        raise MessageError(f"Site {site!r} has not signed its {statement[0]}.") from error
+    try:
+        key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(pin))
+        key.verify(signature, _bytes(statement))
     except (InvalidSignature, ValueError) as error:
         raise MessageError(
-            f"The {statement[0]} said to be from site {site!r} does not carry its signature; "
-            "someone else may have made it."
+            f"The {statement[0]} said to be from site {site!r} is not signed by the identity "
+            f"{pin[:16]}... that it is pinned to; someone else may have made it."
         ) from error
 
 

@@ -1,4 +1,4 @@
-import hashlib
+import base64
 import stat
 import sys
 from pathlib import Path
@@ -47,10 +47,10 @@ def federation(length: int = 20, round_: int = 1, **settings: Any) -> Hosts:
 # ---------------------------------------------------------------------- the file
 
 
-def test_the_fingerprint_is_the_sha256_of_the_public_key(tmp_path: Path) -> None:
+def test_the_fingerprint_is_the_public_key(tmp_path: Path) -> None:
     made = make(tmp_path / "A.pem")
     public = Identity(tmp_path / "A.pem").public
-    assert made == fingerprint(public) == hashlib.sha256(public).hexdigest()
+    assert made == fingerprint(public) == public.hex()
     assert len(public) == 32
 
 
@@ -152,20 +152,20 @@ def test_a_signature_of_another_statement_is_refused(
 ) -> None:
     pin = make(tmp_path / "A.pem")
     signed = Identity(tmp_path / "A.pem").sign(STATEMENT)
-    with pytest.raises(MessageError, match="from site 'A' does not carry its signature"):
+    with pytest.raises(MessageError, match="from site 'A' is not signed by the identity"):
         verify(pin, "A", statement, signed)
 
 
-@pytest.mark.parametrize("change", [lambda s: "", lambda s: s[:-2], lambda s: s[::-1]])
+@pytest.mark.parametrize("change", [lambda s: "", lambda s: s[4:], lambda s: "AAAA" + s[4:]])
 def test_a_damaged_signature_is_refused(tmp_path: Path, change: Any) -> None:
     pin = make(tmp_path / "A.pem")
     signed = Identity(tmp_path / "A.pem").sign(STATEMENT)
-    with pytest.raises(MessageError, match="does not carry its signature"):
+    with pytest.raises(MessageError, match="is not signed by the identity"):
         verify(pin, "A", STATEMENT, signed | {"signature": change(signed["signature"])})
 
 
 @pytest.mark.parametrize(
-    "signed", [None, 3, [], {}, {"identity": "00"}, {"identity": 1, "signature": 2}, "xy"]
+    "signed", [None, 3, [], {}, {"identity": "00"}, {"signature": 2}, {"signature": "?"}, "xy"]
 )
 def test_what_is_no_signature_is_refused(tmp_path: Path, signed: Any) -> None:
     with pytest.raises(MessageError, match="Site 'A' has not signed its mask key"):
@@ -175,15 +175,15 @@ def test_what_is_no_signature_is_refused(tmp_path: Path, signed: Any) -> None:
 def test_a_good_signature_of_another_identity_is_refused(tmp_path: Path) -> None:
     pins = make_all(tmp_path, "AB")
     signed = Identity(tmp_path / f"B{SUFFIX}").sign(STATEMENT)
-    with pytest.raises(MessageError, match=f"pinned to identity {pins['A'][:16]}.*someone else"):
+    with pytest.raises(MessageError, match=f"the identity {pins['A'][:16]}.*someone else"):
         verify(pins["A"], "A", STATEMENT, signed)
 
 
 @pytest.mark.parametrize("size", [0, 31, 33])
 def test_a_pinned_key_that_is_no_ed25519_key_is_refused(size: int) -> None:
     public = bytes(size)
-    signed = {"identity": public.hex(), "signature": bytes(64).hex()}
-    with pytest.raises(MessageError, match="does not carry its signature"):
+    signed = {"signature": base64.b64encode(bytes(64)).decode()}
+    with pytest.raises(MessageError, match=r"is not signed by the identity|no pinned identity"):
         verify(fingerprint(public), "A", STATEMENT, signed)
 
 
@@ -214,7 +214,7 @@ def test_a_swapped_mask_key_is_refused_by_a_pinned_ring(tmp_path: Path, victim: 
     hosts = federation(pins=make_all(tmp_path), identities=str(tmp_path))
     peer = "B" if victim != "B" else "C"
     swap(hosts, victim, {peer: {"mask_key": MaskKey().public.hex()}})
-    with pytest.raises(TooFewSitesError, match=f"{victim}: .*from site '{peer}' does not carry"):
+    with pytest.raises(TooFewSitesError, match=f"{victim}: .*from site '{peer}' is not signed"):
         hosts.mean()
 
 
@@ -227,14 +227,13 @@ def test_a_swapped_key_signed_by_another_identity_is_refused_by_a_pinned_ring(
     mine = Identity(tmp_path / "mine" / "B.pem")
     stated = {"mask_key": MaskKey().public.hex(), **mine.sign(STATEMENT)}
     swap(hosts, "A", {"B": stated})
-    with pytest.raises(TooFewSitesError, match=r"'B' is pinned to identity.*someone else"):
+    with pytest.raises(TooFewSitesError, match=r"from site 'B' is not signed.*someone else"):
         hosts.mean()
 
 
-@pytest.mark.parametrize("missing", ["identity", "signature"])
-def test_a_pinned_site_cannot_leave_its_identity_out(tmp_path: Path, missing: str) -> None:
+def test_a_pinned_site_cannot_leave_its_signature_out(tmp_path: Path) -> None:
     hosts = federation(pins=make_all(tmp_path), identities=str(tmp_path))
-    swap(hosts, "A", {"B": {missing: ""}})
+    swap(hosts, "A", {"B": {"signature": ""}})
     with pytest.raises(TooFewSitesError, match="someone else may have made it"):
         hosts.mean()
 
@@ -246,7 +245,7 @@ def test_a_signed_key_of_an_earlier_run_is_refused_by_a_pinned_ring(tmp_path: Pa
     joined = RingByHand(before, "ABC").join().members["B"]
     hosts = federation(pins=pins, identities=str(tmp_path))
     swap(hosts, "A", {"B": joined})
-    with pytest.raises(TooFewSitesError, match="does not carry its signature"):
+    with pytest.raises(TooFewSitesError, match="is not signed by the identity"):
         hosts.mean()
 
 
@@ -258,7 +257,7 @@ def test_sites_that_are_not_pinned_cannot_join_those_that_are(tmp_path: Path) ->
     by_hand = RingByHand(hosts, "AYZ")
     joined = by_hand.ask("ring_join", "A", by_hand.joining("A")).info
     by_hand.members = {"A": joined} | invented
-    with pytest.raises(MessageError, match="Site 'Y' has not signed its ring membership"):
+    with pytest.raises(MessageError, match="Site 'Y' has no pinned identity"):
         by_hand.open()
 
 
@@ -304,7 +303,7 @@ def test_without_pins_a_swapped_key_goes_unnoticed_and_gives_a_site_away() -> No
 
 def test_with_pins_the_same_meddler_is_refused(tmp_path: Path) -> None:
     hosts = federation(round_=MEDDLED, pins=make_all(tmp_path), identities=str(tmp_path))
-    with pytest.raises(MessageError, match="does not carry its signature"):
+    with pytest.raises(MessageError, match="is not signed by the identity"):
         what_a_meddler_reads(hosts)
 
 
@@ -320,7 +319,7 @@ def test_no_message_holds_an_identity_key_or_a_mask_key(tmp_path: Path) -> None:
         for secret in (private, mask):
             assert secret not in everything
             assert secret.hex().encode() not in everything
-        public = Identity(tmp_path / f"{site}{SUFFIX}").public
+        public = member.__self__._mask_key.public
         assert public.hex().encode() in everything  # the search finds what is there
 
 
