@@ -1,5 +1,6 @@
 """Let out of a site's scores what its hospital has agreed to."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,7 +39,11 @@ class Disclosure:
         """Return scores of so many patients, nested or not, as they may leave."""
         if cases < self.terms.least_cases:
             return {}
-        return {k: self._number(v) for k, v in scores.items() if self._leaves(k)}
+        return {
+            k: self._number(v)
+            for k, v in scores.items()
+            if self._leaves(k) and not self._is_of_few(v)
+        }
 
     def by_split(self, scores: Mapping[str, Any], cases: Mapping[str, int]) -> dict[str, Any]:
         """Return scores by model and split as they may leave, with the patients of each split."""
@@ -47,12 +52,16 @@ class Disclosure:
             for model, splits in scores.items()
         }
 
+    def _is_of_few(self, value: Any) -> bool:
+        """Say whether these are statistics of few patients: a rare class is in few of a split."""
+        return isinstance(value, Mapping) and 0 < value.get("patients", 0) < self.terms.least_cases
+
     def _leaves(self, name: str) -> bool:
         return self.terms.decimals is None or "loss" not in name.lower()
 
     def _number(self, value: Any) -> Any:
         if isinstance(value, Mapping):
             return {k: self._number(v) for k, v in value.items() if self._leaves(str(k))}
-        if self.terms.decimals is None or not isinstance(value, float):
-            return value
+        if self.terms.decimals is None or not isinstance(value, float) or math.isnan(value):
+            return value  # NaN has no size, and the coordinator has to see that it is none
         return max(-LARGEST, min(LARGEST, round(value, self.terms.decimals)))
