@@ -4,6 +4,8 @@ import os
 import sys
 from typing import Any
 
+from huggingface_hub import constants
+
 _state = {"offline": False, "hooked": False}
 
 
@@ -14,6 +16,7 @@ def go_offline() -> None:
     server is made by other means and stays.
     """
     os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "WANDB_MODE": "offline"}
+    constants.HF_HUB_OFFLINE = True  # the hub has read its variable when it was imported
     _state["offline"] = True
     if not _state["hooked"]:  # a hook cannot be taken away again
         sys.addaudithook(_refuse)
@@ -22,6 +25,7 @@ def go_offline() -> None:
 
 def go_online() -> None:
     """Allow downloads again, for tests that share a process."""
+    constants.HF_HUB_OFFLINE = False
     _state["offline"] = False
 
 
