@@ -45,6 +45,8 @@ def check_training(info: Mapping[str, Any]) -> None:
             raise ValueError(f"says {name} = {info[name]!r:.60}, which is no count")
     if "curves" in info:
         _numbers(info["curves"], 1)
+        if info["curves"] and "samples" not in info["curves"]:
+            raise ValueError("has curves without their number of samples")
         seconds = info.get("seconds")
         if not isinstance(seconds, dict) or not _is_decimal(seconds.get("fit")):
             raise ValueError(f"says seconds = {seconds!r:.60}")
@@ -61,12 +63,17 @@ def check_final(info: Mapping[str, Any]) -> None:
     """Check what a site tells of its models at the end."""
     _numbers(info.get("scores"), 3)
     _numbers(info.get("new_hospital", {}), 2)
+    if not all(count.isdecimal() for count in info.get("new_hospital", {})):
+        raise ValueError("has curves over something else than a number of patients")
     choice = info.get("personalisation")
     if not isinstance(choice, dict) or type(choice.get("choice")) is not str:
         raise ValueError(f"says personalisation = {choice!r:.60}")
     for name in ("steps", "validation_gain"):
         if type(choice.get(name)) not in (int, float):
             raise ValueError(f"says {name} = {choice.get(name)!r:.60}, which is no number")
+    if type(choice.get("gradients")) is not int or type(choice.get("by")) is not str:
+        raise ValueError(f"says personalisation = {choice!r:.60}")
+    _numbers(choice.get("candidates"), 1)
 
 
 def _numbers(values: Any, depth: int, *kinds: type) -> None:

@@ -108,7 +108,7 @@ class Federation:
             if answer.info.get("layout") != layout.fingerprint:
                 raise ConfigError(
                     f"Site {site!r} has another network than the coordinator (layout "
-                    f"{answer.info['layout']}, expected {layout.fingerprint})."
+                    f"{answer.info.get('layout')!r:.60}, expected {layout.fingerprint})."
                 )
             if "samples" in answer.info:
                 self.averaging.samples[site] = int(answer.info["samples"]["train"])

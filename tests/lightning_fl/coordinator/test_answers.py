@@ -16,6 +16,10 @@ from lightning_fl.errors import SiteError
 from lightning_fl.wire.messages import Message
 
 NAN = float("nan")
+CHOICE: dict[str, Any] = {
+    **{"choice": "none", "steps": 0, "validation_gain": 0.0, "gradients": 0},
+    **{"by": "validation", "candidates": {"none": 0.5}},
+}
 GOOD: list[tuple[Any, dict[str, Any]]] = [
     (check_description, {"samples": {"train": 5, "val": 0}, "patients": {}}),
     (check_description, {}),
@@ -29,7 +33,8 @@ GOOD: list[tuple[Any, dict[str, Any]]] = [
         check_final,
         {
             "scores": {"global": {"test": {"dice": 1.0}}, "personal": {"val": {}}},
-            "personalisation": {"choice": "none", "steps": 0, "validation_gain": 0.0},
+            "personalisation": CHOICE,
+            "new_hospital": {"0": {"dice": 0.5}, "2": {}},
         },
     ),
 ]
@@ -53,8 +58,14 @@ BAD: list[tuple[Any, dict[str, Any]]] = [
     (check_scores, {"val": {"dice": True}}),
     (check_final, {"scores": {"global": {"test": {"dice": None}}}}),
     (check_final, {"scores": {"global": {"test": 1.0}}, "personalisation": {"choice": "none"}}),
-    (check_final, {"scores": {}, "personalisation": {"choice": 3}}),
-    (check_final, {"scores": {}, "personalisation": {"choice": "none", "steps": "2"}}),
+    (check_training, {"curves": {"loss": 1.0}, "seconds": {"fit": "1"}}),
+    (check_final, {"scores": {}, "personalisation": CHOICE | {"choice": 3}}),
+    (check_final, {"scores": {}, "personalisation": CHOICE | {"candidates": "none"}}),
+    (check_final, {"scores": {}, "personalisation": CHOICE | {"candidates": {"none": "0.5"}}}),
+    (check_final, {"scores": {}, "personalisation": CHOICE | {"gradients": "many"}}),
+    (check_final, {"scores": {}, "personalisation": CHOICE | {"by": None}}),
+    (check_final, {"scores": {}, "personalisation": CHOICE, "new_hospital": {"x": {}}}),
+    (check_final, {"scores": {}, "personalisation": CHOICE | {"steps": "2"}}),
 ]
 
 
