@@ -184,19 +184,19 @@ class HospitalFile:
                 f"Expected `allow` in {file} to list paths such as a.b.C or a.b.*, but got {wrong}."
             )
         refuse_moved([*allow, *import_paths(settings)], str(file))
-        folder = file.parent / Path(str(values["folder"])).expanduser()
+        folder = _folder(values, file)
         identities = file.parent / Path(str(values.get("identities", "."))).expanduser()
         pins, limits = _pins(values, file), _limits(values, file)
         return cls(file, folder, settings, tuple(allow), pins, identities, limits)
 
     @classmethod
     def place(cls, file: Path) -> Path:
-        """Return the folder of runs, or that of the file where the file cannot be read."""
+        """Return the folder of runs, or that of the file where there is none."""
         try:
-            folder = cls.read(file).folder
-        except ConfigError:
+            folder = _folder(_read_keys(file), file)
+            folder.mkdir(parents=True, exist_ok=True)
+        except (ConfigError, OSError):
             return file.parent
-        folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     @property
@@ -314,6 +314,10 @@ class HospitalFile:
             )
 
 
+def _folder(values: Mapping[str, Any], file: Path) -> Path:
+    return file.parent / Path(str(values["folder"])).expanduser()
+
+
 def _pins(values: Mapping[str, Any], file: Path) -> Mapping[str, str] | None:
     """Return the pins that the file gives; None where it says that there shall be none."""
     pins = values.get("pins")
@@ -360,8 +364,8 @@ def _read_keys(file: Path) -> dict[str, Any]:
         )
     try:
         values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{file} is no YAML: {error}") from error
+    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} cannot be read, or is no YAML: {error}") from error
     others = {"pins", "identities", *LIMITS}
     if not isinstance(values, dict) or not KEYS <= set(values) <= KEYS | others:
         keys = sorted(values) if isinstance(values, dict) else values

@@ -1,6 +1,7 @@
 """Host a site in a process of its own, on the terms of its hospital."""
 
 import json
+import logging
 import os
 import re
 import time
@@ -26,6 +27,10 @@ from lightning_fl.run_files import CONFIG
 from lightning_fl.site.site import Site
 from lightning_fl.wire.messages import MessageError
 from lightning_fl.wire.versions import package_versions
+
+_log = logging.getLogger(__name__)
+PLAIN = (bool, int, float, str)
+"""Types of settings whose values a refusal may name."""
 
 
 class Hospital:
@@ -60,17 +65,25 @@ class Hospital:
         """
         if self.file is None:
             return self._host(payload) if op == HOST else self._ask_site(op, payload)
-        records = self.records or HospitalRecords(HospitalFile.place(self.file))
+        os.umask(0o077)  # files are for the hospital's own account alone
         try:
             return self._on_record(op, payload)
         except Exception as error:
-            number = (self.records or records).error(op, payload, error)
+            kept = f"{type(error).__name__}, {self._keep(self.file, op, payload, error)}"
             if isinstance(error, AgreementError):
                 raise
-            kept = f"{type(error).__name__}, number {number} in the errors.log of this hospital"
             if isinstance(error, NonFiniteError):
                 raise NonFiniteError(kept) from None
             raise HospitalError(kept) from None
+
+    def _keep(self, file: Path, op: str, payload: bytes, error: Exception) -> str:
+        """Write an error down, and say where; whatever fails in that stays here too."""
+        try:
+            records = self.records or HospitalRecords(HospitalFile.place(file))
+            return f"number {records.error(op, payload, error)} in the errors.log of this hospital"
+        except (OSError, ValueError):
+            _log.exception("an error in %r could not be written down: %s", op, error)
+            return "which this hospital could not write down"
 
     def _on_record(self, op: str, payload: bytes) -> bytes:
         """Answer one operation, with both messages written down."""
@@ -78,6 +91,11 @@ class Hospital:
             return self._host(payload)
         if self.records is not None:
             self.records.message(op, "in", payload)
+        if self.site is not None and op != "describe" and not self.site.ledger.has_described:
+            raise MessageError(
+                f"Site {self.site.name!r} has not checked its data, settings and budget for this "
+                f"run, so it does not answer {op!r}. Ask it to `describe` itself first."
+            )
         answer = self._ask_site(op, payload)
         if self.records is not None:
             self.records.message(op, "out", answer)
@@ -105,7 +123,6 @@ class Hospital:
             maker = _simulated(invitation)
         else:
             invitation.check_clock(time.time())
-            os.umask(0o077)  # files are for the hospital's own account alone
             go_offline()
             maker = _on_terms(self.file, invitation)
         self.site = maker(invitation.site)
@@ -139,7 +156,8 @@ def _on_terms(file: Path, invitation: Invitation) -> SiteMaker:
     folder = terms.folder / invitation.run
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)  # models and private state are for the hospital's own account alone
-    _check_same(folder / CONFIG, resolved, values)
+    shared = {key: value for key, value in values.items() if key not in terms.settings}
+    _check_same(folder / CONFIG, resolved, shared)
     return SiteMaker(
         yaml.safe_dump(resolved),
         str(folder),
@@ -150,17 +168,23 @@ def _on_terms(file: Path, invitation: Invitation) -> SiteMaker:
 
 
 def _check_same(config: Path, settings: dict[str, Any], sent: dict[str, Any]) -> None:
-    """Refuse to go on with a run under other settings than it began with here."""
+    """Refuse to go on with a run under other settings than it began with here.
+
+    `sent` are those that the coordinator alone decides.
+    """
     if not config.exists():
         return
     before = resolve(["--config", str(config)])
     changed = changed_settings(before, settings)
     if changed:
-        # What the coordinator has sent is known to it; what this hospital says for itself stays.
-        both = [
-            f"{key} from {before.get(key)!r} to {sent[key]!r}" for key in changed if key in sent
+        # Values that are mappings stay: this hospital's own paths and pins are laid into them.
+        said = [
+            f"{key} from {before.get(key)!r} to {sent[key]!r}"
+            if type(sent.get(key)) in PLAIN and type(before.get(key)) in PLAIN
+            else key
+            for key in changed
         ]
         raise AgreementError(
             "The run goes on here with other settings than it began with: "
-            f"{'; '.join(both) or ', '.join(changed)}. Start a new run."
+            f"{'; '.join(said)}. Start a new run."
         )

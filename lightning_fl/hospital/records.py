@@ -20,6 +20,8 @@ COLUMNS = (
     *("time", "operation", "direction", "bytes", "digest"),
     *("round", "ring", "members", "note"),
 )
+LONGEST = 200
+"""Characters of a cell: a coordinator could send names of megabytes."""
 ONCE = ("train", "evaluate", "personalise", "ring_join")
 """Operations of which one in a round is usual."""
 
@@ -33,7 +35,7 @@ class HospitalRecords:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._asked: set[tuple[str, Any]] = set()
+        self._asked: set[tuple[str, str]] = set()
         errors = folder / ERRORS
         text = errors.read_text("utf-8") if errors.is_file() else ""
         self._errors = text.count(_HEAD)
@@ -43,24 +45,27 @@ class HospitalRecords:
         frame = frame_of(payload)
         info = frame.get("info") if isinstance(frame.get("info"), dict) else {}
         order = info.get("order") if isinstance(info, dict) else None
-        round_, ring = frame.get("round", ""), str(frame.get("ring", ""))
-        if direction == "in" and op in ONCE:
-            if (op, round_) in self._asked:
-                note = f"WARNING: {op} of round {round_} was asked for before"
-                _log.warning("%s", note)
+        round_, ring = _cell(frame.get("round", "")), _cell(frame.get("ring", ""))
+        if direction == "in" and (op, round_) in self._asked:
+            note = f"WARNING: {op} of round {round_} was asked for before"
+            _log.warning("%s", note)
+        if direction == "out" and op in ONCE:  # what was refused is never kept in memory
             self._asked.add((op, round_))
         framed = payload.startswith(MAGIC)
         digest = digest_of(payload) if framed else hashlib.sha256(payload).hexdigest()
-        members = " ".join(map(str, order)) if isinstance(order, list) else ""
+        members = _cell(" ".join(map(str, order))) if isinstance(order, list) else ""
         moment = time.strftime("%Y-%m-%dT%H:%M:%S")
-        self._add((moment, op, direction, len(payload), digest, round_, ring, members, note))
+        self._add((moment, _cell(op), direction, len(payload), digest, round_, ring, members, note))
         _log.info("%s %r: %d bytes", direction, op, len(payload))
 
     def error(self, op: str, payload: bytes, error: Exception) -> int:
         """Write an error down and return its number."""
         self._errors += 1
         moment = time.strftime("%Y-%m-%dT%H:%M:%S")
-        lines = [f"{_HEAD}{self._errors} {moment} {op}\n", *traceback.format_exception(error)]
+        lines = [
+            f"{_HEAD}{self._errors} {moment} {_cell(op)}\n",
+            *traceback.format_exception(error),
+        ]
         with _append(self.folder / ERRORS) as out:
             out.writelines(lines)
         self.message(op, "failed", payload, f"error {self._errors}: {type(error).__name__}")
@@ -74,6 +79,10 @@ class HospitalRecords:
             writer = csv.writer(out)
             writer.writerows([COLUMNS] * new)
             writer.writerow(row)
+
+
+def _cell(value: object) -> str:
+    return str(value)[:LONGEST]
 
 
 _HEAD = "== error "

@@ -65,6 +65,16 @@ class Ledger:
             )
         self._count("starts")
 
+    def describe(self) -> None:
+        """Remember that the site has checked and described itself."""
+        self._counts["described"] = 1
+        self._write()
+
+    @property
+    def has_described(self) -> bool:
+        """Whether every check that comes before training has passed."""
+        return "described" in self._counts
+
     def fingerprint(self, round_: int) -> Fingerprint | None:
         """Return the fingerprint that the site has accepted for a round; None for none."""
         return self._weights.get(round_)

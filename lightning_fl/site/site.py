@@ -64,6 +64,7 @@ class Site:
         """Answer one operation.
 
         Raises:
+            ConfigError: the run goes past what the site's hospital asks of every run.
             MessageError: the payload is damaged or of another run, the operation unknown, out of
                 order or done before, or the site has left the run.
         """
@@ -72,6 +73,7 @@ class Site:
                 f"Site {self.name!r} has refused {MOST_REFUSALS} messages and has left run "
                 f"{self.setup.run!r}. Start a new run."
             )
+        self._check_terms()  # at each operation: a refused `describe` does not stop a liar
         try:
             return handle_message(self.name, self.setup.run, self._operations, op, payload)
         except MessageError:
@@ -82,7 +84,6 @@ class Site:
         """Check everything that can be checked before training, by doing it once."""
         data, aggregator = self.state.data, self.setup.aggregator
         self.ledger.start()
-        self._check_terms()
         sizes = {part: data.sample_count(part) for part in ("train", "val", "test")}
         unseen = self.name in data.unseen
         if not unseen and sizes["train"] == 0:
@@ -99,6 +100,7 @@ class Site:
         info: dict[str, Any] = {"layout": self.setup.layout.fingerprint}
         if not aggregator.hides_samples:
             info |= {"samples": sizes, "patients": data.patient_counts()}
+        self.ledger.describe()
         return Answer(info, {})
 
     def _rehearse(self) -> None:

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 from jsonargparse._common import parsing_settings
 
 from lightning_fl.aggregation.ring.identity import make
@@ -98,6 +100,13 @@ def kept(hospital: Hospital, match: str) -> Iterator[None]:
         assert refused.value.__cause__ is None
 
 
+def host(hospital: Hospital, invitation: bytes) -> None:
+    """Host a site and let it check itself, as each run does first."""
+    hospital.handle(HOST, invitation)
+    run = "" if hospital.site is None else hospital.site.setup.run
+    ask(hospital, "describe", run)
+
+
 def ask(hospital: Hospital, op: str, run: str = RUN) -> Message:
     message = Message(run=run, round=0, sender=COORDINATOR)
     return Message.decode(hospital.handle(op, message.encode()))
@@ -139,7 +148,7 @@ def test_nothing_is_answered_before_a_site_is_hosted(hospital: Hospital) -> None
 def test_unknown_operations_and_other_runs_are_refused(
     hospital: Hospital, invitation: Invitation
 ) -> None:
-    hospital.handle(HOST, invitation.encode())
+    host(hospital, invitation.encode())
     with kept(hospital, "knows no operation 'send_images'"):
         ask(hospital, "send_images")
     with kept(hospital, "belongs to 'another'"):
@@ -169,7 +178,7 @@ WRONG_WEIGHTS: list[tuple[dict[str, Any], str]] = [
 def test_weights_that_no_round_can_have_sent_are_refused(
     hospital: Hospital, invitation: Invitation
 ) -> None:
-    hospital.handle(HOST, invitation.encode())
+    host(hospital, invitation.encode())
     assert hospital.site is not None
     setup = hospital.site.setup
     whole = to_vector(setup.template.state_dict(), setup.layout)
@@ -203,7 +212,7 @@ def test_settings_with_aliases_or_without_end_are_refused_before_they_are_read(
 
 
 def test_a_round_out_of_order_is_refused(hospital: Hospital, invitation: Invitation) -> None:
-    hospital.handle(HOST, invitation.encode())
+    host(hospital, invitation.encode())
     assert hospital.site is not None
     setup = hospital.site.setup
     weights = to_vector(setup.template.state_dict(), setup.layout)
@@ -308,7 +317,7 @@ def test_a_simulated_site_lives_in_the_folder_of_the_run(
 def test_a_hospital_keeps_the_scores_of_its_patients_by_name_and_tells_numbers(
     hospital: Hospital, invitation: Invitation, tmp_path: Path
 ) -> None:
-    hospital.handle(HOST, invitation.encode())
+    host(hospital, invitation.encode())
     assert hospital.site is not None
     setup = hospital.site.setup
     weights = {"weights": to_vector(setup.template.state_dict(), setup.layout)}
@@ -429,11 +438,15 @@ def test_a_coordinator_names_no_address_hub_or_path(
         hospital.handle(HOST, sent(invitation, net=net))
 
 
-def test_a_hospitals_process_fetches_nothing(hospital: Hospital, invitation: Invitation) -> None:
+def test_a_hospitals_process_fetches_nothing(
+    hospital: Hospital, invitation: Invitation, tmp_path: Path
+) -> None:
     hospital.handle(HOST, invitation.encode())
     with pytest.raises(PermissionError, match="a hospital's process fetches nothing"):
         urllib.request.urlopen("http://127.0.0.1:9/weights.pt", timeout=1)
-    assert os.environ["HF_HUB_OFFLINE"] == "1"
+    with pytest.raises(LocalEntryNotFoundError) as refused:  # at once, without a try
+        hf_hub_download("smp-hub/resnet18.imagenet", "model.safetensors", cache_dir=tmp_path)
+    assert isinstance(refused.value.__cause__, OfflineModeIsEnabled)
 
 
 def test_files_of_a_run_are_for_the_hospitals_own_account(
@@ -441,7 +454,7 @@ def test_files_of_a_run_are_for_the_hospitals_own_account(
 ) -> None:
     hospital.handle(HOST, invitation.encode())
     ask(hospital, "describe")
-    for path in (tmp_path / "runs" / RUN).rglob("*"):
+    for path in [tmp_path / "runs", *(tmp_path / "runs").rglob("*")]:
         assert path.stat().st_mode & 0o077 == 0, path
 
 
@@ -467,7 +480,7 @@ def test_names_of_patients_and_files_stay_in_an_error(
 
 
 def test_what_is_asked_for_twice_is_marked(hospital: Hospital, invitation: Invitation) -> None:
-    hospital.handle(HOST, invitation.encode())
+    host(hospital, invitation.encode())
     assert hospital.site is not None
     setup = hospital.site.setup
     weights = to_vector(setup.template.state_dict(), setup.layout)
@@ -487,7 +500,7 @@ def test_scores_leave_rounded_without_losses_and_of_enough_patients(
     for number, (decimals, least) in enumerate([(None, 1), (2, 1), (2, 50)]):
         run = f"{number}{RUN}"
         hospital = hosted(tmp_path, invitation, decimals=decimals, least_cases=least)
-        hospital.handle(HOST, replace(invitation, run=run).encode())
+        host(hospital, replace(invitation, run=run).encode())
         assert hospital.site is not None
         setup = hospital.site.setup
         weights = to_vector(setup.template.state_dict(), setup.layout)
@@ -515,3 +528,75 @@ def test_rounds_are_not_chosen_by_a_number_that_stays(
     hospital.handle(HOST, sent(invitation, evaluation=evaluation))
     with kept(hospital, "losses stay at this hospital"):
         ask(hospital, "describe")
+
+
+def test_nothing_is_done_for_a_run_whose_description_was_refused(
+    tmp_path: Path, invitation: Invitation
+) -> None:
+    hospital = hosted(tmp_path, invitation, epsilon=8.0)
+    hospital.handle(HOST, invitation.encode())
+    assert hospital.site is not None
+    with kept(hospital, "has not checked its data, settings and budget"):
+        ask(hospital, "evaluate")
+    with kept(hospital, "the run has no differential privacy"):
+        ask(hospital, "describe")
+    for op in ("load", "train", "evaluate", "personalise", "ring_join"):
+        with pytest.raises(HospitalError):
+            ask(hospital, op)
+    hospital.site.ledger.describe()  # as if it had described itself before the file had a budget
+    with kept(hospital, r"(?s)has no differential privacy.*has no differential privacy"):
+        ask(hospital, "train")
+
+
+def test_a_process_that_comes_back_need_not_describe_its_site_again(
+    hospital: Hospital, invitation: Invitation
+) -> None:
+    host(hospital, invitation.encode())
+    assert hospital.file is not None
+    back = Hospital(hospital.file.parent)
+    back.handle(HOST, invitation.encode())
+    with kept(back, "has not got the weights of round 0"):
+        ask(back, "evaluate")
+
+
+def test_a_refused_change_of_settings_tells_nothing_of_the_hospitals_own(
+    tmp_path: Path, invitation: Invitation
+) -> None:
+    hospital = hosted(tmp_path, invitation, pins=PINS)
+    make(tmp_path / "local" / "A.identity.pem")
+    hospital.handle(HOST, sent(invitation, aggregator=RING))
+    other = {**RING, "init_args": {"bits": 22}}
+    with pytest.raises(AgreementError, match=r"began with: aggregator\. Start") as refused:
+        hospital.handle(HOST, sent(invitation, aggregator=other))
+    assert str(tmp_path) not in str(refused.value)
+
+
+def test_no_error_leaves_whole_where_it_cannot_be_written_down(
+    tmp_path: Path, invitation: Invitation
+) -> None:
+    hospital = hosted(tmp_path, invitation)
+    file = tmp_path / "local" / NAME
+    text = file.read_text()
+    file.write_bytes(b"\xff\xfe")
+    with kept(hospital, "cannot be read, or is no YAML"):
+        hospital.handle(HOST, invitation.encode())
+    file.write_text(text.replace("../runs", f"{NAME}/inside"))  # no folder can be made in a file
+    with kept(hospital, "NotADirectoryError"):
+        hospital.handle(HOST, invitation.encode())
+    (file.parent / ERRORS).unlink()
+    (file.parent / ERRORS).mkdir()
+    with pytest.raises(HospitalError, match=r"which this hospital could not write down$"):
+        hospital.handle(HOST, invitation.encode())
+
+
+def test_names_that_a_coordinator_chooses_do_not_fill_the_records(
+    hospital: Hospital, invitation: Invitation
+) -> None:
+    host(hospital, invitation.encode())
+    for round_ in (10**6, 10**6, "r" * 10**5, ["r"]):
+        message = Message(RUN, round_, COORDINATOR, ring="x" * 10**5)  # type: ignore[arg-type]
+        with pytest.raises(HospitalError):
+            hospital.handle("train", message.encode())
+    assert (hospital.folder / MESSAGES).stat().st_size < 20_000
+    assert hospital.records is not None
+    assert hospital.records._asked == set()
