@@ -23,22 +23,25 @@ class Budget:
         most: the budget, an epsilon; None only counts.
         runs: folder of all runs of the hospital, whose files of this name count too; None for
             this run alone.
+        delta: at which the hospital counts. A run could choose one so large that epsilon says
+            little.
     """
 
     file: Path
     most: float | None = None
     runs: Path | None = None
+    delta: float = 1e-5
 
-    def spend(self, entry: Entry, delta: float) -> None:
+    def spend(self, entry: Entry) -> None:
         """Count a release that is about to be made.
 
         Raises:
             ConfigError: the budget does not suffice; says what is spent and since when.
         """
-        self.check(entry, delta)
+        self.check(entry)
         write_text(self.file, json.dumps([*self.entries(), entry]))
 
-    def check(self, entry: Entry, delta: float) -> None:
+    def check(self, entry: Entry) -> None:
         """Refuse a release for which the budget does not suffice.
 
         Raises:
@@ -47,11 +50,12 @@ class Budget:
         if self.most is None:
             return
         spent = [e for file in self._files() for e in _read(file)]
-        after = epsilon_of([*spent, entry], delta)
+        after = epsilon_of([*spent, entry], self.delta)
         if after > self.most:
             raise ConfigError(
-                f"The privacy budget of this hospital is epsilon {self.most:g} (`epsilon` in its "
-                f"file) over all runs. Spent are {epsilon_of(spent, delta):.4g} in {len(spent)} "
+                f"The privacy budget of this hospital is epsilon {self.most:g} at delta "
+                f"{self.delta:g} (`epsilon` and `delta` in its file) over all runs. Spent are "
+                f"{epsilon_of(spent, self.delta):.4g} in {len(spent)} "
                 f"releases{self._since()}; another one would make it {after:.4g}. The hospital "
                 "takes no further part, unless it raises its budget."
             )

@@ -175,7 +175,7 @@ class RingMember:
             return None
         if key not in self._releases:
             sites = len(ring.order)
-            self.site.count_release(noise.left(sites, sites), noise.delta)
+            self.site.count_release(noise.left(sites, sites))
             step = float(ring.plan.grid.steps(0, 1)[0])  # the wide grid has one step everywhere
             update = partial(self.site.update, ring.round)
             release = Release(
