@@ -41,6 +41,17 @@ class Budget:
         self.check(entry)
         write_text(self.file, json.dumps([*self.entries(), entry]))
 
+    def check_first(self, entry: Entry) -> None:
+        """Refuse a run that the budget does not let begin.
+
+        A run that has begun is let in, since it can end without another release.
+
+        Raises:
+            ConfigError: says what is spent and since when.
+        """
+        if not self.entries():
+            self.check(entry)
+
     def check(self, entry: Entry) -> None:
         """Refuse a release for which the budget does not suffice.
 

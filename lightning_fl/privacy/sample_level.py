@@ -99,7 +99,7 @@ class SamplePrivacy:
         """Refuse, before anything is trained, what a site cannot meet or has no budget for."""
         batches = poisson_loader(loader)[1]
         per_round, noise = self._plan(batches)
-        budget.check((noise, batches.rate, per_round))
+        budget.check_first((noise, batches.rate, per_round))
 
     def _plan(self, batches: PoissonBatches) -> tuple[int, float]:
         """Return the steps of a round, and the noise of each."""

@@ -76,6 +76,14 @@ class LocalState:
         """
         self.budget(SITE_RELEASES).spend((noise_multiplier, 1.0, 1))
 
+    def check_first_release(self, noise_multiplier: float) -> None:
+        """Refuse a run whose first update with noise is more than the hospital's budget.
+
+        Raises:
+            ConfigError: the hospital's privacy budget does not suffice.
+        """
+        self.budget(SITE_RELEASES).check_first((noise_multiplier, 1.0, 1))
+
     def origin(self, round_: int) -> str:
         """Return the digest of the weights that the update of a round was trained from."""
         return self.store.origin(round_)

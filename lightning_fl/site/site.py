@@ -95,6 +95,8 @@ class Site:
         if sizes["train"]:
             if not unseen and self.setup.layout.length:
                 aggregator.check_site(self.state)
+                if aggregator.noise is not None:
+                    self.state.check_first_release(aggregator.noise.noise_multiplier)
             self._rehearse()
         info: dict[str, Any] = {"layout": self.setup.layout.fingerprint}
         if not aggregator.hides_samples:

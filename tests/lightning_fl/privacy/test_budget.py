@@ -84,9 +84,25 @@ def test_training_ends_with_the_budget_and_a_restart_does_not_refill_it(tmp_path
         lab.ask(site, "apply", 1, info={"given_up": True})
     with pytest.raises(ConfigError, match="The privacy budget of this hospital is epsilon"):
         lab.ask("A", "train", 2)
-    with pytest.raises(ConfigError, match="The privacy budget of this hospital is epsilon"):
-        lab.ask("A", "describe", 0)
+    lab.ask("A", "describe", 0)  # the run can go on without it, and can be resumed
     lab.ask("B", "train", 2)
+
+
+@pytest.mark.parametrize(
+    "privacy",
+    [
+        SampleLevelDP(noise_multiplier=0.5, delta=DELTA),
+        SiteLevelDP(noise_multiplier=0.5, delta=DELTA),
+    ],
+)
+def test_a_run_whose_first_release_is_too_much_is_refused_before_training(
+    tmp_path: Path, privacy: SampleLevelDP | SiteLevelDP
+) -> None:
+    lab = Lab(tmp_path, aggregator=Plain(), privacy=privacy)
+    limit(lab, "A", 0.5)
+    with pytest.raises(ConfigError, match="in 0 releases; another one would make it"):
+        lab.ask("A", "describe", 0)
+    lab.ask("B", "describe", 0)
 
 
 def test_a_hospital_with_a_budget_takes_part_in_no_run_without_privacy(tmp_path: Path) -> None:
