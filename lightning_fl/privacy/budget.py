@@ -1,8 +1,10 @@
 """Hold a hospital's privacy budget where its data are, over all its runs."""
 
+import fcntl
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +14,9 @@ from lightning_fl.privacy.accountant import GaussianStep, epsilon
 
 Entry = tuple[float, float, int]
 """Noise multiplier, sampling rate and number of steps that were released together."""
+
+LOCK = ".budget.lock"
+"""Locked while a run of the hospital spends, in the folder of its runs."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +43,9 @@ class Budget:
         Raises:
             ConfigError: the budget does not suffice; says what is spent and since when.
         """
-        self.check(entry)
-        write_text(self.file, json.dumps([*self.entries(), entry]))
+        with self._locked():
+            self.check(entry)
+            write_text(self.file, json.dumps([*self.entries(), entry]))
 
     def check_first(self, entry: Entry) -> None:
         """Refuse a run that the budget does not let begin.
@@ -74,6 +80,15 @@ class Budget:
     def entries(self) -> list[Entry]:
         """Return what this run has counted so far."""
         return _read(self.file)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Let one run at a time spend; others, in processes of their own, wait for it."""
+        with (self.runs or self.file.parent).joinpath(LOCK).open("a") as file:
+            fcntl.flock(
+                file, fcntl.LOCK_EX
+            )  # closing the file, or the end of the process, frees it
+            yield
 
     def _files(self) -> list[Path]:
         if self.runs is None:

@@ -1,5 +1,6 @@
 """A hospital's budget is counted where its data are, survives a restart and ends its part."""
 
+import fcntl
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from lightning_fl.aggregation.ring.identity import SUFFIX, make
 from lightning_fl.errors import ConfigError
 from lightning_fl.privacy import SampleLevelDP, SiteLevelDP
 from lightning_fl.privacy.accountant import GaussianStep, epsilon
-from lightning_fl.privacy.budget import Budget, epsilon_of
+from lightning_fl.privacy.budget import LOCK, Budget, epsilon_of
 from lightning_fl.privacy.noise import SiteNoise
 from lightning_fl.privacy.sample_level import FILE
 from lightning_fl.site.local_state import SITE_RELEASES
@@ -54,6 +55,25 @@ def test_runs_of_a_hospital_share_its_budget(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="over all runs"):
         second.spend(STEP)
     Budget(files[1], 1.01 * cost(1)).spend(STEP)  # alone it would do
+
+
+def test_runs_at_the_same_time_spend_one_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else two could read what is spent before either of them writes."""
+    locked = []
+
+    def write(file: Path, text: str) -> None:
+        with (tmp_path / LOCK).open() as lock, pytest.raises(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        locked.append(file)
+
+    monkeypatch.setattr("lightning_fl.privacy.budget.write_text", write)
+    budget = Budget(tmp_path / "run" / "spent.json", 1.01 * cost(1), tmp_path)
+    budget.spend(STEP)
+    assert locked == [budget.file]
+    with (tmp_path / LOCK).open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def test_a_run_s_own_delta_makes_the_budget_no_larger(tmp_path: Path) -> None:
