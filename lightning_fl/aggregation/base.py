@@ -106,6 +106,7 @@ class Outcome:
         round: the round.
         before: digest of the weights that the site has for the round before.
         mean: digest of the mean that arrived.
+        norm: L2 norm of this mean.
         share: part of all training sites' weight that is in the mean, in (0, 1].
         proof: of the aggregator.
     """
@@ -114,6 +115,7 @@ class Outcome:
     round: int
     before: str
     mean: str
+    norm: float
     share: float
     proof: Mapping[str, Any]
 

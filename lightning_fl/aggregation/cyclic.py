@@ -51,6 +51,8 @@ class CyclicCKKS(Aggregator):
             but the counts are summed in the ring and only their total comes out).
         max_share: the most of the mean that one site may have by its number of samples; a larger
             one is refused before the first round, and by the initiator of a ring.
+        max_norm: largest L2 norm of a site's update. A longer one is scaled down at its site (Sun
+            et al. 2019, arXiv 1911.07963), and all sites refuse a longer mean. null: no bound.
         max_samples: with `weights: hidden`, a number no site's samples exceed; the smaller, the
             finer the result.
         allow_two_sites: accept a ring of two, whose sum gives each the other's update.
@@ -69,6 +71,7 @@ class CyclicCKKS(Aggregator):
         weights: Literal["samples", "equal", "hidden"] = "samples",
         max_samples: int = 16384,
         max_share: float = 0.9,
+        max_norm: float | None = None,
         allow_two_sites: bool = False,
         pins: Mapping[str, str] | None = None,
         identities: str | None = None,
@@ -80,6 +83,7 @@ class CyclicCKKS(Aggregator):
             weights=weights,
             max_samples=max_samples,
             max_share=max_share,
+            max_norm=max_norm,
             allow_two_sites=allow_two_sites,
             pins=dict(pins or {}),
             identities=None if identities is None else Path(identities),
@@ -205,6 +209,8 @@ class CyclicCKKS(Aggregator):
     def check_mean(self, site: HoldsUpdate, outcome: Outcome) -> None:
         """Refuse a mean that the initiator of the round's ring has not signed, with pins."""
         proof = outcome.proof
+        sites = len(proof["order"]) if isinstance(proof.get("order"), list) else 0
+        self.settings.check_norm(outcome.norm, sites, site.layout.length)
         if not self.verifies:
             return
         order = checked_order(proof, outcome.round, site)

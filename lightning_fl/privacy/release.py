@@ -58,7 +58,7 @@ class Release:
         self._weight = weight
         self._step = step
         self._key = secrets.token_bytes(KEY_BYTES)
-        norm = weight * _norm(update, length)
+        norm = weight * norm_of(update, length)
         if not math.isfinite(norm):  # no factor would bound it
             raise NonFiniteError("an update whose norm is NaN or infinite cannot be clipped")
         bound = noise.clip - rounding(length, step)
@@ -91,7 +91,7 @@ def rounding(length: int, step: float) -> float:
     return step / 2 * math.sqrt(length)
 
 
-def _norm(update: Callable[[int, int], Tensor], length: int) -> float:
+def norm_of(update: Callable[[int, int], Tensor], length: int) -> float:
     """Return the L2 norm, read in blocks so that the update need not fit into memory."""
     blocks = (update(start, min(start + BLOCK, length)) for start in range(0, length, BLOCK))
     return math.sqrt(math.fsum(float(block.double().square().sum()) for block in blocks))

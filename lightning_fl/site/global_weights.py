@@ -101,7 +101,8 @@ class GlobalWeights:
         if type(share) is not float or not isinstance(proof, dict):
             raise MessageError(f"Expected a share and a proof, but got {share!r} and {proof!r}.")
         digest = vector_digest(mean)
-        outcome = Outcome(setup.run, round_, before.weights, digest, share, proof)
+        norm = float(mean.double().norm())
+        outcome = Outcome(setup.run, round_, before.weights, digest, norm, share, proof)
         setup.aggregator.check_mean(self.state, outcome)
         global_round = GlobalRound(round_, self.state.layout, share, memory)
         weights, memory = setup.algorithm.apply_mean(weights, mean, global_round)

@@ -1,5 +1,7 @@
 """Make a site's integers for one ring: its weighted update on the grid, then its counts."""
 
+from functools import partial
+
 import numpy as np
 import torch
 
@@ -7,7 +9,7 @@ from lightning_fl.aggregation.base import HoldsUpdate
 from lightning_fl.aggregation.ring.fixed_point import Floats, Integers, to_limbs
 from lightning_fl.aggregation.ring.ring_plan import RingPlan
 from lightning_fl.errors import OutOfRangeError
-from lightning_fl.privacy.release import Release
+from lightning_fl.privacy.release import Release, norm_of
 
 
 class Contribution:
@@ -21,6 +23,7 @@ class Contribution:
         error_feedback: whether what clipping and rounding leave out is added to the update of the
             next round (Seide et al., Interspeech 2014); else a value outside the grid is an error.
         release: the update with its noise; None without noise.
+        max_norm: to which a longer update is scaled down; None for no bound.
     """
 
     def __init__(
@@ -32,6 +35,7 @@ class Contribution:
         weight: float,
         error_feedback: bool,
         release: Release | None = None,
+        max_norm: float | None = None,
     ) -> None:
         self.site = site
         self.round = round_
@@ -40,6 +44,10 @@ class Contribution:
         self.clipped = 0
         self._carry: torch.Tensor | None = None
         self._release = release
+        self.factor = 1.0
+        if max_norm is not None:
+            norm = norm_of(partial(site.update, round_), plan.length)
+            self.factor = max_norm / norm if norm > max_norm else 1.0
         if error_feedback:
             before = site.carry(round_ - 1)
             self._carry = torch.zeros(plan.length) if before is None else before
@@ -77,10 +85,11 @@ class Contribution:
         update: Floats = self.site.update(self.round, start, end).double().numpy()
         if self._carry is not None:
             update = update + self._carry[start:end].double().numpy()
-        return update * self.weight
+        return update * (self.factor * self.weight)
 
     def _counts(self) -> Integers:
         counts = {"sites": 1, "clipped": self.clipped, "samples": self.site.samples()}
+        counts["bounded"] = int(self.factor < 1)
         return np.concatenate([to_limbs(counts[name]) for name in self.plan.counts])
 
     def _refuse(self, values: Floats, start: int) -> None:

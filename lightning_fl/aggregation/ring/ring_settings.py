@@ -16,6 +16,7 @@ from lightning_fl.errors import ConfigError, OutOfRangeError
 from lightning_fl.privacy.noise import SiteNoise
 from lightning_fl.privacy.release import rounding
 from lightning_fl.training.layout import Layout
+from lightning_fl.wire.messages import MessageError
 
 Masking = Literal["pairwise", "initiator", "none"]
 MOST_SAMPLES = 2**31
@@ -41,6 +42,7 @@ class RingSettings:
     weights: str = "samples"
     max_samples: int = 16384
     max_share: float = 0.9
+    max_norm: float | None = None
     allow_two_sites: bool = False
     pins: Mapping[str, str] = field(default_factory=dict)
     identities: Path | None = None
@@ -55,6 +57,13 @@ class RingSettings:
         if not 0 < self.max_share <= 1:
             raise ConfigError(
                 f"Expected `max_share` to be above 0 and at most 1, but got {self.max_share}."
+            )
+        if self.max_norm is not None and not 0 < self.max_norm < math.inf:
+            raise ConfigError(f"Expected `max_norm` to be positive, but got {self.max_norm}.")
+        if self.max_norm is not None and self.compact:
+            raise ConfigError(
+                f"`max_norm` needs the wide grid, but `bits` is {self.bits}: what the compact one "
+                "carries over to the next round has no bound. Set `bits` to 24."
             )
         choose(self.bits, 2)  # refuses bits that no ring can have
 
@@ -107,7 +116,8 @@ class RingSettings:
         grid = FixedPointGrid(grid_exponents, sizes, parameters.limit)
         # the sites are counted too: if masks do not cancel, they do not add up
         weighs = self.weights != "equal"
-        counts = ("sites", *("clipped",) * self.compact, *("samples",) * weighs)
+        bounded = ("bounded",) * (self.max_norm is not None)
+        counts = ("sites", *("clipped",) * self.compact, *("samples",) * weighs, *bounded)
         return RingPlan(parameters, grid, counts)
 
     def mean(self, sums: Tensor, counts: Mapping[str, int], largest: int | None) -> Tensor:
@@ -134,6 +144,20 @@ class RingSettings:
                 f"`aggregator.max_share`, {self.max_share:g}"
             )
         return (sums.double() / (samples / largest)).float()
+
+    def check_norm(self, norm: float, sites: int, length: int) -> None:
+        """Refuse a mean that updates within `max_norm` cannot have, but for rounding.
+
+        Raises:
+            MessageError: names both norms.
+        """
+        if self.max_norm is None:
+            return
+        if not norm <= 1.001 * self.max_norm + sites * rounding(length, 2.0**-self.bits):
+            raise MessageError(
+                f"The mean has the norm {norm:.4g}, but no update may be longer than "
+                f"`aggregator.max_norm`, {self.max_norm:g}: some site has sent more."
+            )
 
     def check_samples(self, samples: Mapping[str, int]) -> None:
         """Refuse a site whose samples leave little of the others' updates.
@@ -162,6 +186,10 @@ class RingSettings:
             raise ConfigError(
                 "`privacy` and `weights: hidden` do not go together: the ring gives out the total "
                 "of the counts without noise. Set `aggregator.weights: equal`."
+            )
+        if self.max_norm is not None:
+            raise ConfigError(
+                "`privacy.clip` bounds the updates already. Leave `aggregator.max_norm` out."
             )
         if self.compact:
             raise ConfigError(

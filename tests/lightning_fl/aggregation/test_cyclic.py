@@ -18,7 +18,7 @@ from lightning_fl.aggregation.ring.member_state import MemberState
 from lightning_fl.aggregation.ring.packing_parameters import choose
 from lightning_fl.aggregation.ring.ring_plan import ring_order
 from lightning_fl.errors import ConfigError, RoundGivenUpError, TooFewSitesError
-from lightning_fl.wire.messages import Message
+from lightning_fl.wire.messages import Message, MessageError
 from tests.lightning_fl.aggregation.hosts import (
     Host,
     Hosts,
@@ -145,6 +145,37 @@ def test_a_site_above_max_samples_says_what_to_change_but_not_its_count() -> Non
     with pytest.raises(ConfigError, match=r"more training samples than `aggregator.max_samples`"):
         aggregator.check_site(hosts.hosts["B"])
     aggregator.check_site(hosts.hosts["A"])
+
+
+# ---------------------------------------------------------------------- a bound on updates
+
+
+def test_longer_updates_are_scaled_down_and_counted() -> None:
+    updates = [u * s for u, s in zip(random_updates(3, 50), (0.1, 1.0, 5.0), strict=True)]
+    bound = float(updates[1].norm()) + 0.1
+    outcome = ring(CyclicCKKS(max_norm=bound), updates).mean()
+    scaled = [*updates[:2], updates[2] * (bound / float(updates[2].norm()))]
+    expected = torch.stack(scaled).double().mean(0).float()
+    torch.testing.assert_close(outcome.mean, expected, rtol=0, atol=2**-23)
+    assert outcome.facts["bounded"] == 1
+
+
+def test_a_mean_that_is_longer_than_the_bound_is_refused() -> None:
+    """A site that ignores the bound has moved it; nobody can see which one."""
+    settings = CyclicCKKS(max_norm=2.0).settings
+    settings.check_norm(2.0, 3, 100)
+    for norm in (2.1, float("nan"), float("inf")):
+        with pytest.raises(
+            MessageError, match=r"The mean has the norm .* `aggregator\.max_norm`, 2"
+        ):
+            settings.check_norm(norm, 3, 100)
+
+
+def test_a_bound_goes_with_the_wide_grid_alone() -> None:
+    with pytest.raises(ConfigError, match="`max_norm` needs the wide grid"):
+        CyclicCKKS(bits=16, max_norm=1.0)
+    with pytest.raises(ConfigError, match="`max_norm` to be positive, but got 0"):
+        CyclicCKKS(max_norm=0.0)
 
 
 # ---------------------------------------------------------------------- the compact grid
