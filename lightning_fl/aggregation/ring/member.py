@@ -157,7 +157,7 @@ class RingMember:
             weight=weight,
             error_feedback=self.settings.compact,
             release=self._release(ring, weight),
-            max_norm=self.settings.max_norm,
+            max_norm=self.settings.bounds.norm,
         )
         self._joined = None  # a ring's masks hide one message of this site, so it starts once
         masks = self._masks(message, ring, context.fingerprint)

@@ -118,7 +118,7 @@ def test_training_ends_with_the_budget_and_a_restart_does_not_refill_it(tmp_path
 def test_a_run_whose_first_release_is_too_much_is_refused_before_training(
     tmp_path: Path, privacy: SampleLevelDP | SiteLevelDP
 ) -> None:
-    lab = Lab(tmp_path, aggregator=Plain(), privacy=privacy)
+    lab = Lab(tmp_path, privacy=privacy)
     limit(lab, "A", 0.5)
     with pytest.raises(ConfigError, match="in 0 releases; another one would make it"):
         lab.ask("A", "describe", 0)
@@ -129,6 +129,15 @@ def test_a_hospital_with_a_budget_takes_part_in_no_run_without_privacy(tmp_path:
     lab = Lab(tmp_path)
     limit(lab, "A", 8.0)
     with pytest.raises(ConfigError, match="has no differential privacy"):
+        lab.ask("A", "describe", 0)
+
+
+def test_noise_of_others_counts_for_a_budget_only_with_pins(tmp_path: Path) -> None:
+    """Else a coordinator plays the others and knows their noise."""
+    noisy = SiteLevelDP(noise_multiplier=9.0, delta=DELTA)
+    lab = Lab(tmp_path, aggregator=CyclicCKKS(), privacy=noisy)
+    limit(lab, "A", 100.0)
+    with pytest.raises(ConfigError, match="without pins a coordinator could play the other sites"):
         lab.ask("A", "describe", 0)
 
 
