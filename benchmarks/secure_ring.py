@@ -78,7 +78,7 @@ class RingSite:
         """Let all sites train."""
         return True
 
-    def count_release(self, noise_multiplier: float, delta: float) -> None:
+    def count_release(self, noise_multiplier: float) -> None:
         """Hear of a release; there is no budget here."""
 
     def carry(self, round_: int) -> Tensor | None:

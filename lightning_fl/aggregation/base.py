@@ -43,7 +43,7 @@ class HoldsUpdate(Protocol):
     def least_sites(self) -> int:
         """The fewest sites of a sum that this site takes part in."""
 
-    def count_release(self, noise_multiplier: float, delta: float) -> None:
+    def count_release(self, noise_multiplier: float) -> None:
         """Count an update with noise before it is released; refuse it without a budget."""
 
     def origin(self, round_: int) -> str:

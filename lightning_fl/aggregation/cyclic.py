@@ -22,7 +22,7 @@ from lightning_fl.aggregation.ring.member import RingMember
 from lightning_fl.aggregation.ring.packing_parameters import MAX_VALUES, choose
 from lightning_fl.aggregation.ring.ring import Ring, RingBroken, Sums
 from lightning_fl.aggregation.ring.ring_plan import RingPlan, ring_order
-from lightning_fl.aggregation.ring.ring_settings import FIRST_BITS, Masking, RingSettings
+from lightning_fl.aggregation.ring.ring_settings import FIRST_BITS, Bounds, Masking, RingSettings
 from lightning_fl.errors import ConfigError, RoundGivenUpError, SiteError
 from lightning_fl.privacy.noise import SiteNoise
 from lightning_fl.training.layout import Layout, vector_digest
@@ -49,10 +49,7 @@ class CyclicCKKS(Aggregator):
             comparison.
         weights: "samples" (the coordinator knows the counts), "equal", or "hidden" (by samples,
             but the counts are summed in the ring and only their total comes out).
-        max_share: the most of the mean that one site may have by its number of samples; a larger
-            one is refused before the first round, and by the initiator of a ring.
-        max_norm: largest L2 norm of a site's update. A longer one is scaled down at its site (Sun
-            et al. 2019, arXiv 1911.07963), and all sites refuse a longer mean. null: no bound.
+        bounds: on what one site can do to the mean: by its samples, and by its update's norm.
         max_samples: with `weights: hidden`, a number no site's samples exceed; the smaller, the
             finer the result.
         allow_two_sites: accept a ring of two, whose sum gives each the other's update.
@@ -70,8 +67,7 @@ class CyclicCKKS(Aggregator):
         masking: Masking = "pairwise",
         weights: Literal["samples", "equal", "hidden"] = "samples",
         max_samples: int = 16384,
-        max_share: float = 0.9,
-        max_norm: float | None = None,
+        bounds: Bounds | None = None,
         allow_two_sites: bool = False,
         pins: Mapping[str, str] | None = None,
         identities: str | None = None,
@@ -82,8 +78,7 @@ class CyclicCKKS(Aggregator):
             masking=masking,
             weights=weights,
             max_samples=max_samples,
-            max_share=max_share,
-            max_norm=max_norm,
+            bounds=bounds or Bounds(),
             allow_two_sites=allow_two_sites,
             pins=dict(pins or {}),
             identities=None if identities is None else Path(identities),
@@ -195,7 +190,7 @@ class CyclicCKKS(Aggregator):
         return bool(self.settings.pins) and self.settings.masking == "pairwise"
 
     def check_samples(self, samples: Mapping[str, int]) -> None:
-        """Refuse a site that has more of all samples than `max_share`."""
+        """Refuse a site that has more of all samples than `bounds.share`."""
         self.settings.check_samples(samples)
 
     def sign(self, site: str, statement: Sequence[Any]) -> dict[str, str]:

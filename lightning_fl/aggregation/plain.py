@@ -107,6 +107,6 @@ def _release(noise: SiteNoise, site: HoldsUpdate, round_: int, weight: Any, site
         raise MessageError(f"Expected a weight and a number of sites, but got {weight}, {sites}.")
     if not 0 < weight <= 1:
         raise MessageError(f"Expected a relative weight in (0, 1], but got {weight}.")
-    site.count_release(noise.left(sites, sites), noise.delta)
+    site.count_release(noise.left(sites, sites))
     update = partial(site.update, round_)
     return Release(noise, update, site.layout.length, weight=weight, sites=sites)

@@ -46,6 +46,7 @@ least_sites: 3      # the fewest hospitals whose updates are summed
 least_cases: 5      # the fewest patients of a split whose scores leave
 decimals: 3         # to which scores are rounded; losses stay here. null: scores leave as they are
 epsilon: null       # privacy budget of this hospital's data over all runs; needs `privacy` below
+delta: 1.0e-5       # at which the budget is counted, whatever a run counts at
 init: []            # SHA-256 of first weights that a run may begin with, once you approve them
 
 # Laid over the settings of a run. The data's place, the batch size and the device are set here
@@ -122,6 +123,7 @@ LIMITS: Mapping[str, Any] = {
     "least_cases": 5,
     "decimals": 3,
     "epsilon": None,
+    "delta": 1e-5,
     "init": [],
 }
 """Keys that the file may have, with what holds where it says nothing."""
@@ -211,6 +213,7 @@ class HospitalFile:
             epsilon=limits["epsilon"],
             first_weights=tuple(limits["init"]),
             runs=self.folder,
+            delta=limits["delta"],
         )
 
     def lay_over(self, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -348,6 +351,11 @@ def _limits(values: Mapping[str, Any], file: Path) -> dict[str, Any]:
         raise ConfigError(f"Expected `decimals` in {file} from 0 to 6 or null, but got {decimals}.")
     if epsilon is not None and (type(epsilon) not in (int, float) or not epsilon > 0):
         raise ConfigError(f"Expected `epsilon` in {file} to be positive, but got {epsilon}.")
+    delta = limits["delta"]
+    if type(delta) is not float or not 0 < delta < 1:
+        raise ConfigError(
+            f"Expected `delta` in {file} to lie between 0 and 1, e.g. 1.0e-5, but got {delta!r}."
+        )
     if not isinstance(limits["init"], list) or not all(
         DIGEST.fullmatch(str(digest)) for digest in limits["init"]
     ):

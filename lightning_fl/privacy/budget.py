@@ -1,8 +1,10 @@
 """Hold a hospital's privacy budget where its data are, over all its runs."""
 
+import fcntl
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +14,9 @@ from lightning_fl.privacy.accountant import GaussianStep, epsilon
 
 Entry = tuple[float, float, int]
 """Noise multiplier, sampling rate and number of steps that were released together."""
+
+LOCK = ".budget.lock"
+"""Locked while a run of the hospital spends, in the folder of its runs."""
 
 
 @dataclass(frozen=True)
@@ -23,22 +28,37 @@ class Budget:
         most: the budget, an epsilon; None only counts.
         runs: folder of all runs of the hospital, whose files of this name count too; None for
             this run alone.
+        delta: at which the hospital counts. A run could choose one so large that epsilon says
+            little.
     """
 
     file: Path
     most: float | None = None
     runs: Path | None = None
+    delta: float = 1e-5
 
-    def spend(self, entry: Entry, delta: float) -> None:
+    def spend(self, entry: Entry) -> None:
         """Count a release that is about to be made.
 
         Raises:
             ConfigError: the budget does not suffice; says what is spent and since when.
         """
-        self.check(entry, delta)
-        write_text(self.file, json.dumps([*self.entries(), entry]))
+        with self._locked():
+            self.check(entry)
+            write_text(self.file, json.dumps([*self.entries(), entry]))
 
-    def check(self, entry: Entry, delta: float) -> None:
+    def check_first(self, entry: Entry) -> None:
+        """Refuse a run that the budget does not let begin.
+
+        A run that has begun is let in, since it can end without another release.
+
+        Raises:
+            ConfigError: says what is spent and since when.
+        """
+        if not self.entries():
+            self.check(entry)
+
+    def check(self, entry: Entry) -> None:
         """Refuse a release for which the budget does not suffice.
 
         Raises:
@@ -47,11 +67,12 @@ class Budget:
         if self.most is None:
             return
         spent = [e for file in self._files() for e in _read(file)]
-        after = epsilon_of([*spent, entry], delta)
+        after = epsilon_of([*spent, entry], self.delta)
         if after > self.most:
             raise ConfigError(
-                f"The privacy budget of this hospital is epsilon {self.most:g} (`epsilon` in its "
-                f"file) over all runs. Spent are {epsilon_of(spent, delta):.4g} in {len(spent)} "
+                f"The privacy budget of this hospital is epsilon {self.most:g} at delta "
+                f"{self.delta:g} (`epsilon` and `delta` in its file) over all runs. Spent are "
+                f"{epsilon_of(spent, self.delta):.4g} in {len(spent)} "
                 f"releases{self._since()}; another one would make it {after:.4g}. The hospital "
                 "takes no further part, unless it raises its budget."
             )
@@ -59,6 +80,15 @@ class Budget:
     def entries(self) -> list[Entry]:
         """Return what this run has counted so far."""
         return _read(self.file)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Let one run at a time spend; others, in processes of their own, wait for it."""
+        with (self.runs or self.file.parent).joinpath(LOCK).open("a") as file:
+            fcntl.flock(
+                file, fcntl.LOCK_EX
+            )  # closing the file, or the end of the process, frees it
+            yield
 
     def _files(self) -> list[Path]:
         if self.runs is None:

@@ -91,7 +91,7 @@ class SamplePrivacy:
         """
         drawn, batches = poisson_loader(loader)
         per_round, noise = self._plan(batches)
-        budget.spend((noise, batches.rate, per_round), self.settings.delta)
+        budget.spend((noise, batches.rate, per_round))
         norm = self.settings.max_grad_norm
         return drawn, PrivateFit(max_grad_norm=norm, noise_multiplier=noise, batches=batches)
 
@@ -99,7 +99,7 @@ class SamplePrivacy:
         """Refuse, before anything is trained, what a site cannot meet or has no budget for."""
         batches = poisson_loader(loader)[1]
         per_round, noise = self._plan(batches)
-        budget.check((noise, batches.rate, per_round), self.settings.delta)
+        budget.check_first((noise, batches.rate, per_round))
 
     def _plan(self, batches: PoissonBatches) -> tuple[int, float]:
         """Return the steps of a round, and the noise of each."""

@@ -66,15 +66,23 @@ class LocalState:
     def budget(self, file: str) -> Budget:
         """Return the account of the site's releases of one kind, in a file of its folder."""
         terms = self.setup.terms
-        return Budget(self.store.folder / file, terms.epsilon, terms.runs)
+        return Budget(self.store.folder / file, terms.epsilon, terms.runs, terms.delta)
 
-    def count_release(self, noise_multiplier: float, delta: float) -> None:
+    def count_release(self, noise_multiplier: float) -> None:
         """Count an update with noise that is about to be released in a sum.
 
         Raises:
             ConfigError: the hospital's privacy budget does not suffice.
         """
-        self.budget(SITE_RELEASES).spend((noise_multiplier, 1.0, 1), delta)
+        self.budget(SITE_RELEASES).spend((noise_multiplier, 1.0, 1))
+
+    def check_first_release(self, noise_multiplier: float) -> None:
+        """Refuse a run whose first update with noise is more than the hospital's budget.
+
+        Raises:
+            ConfigError: the hospital's privacy budget does not suffice.
+        """
+        self.budget(SITE_RELEASES).check_first((noise_multiplier, 1.0, 1))
 
     def origin(self, round_: int) -> str:
         """Return the digest of the weights that the update of a round was trained from."""

@@ -96,6 +96,8 @@ class Site:
         if sizes["train"]:
             if not unseen and self.setup.layout.length:
                 aggregator.check_site(self.state)
+                if aggregator.noise is not None:
+                    self.state.check_first_release(aggregator.noise.noise_multiplier)
             self._rehearse()
         info: dict[str, Any] = {"layout": self.setup.layout.fingerprint}
         if not aggregator.hides_samples:
@@ -138,9 +140,19 @@ class Site:
                 "identities or pairwise masks, so this site cannot verify the weights that it is "
                 "sent. Use CyclicCKKS with pins, or write `pins: none` into the hospital's file."
             )
+        self._check_budget()
 
-        private = self.setup.privacy is not None or self.setup.aggregator.noise is not None
-        if self.setup.terms.epsilon is not None and not private:
+    def _check_budget(self) -> None:
+        """Refuse a run that a privacy budget cannot count, where the hospital has one."""
+        noise = self.setup.aggregator.noise is not None
+        if self.setup.terms.epsilon is None:
+            return
+        if noise and not self.setup.aggregator.verifies:
+            raise ConfigError(
+                "This hospital has a privacy budget, but without pins a coordinator could play "
+                "the other sites, whose noise is counted too. Use CyclicCKKS with pins."
+            )
+        if not noise and self.setup.privacy is None:
             raise ConfigError(
                 f"This hospital has a privacy budget of epsilon {self.setup.terms.epsilon:g}, but "
                 "the run has no differential privacy. Set `privacy`, or let the hospital set "

@@ -18,6 +18,7 @@ class SiteTerms:
             its settings.
         epsilon: privacy budget over all runs of the site's data; None for none.
         runs: folder of all runs of the hospital; None where there is this run alone.
+        delta: at which the budget is counted, whatever a run counts at.
     """
 
     verified: bool = False
@@ -27,3 +28,4 @@ class SiteTerms:
     epsilon: float | None = None
     first_weights: tuple[str, ...] = ()
     runs: Path | None = None
+    delta: float = 1e-5

@@ -157,7 +157,7 @@ class RingMember:
             weight=weight,
             error_feedback=self.settings.compact,
             release=self._release(ring, weight),
-            max_norm=self.settings.max_norm,
+            max_norm=self.settings.bounds.norm,
         )
         self._joined = None  # a ring's masks hide one message of this site, so it starts once
         masks = self._masks(message, ring, context.fingerprint)
@@ -176,7 +176,7 @@ class RingMember:
             return None
         if key not in self._releases:
             sites = len(ring.order)
-            self.site.count_release(noise.left(sites, sites), noise.delta)
+            self.site.count_release(noise.left(sites, sites))
             step = float(ring.plan.grid.steps(0, 1)[0])  # the wide grid has one step everywhere
             update = partial(self.site.update, ring.round)
             release = Release(

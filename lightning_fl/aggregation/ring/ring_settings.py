@@ -30,6 +30,33 @@ MOST_ROUNDING = 0.01
 
 
 @dataclass(frozen=True)
+class Bounds:
+    """Limit what one site can do to a mean.
+
+    Args:
+        share: the most of the mean that one site may have by its number of samples. A larger one is
+            refused before the first round, and by the initiator of a ring.
+        norm: largest L2 norm of a site's update. A longer one is scaled down at its site (Sun et
+            al. 2019, arXiv 1911.07963), and all sites refuse a longer mean. null: no bound.
+
+    Raises:
+        ConfigError: a value is out of its range.
+    """
+
+    share: float = 0.9
+    norm: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse values that are out of their range."""
+        if not 0 < self.share <= 1:
+            raise ConfigError(
+                f"Expected `bounds.share` to be above 0 and at most 1, but got {self.share}."
+            )
+        if self.norm is not None and not 0 < self.norm < math.inf:
+            raise ConfigError(f"Expected `bounds.norm` to be positive, but got {self.norm}.")
+
+
+@dataclass(frozen=True)
 class RingSettings:
     """Check and hold the settings of `CyclicCKKS`; see there for their meaning.
 
@@ -41,8 +68,7 @@ class RingSettings:
     masking: Masking = "pairwise"
     weights: str = "samples"
     max_samples: int = 16384
-    max_share: float = 0.9
-    max_norm: float | None = None
+    bounds: Bounds = field(default_factory=Bounds)
     allow_two_sites: bool = False
     pins: Mapping[str, str] = field(default_factory=dict)
     identities: Path | None = None
@@ -54,16 +80,10 @@ class RingSettings:
             )
         if self.max_samples < 1:
             raise ConfigError(f"Expected `max_samples` to be positive, but got {self.max_samples}.")
-        if not 0 < self.max_share <= 1:
+        if self.bounds.norm is not None and self.compact:
             raise ConfigError(
-                f"Expected `max_share` to be above 0 and at most 1, but got {self.max_share}."
-            )
-        if self.max_norm is not None and not 0 < self.max_norm < math.inf:
-            raise ConfigError(f"Expected `max_norm` to be positive, but got {self.max_norm}.")
-        if self.max_norm is not None and self.compact:
-            raise ConfigError(
-                f"`max_norm` needs the wide grid, but `bits` is {self.bits}: what the compact one "
-                "carries over to the next round has no bound. Set `bits` to 24."
+                f"`bounds.norm` needs the wide grid, but `bits` is {self.bits}: what the compact "
+                "one carries over to the next round has no bound. Set `bits` to 24."
             )
         choose(self.bits, 2)  # refuses bits that no ring can have
 
@@ -116,7 +136,7 @@ class RingSettings:
         grid = FixedPointGrid(grid_exponents, sizes, parameters.limit)
         # the sites are counted too: if masks do not cancel, they do not add up
         weighs = self.weights != "equal"
-        bounded = ("bounded",) * (self.max_norm is not None)
+        bounded = ("bounded",) * (self.bounds.norm is not None)
         counts = ("sites", *("clipped",) * self.compact, *("samples",) * weighs, *bounded)
         return RingPlan(parameters, grid, counts)
 
@@ -131,32 +151,32 @@ class RingSettings:
             largest: number of samples by which weights were divided; None for `max_samples`.
 
         Raises:
-            OutOfRangeError: one site's share of the samples may exceed `max_share`.
+            OutOfRangeError: one site's share of the samples may exceed `bounds.share`.
         """
         if self.weights == "equal":
             return (sums.double() / counts["sites"]).float()
         samples = counts["samples"]
         if largest is None or self.hides_samples:
             largest = self.max_samples
-        elif largest > self.max_share * samples:
+        elif largest > self.bounds.share * samples:
             raise OutOfRangeError(
                 f"a site with {largest} of {samples} samples would have more of the mean than "
-                f"`aggregator.max_share`, {self.max_share:g}"
+                f"`aggregator.bounds.share`, {self.bounds.share:g}"
             )
         return (sums.double() / (samples / largest)).float()
 
     def check_norm(self, norm: float, sites: int, length: int) -> None:
-        """Refuse a mean that updates within `max_norm` cannot have, but for rounding.
+        """Refuse a mean that updates within `bounds.norm` cannot have, but for rounding.
 
         Raises:
             MessageError: names both norms.
         """
-        if self.max_norm is None:
+        if self.bounds.norm is None:
             return
-        if not norm <= 1.001 * self.max_norm + sites * rounding(length, 2.0**-self.bits):
+        if not norm <= 1.001 * self.bounds.norm + sites * rounding(length, 2.0**-self.bits):
             raise MessageError(
                 f"The mean has the norm {norm:.4g}, but no update may be longer than "
-                f"`aggregator.max_norm`, {self.max_norm:g}: some site has sent more."
+                f"`aggregator.bounds.norm`, {self.bounds.norm:g}: some site has sent more."
             )
 
     def check_samples(self, samples: Mapping[str, int]) -> None:
@@ -169,11 +189,11 @@ class RingSettings:
             return
         site = max(samples, key=lambda name: samples[name])
         total = sum(samples.values())
-        if samples[site] > self.max_share * total:
+        if samples[site] > self.bounds.share * total:
             raise ConfigError(
                 f"Site {site!r} has {samples[site]} of {total} training samples, so the mean would "
-                f"be little but its update. Set `aggregator.max_share`, {self.max_share:g}, to "
-                "what all hospitals accept, or `aggregator.weights: equal`."
+                f"be little but its update. Set `aggregator.bounds.share`, {self.bounds.share:g}, "
+                "to what all hospitals accept, or `aggregator.weights: equal`."
             )
 
     def check_private(self, noise: SiteNoise, layout: Layout) -> None:
@@ -187,9 +207,9 @@ class RingSettings:
                 "`privacy` and `weights: hidden` do not go together: the ring gives out the total "
                 "of the counts without noise. Set `aggregator.weights: equal`."
             )
-        if self.max_norm is not None:
+        if self.bounds.norm is not None:
             raise ConfigError(
-                "`privacy.clip` bounds the updates already. Leave `aggregator.max_norm` out."
+                "`privacy.clip` bounds the updates already. Leave `aggregator.bounds.norm` out."
             )
         if self.compact:
             raise ConfigError(

@@ -94,7 +94,7 @@ class Host:
     def samples(self) -> int:
         return self._samples
 
-    def count_release(self, noise_multiplier: float, delta: float) -> None:
+    def count_release(self, noise_multiplier: float) -> None:
         """Hear of a release."""
         self.releases.append(noise_multiplier)
 

@@ -17,6 +17,7 @@ from lightning_fl.aggregation.ring.member import RingMember
 from lightning_fl.aggregation.ring.member_state import MemberState
 from lightning_fl.aggregation.ring.packing_parameters import choose
 from lightning_fl.aggregation.ring.ring_plan import ring_order
+from lightning_fl.aggregation.ring.ring_settings import Bounds
 from lightning_fl.errors import ConfigError, RoundGivenUpError, TooFewSitesError
 from lightning_fl.wire.messages import Message, MessageError
 from tests.lightning_fl.aggregation.hosts import (
@@ -76,7 +77,7 @@ def test_secure_equals_plain_on_the_same_grid_bit_for_bit(
         for _ in range(sites)
     ]
     samples = data.draw(st.lists(st.integers(1, 10**6), min_size=sites, max_size=sites))
-    aggregator = CyclicCKKS(masking=masking, max_share=1.0)
+    aggregator = CyclicCKKS(masking=masking, bounds=Bounds(share=1.0))
     outcome = ring(aggregator, updates, samples).mean()
     assert torch.equal(outcome.mean, wide(updates, samples))
     assert not outcome.lost
@@ -153,7 +154,7 @@ def test_a_site_above_max_samples_says_what_to_change_but_not_its_count() -> Non
 def test_longer_updates_are_scaled_down_and_counted() -> None:
     updates = [u * s for u, s in zip(random_updates(3, 50), (0.1, 1.0, 5.0), strict=True)]
     bound = float(updates[1].norm()) + 0.1
-    outcome = ring(CyclicCKKS(max_norm=bound), updates).mean()
+    outcome = ring(CyclicCKKS(bounds=Bounds(norm=bound)), updates).mean()
     scaled = [*updates[:2], updates[2] * (bound / float(updates[2].norm()))]
     expected = torch.stack(scaled).double().mean(0).float()
     torch.testing.assert_close(outcome.mean, expected, rtol=0, atol=2**-23)
@@ -162,20 +163,23 @@ def test_longer_updates_are_scaled_down_and_counted() -> None:
 
 def test_a_mean_that_is_longer_than_the_bound_is_refused() -> None:
     """A site that ignores the bound has moved it; nobody can see which one."""
-    settings = CyclicCKKS(max_norm=2.0).settings
+    settings = CyclicCKKS(bounds=Bounds(norm=2.0)).settings
     settings.check_norm(2.0, 3, 100)
     for norm in (2.1, float("nan"), float("inf")):
         with pytest.raises(
-            MessageError, match=r"The mean has the norm .* `aggregator\.max_norm`, 2"
+            MessageError, match=r"The mean has the norm .* `aggregator\.bounds\.norm`, 2"
         ):
             settings.check_norm(norm, 3, 100)
 
 
 def test_a_bound_goes_with_the_wide_grid_alone() -> None:
-    with pytest.raises(ConfigError, match="`max_norm` needs the wide grid"):
-        CyclicCKKS(bits=16, max_norm=1.0)
-    with pytest.raises(ConfigError, match="`max_norm` to be positive, but got 0"):
-        CyclicCKKS(max_norm=0.0)
+    with pytest.raises(ConfigError, match="needs the wide grid"):
+        CyclicCKKS(bits=16, bounds=Bounds(norm=1.0))
+    for share in (0.0, 1.5, float("nan")):
+        with pytest.raises(ConfigError, match="above 0 and at most 1, but got"):
+            Bounds(share=share)
+    with pytest.raises(ConfigError, match=r"`bounds\.norm` to be positive, but got 0"):
+        Bounds(norm=0.0)
 
 
 # ---------------------------------------------------------------------- the compact grid
@@ -296,8 +300,6 @@ def test_one_site_is_never_a_ring() -> None:
         ({"weights": "votes"}, "but got 'votes'"),
         ({"bits": 40}, "from 8 to 30, but got 40"),
         ({"max_samples": 0}, "to be positive, but got 0"),
-        ({"max_share": 0.0}, r"above 0 and at most 1, but got 0\.0"),
-        ({"max_share": 1.5}, r"above 0 and at most 1, but got 1\.5"),
     ],
 )
 def test_bad_settings_are_named(setting: dict[str, Any], text: str) -> None:

@@ -400,6 +400,7 @@ def test_a_hospital_with_pins_averages_in_no_other_way(
         ({"least_sites": 0}, {}, "Expected `least_sites` .* at least 1, but got 0"),
         ({"decimals": 9}, {}, "Expected `decimals` .* but got 9"),
         ({"epsilon": -1}, {}, "Expected `epsilon` .* but got -1"),
+        ({"delta": 1}, {}, "Expected `delta` .* but got 1"),
         ({"init": ["x"]}, {}, "Expected `init` .* 64 hex digits"),
         ({"wishes": 1}, {}, "Expected the keys"),
     ],

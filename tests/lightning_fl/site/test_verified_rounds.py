@@ -8,6 +8,7 @@ import torch
 
 from lightning_fl.aggregation import CyclicCKKS, Plain
 from lightning_fl.aggregation.ring.identity import SUFFIX, Identity, make
+from lightning_fl.aggregation.ring.ring_settings import Bounds
 from lightning_fl.algorithms import FedAvg, Scaffold
 from lightning_fl.algorithms.server import ServerAdam, ServerMomentum
 from lightning_fl.errors import ConfigError
@@ -219,7 +220,7 @@ def test_sites_refuse_a_mean_that_no_bounded_updates_can_have(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pins = {site: make(tmp_path / f"{site}{SUFFIX}") for site in SITES}
-    ring = CyclicCKKS(pins=pins, identities=str(tmp_path), max_norm=0.01)
+    ring = CyclicCKKS(pins=pins, identities=str(tmp_path), bounds=Bounds(norm=0.01))
     (tmp_path / "lab").mkdir()
     lab = Lab(tmp_path / "lab", aggregator=ring).rounds(1)  # sites that keep to the bound
     monkeypatch.setattr("lightning_fl.aggregation.ring.contribution.norm_of", lambda *_: 0.0)
