@@ -178,7 +178,7 @@ def _check_same(config: Path, settings: dict[str, Any], sent: dict[str, Any]) ->
     changed = changed_settings(before, settings)
     if changed:
         # Values that are mappings stay: this hospital's own paths and pins are laid into them.
-        said = [
+        named = [
             f"{key} from {before.get(key)!r} to {sent[key]!r}"
             if type(sent.get(key)) in PLAIN and type(before.get(key)) in PLAIN
             else key
@@ -186,5 +186,5 @@ def _check_same(config: Path, settings: dict[str, Any], sent: dict[str, Any]) ->
         ]
         raise AgreementError(
             "The run goes on here with other settings than it began with: "
-            f"{'; '.join(said)}. Start a new run."
+            f"{'; '.join(named)}. Start a new run."
         )
