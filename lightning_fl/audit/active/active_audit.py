@@ -127,7 +127,8 @@ class ActiveAudit:
             trial: decides which images the hospitals have.
         """
         attack = ATTACKS[name]
-        images = self._drawn(HOSPITALS, attack.images, trial)
+        count = min(attack.images, len(self.images) // HOSPITALS)
+        images = self._drawn(HOSPITALS, count, trial)
         truth = images[: attack.victims].flatten(0, 1)
         with TemporaryDirectory() as folder:
             liar = LyingCoordinator(images, Path(folder), self.bits, seed=self.seed)
@@ -159,17 +160,17 @@ def small_images(data: FederatedDataModule, seed: int) -> Tensor:
     Raises:
         ConfigError: there are too few, or a sample has no image.
     """
-    needed = HOSPITALS * IMAGES
+    wanted = HOSPITALS * IMAGES
     images: list[Tensor] = []
     for name in data.training_sites():
         site = data.for_site(name, seed)
         for batch in site.train_loader(seed=seed, batches_per_step=1):
             images += [_small(image) for image in _images_of(batch)]
-            if len(images) >= 4 * needed:
+            if len(images) >= 4 * wanted:
                 break
-    if len(images) < needed:
+    if len(images) < HOSPITALS:
         raise ConfigError(
-            f"`audit.active` needs {needed} training images, but there are {len(images)}. Set it "
+            f"`audit.active` needs {HOSPITALS} training images, but there are {len(images)}. Set it "
             "to false."
         )
     return torch.stack(images)

@@ -58,6 +58,15 @@ def test_none_of_a_thousand_images_is_read_with_all_defences() -> None:
     assert all(outcome.refused for outcome in outcomes)
 
 
+def test_the_record_has_every_attack_with_and_without_its_defence() -> None:
+    liar = audit()
+    record = ActiveAudit(liar.images[:7], 24, 0).record()  # fewer images than hospitals could have
+    assert [entry["attack"] for entry in record] == list(ATTACKS)
+    for entry in record:
+        assert entry["defended"]["read"] == 0
+        assert entry["undefended"]["read"] == entry["undefended"]["images"] > 0
+
+
 def test_a_random_image_is_below_the_floor() -> None:
     images = audit().images
     noise = torch.rand(len(images), images.shape[1], generator=torch.Generator().manual_seed(1))
