@@ -170,8 +170,8 @@ def small_images(data: FederatedDataModule, seed: int) -> Tensor:
                 break
     if len(images) < HOSPITALS:
         raise ConfigError(
-            f"`audit.active` needs {HOSPITALS} training images, but there are {len(images)}. Set it "
-            "to false."
+            f"`audit.active` needs {HOSPITALS} training images, but there are {len(images)}. Set "
+            "it to false."
         )
     return torch.stack(images)
 
