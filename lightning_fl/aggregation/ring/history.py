@@ -124,9 +124,9 @@ class RingHistory:
         """Return whether this site has joined a ring of that name."""
         return ring in self._entries()
 
-    def members(self, ring: str) -> Sequence[str]:
-        """Return the sites of a ring that this site has joined; [] for another."""
-        entry = self._entries().get(ring)
+    def members(self, round_: int, ring: str) -> Sequence[str]:
+        """Return the sites of a ring that this site has joined in a round; [] for another."""
+        entry = self._entries(round_).get(ring)
         return [] if entry is None else entry.order
 
     def finish(self, ring: str) -> None:
@@ -139,13 +139,14 @@ class RingHistory:
         self._entry(ring).opened = True
         self._write()
 
-    def can_vouch(self, site: str, ring: str) -> bool:
-        """Return whether a ring that this site is not in any more can never be opened.
+    def can_vouch(self, site: str, round_: int, ring: str) -> bool:
+        """Return whether a ring of a round, which this site has left, can never be opened.
 
         So it is where the site was the initiator and gave no sum out, or where some of its own
-        blocks never left.
+        blocks never left. The ring must be of that round: coordinators choose names, so another
+        round can have a ring of the same name, and that ring can be opened.
         """
-        entry = self._entries().get(ring)
+        entry = self._entries(round_).get(ring)
         if entry is None:
             return False
         return not entry.opened if entry.order[0] == site else ring not in entry.finished
@@ -153,12 +154,11 @@ class RingHistory:
     def _entry(self, ring: str) -> Members:
         return self._entries()[ring]
 
-    def _entries(self) -> Mapping[str, Members]:
+    def _entries(self, round_: int | None = None) -> Mapping[str, Members]:
+        """Return the members of the rings of a round, or of all rounds, by the ring's name."""
+        rounds = self._rounds if round_ is None else {round_: self._rounds.get(round_, [])}
         return {
-            ring: entry
-            for entries in self._rounds.values()
-            for entry in entries
-            for ring in entry.rings
+            ring: entry for entries in rounds.values() for entry in entries for ring in entry.rings
         }
 
     def _write(self) -> None:

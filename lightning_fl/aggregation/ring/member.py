@@ -97,7 +97,7 @@ class RingMember:
         """Return the names of earlier rings of which a member says that they stay closed."""
         stated = _optional(message, "unopened")
         for ring, signed in stated.items() if self.settings.pins else ():
-            members = self._of_run(message.run).members(ring)
+            members = self._of_run(message.run).members(message.round, ring)
             site = str(signed.get("site")) if isinstance(signed, dict) else ""
             if site not in members:
                 raise MessageError(f"Site {site!r} was not in ring {ring!r} and cannot close it.")
@@ -268,7 +268,7 @@ class RingMember:
         history, site = self._of_run(message.run), self.site.name
         if not history.has(message.ring):
             return Answer({}, {})
-        if not history.can_vouch(site, message.ring):
+        if not history.can_vouch(site, message.round, message.ring):
             return Answer({"finished": True}, {})
         statement = unopened(message.run, message.round, message.ring, site)
         return Answer({"unopened": {"site": site, **self.settings.sign(site, statement)}}, {})

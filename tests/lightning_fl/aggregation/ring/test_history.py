@@ -132,14 +132,15 @@ def test_a_round_that_is_over_has_no_rings_and_a_round_has_only_so_many() -> Non
 def test_who_can_vouch_that_a_ring_stays_closed() -> None:
     rings = history()
     first = join(rings, "ABC")
-    assert rings.can_vouch("A", first)  # leads it and has given nothing out
-    assert rings.can_vouch("B", first)
-    assert not rings.can_vouch("B", "another")
+    assert rings.can_vouch("A", 1, first)  # leads it and has given nothing out
+    assert rings.can_vouch("B", 1, first)
+    assert not rings.can_vouch("B", 1, "another")
+    assert not rings.can_vouch("B", 2, first)
     rings.finish(first)
-    assert rings.can_vouch("A", first)
-    assert not rings.can_vouch("B", first)
+    assert rings.can_vouch("A", 1, first)
+    assert not rings.can_vouch("B", 1, first)
     rings.open(first)
-    assert not rings.can_vouch("A", first)
+    assert not rings.can_vouch("A", 1, first)
 
 
 def test_a_history_survives_a_restart_and_belongs_to_its_run(tmp_path: Path) -> None:
