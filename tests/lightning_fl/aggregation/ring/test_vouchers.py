@@ -93,9 +93,7 @@ def test_the_word_about_one_ring_closes_no_other_of_its_round(tmp_path: Path) ->
     first = RingByHand(hosts.hosts, order).begin()
     first.due(2)
     signer, reader = order[0], order[1]
-    signed = Identity(tmp_path / f"{signer}{SUFFIX}").sign(
-        unopened("run", ROUND, "ring-0", signer)
-    )
+    signed = Identity(tmp_path / f"{signer}{SUFFIX}").sign(unopened("run", ROUND, "ring-0", signer))
     rest = ring_order([site for site in order if site != order[3]], ROUND, 1)
     second = RingByHand(hosts.hosts, rest, ring="ring-2", info={"attempt": 1})
     joining = second.joining(reader, unopened={"ring-1": {"site": signer, **signed}})
