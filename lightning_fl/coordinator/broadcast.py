@@ -42,9 +42,9 @@ class Broadcast:
             outcome: what sites are told of it.
             sites: those that shall have the weights.
         """
-        ready = {s: state.round for s in sites if self.standing.get(s) == state.round - 1}
-        digest = vector_digest(state.weights)
-        _attest(state, self._send(state, "apply", ready, {"mean": mean}, outcome, digest))
+        ready = [site for site in sites if self.standing.get(site) == state.round - 1]
+        tensors = {} if mean is None else {"mean": mean}
+        _attest(state, self._send(state, "apply", state.round, ready, tensors, outcome))
         self.load(state, {s: state.round for s in sites if s not in ready})
 
     def load(self, state: RunState, rounds: Mapping[str, int], *, best: bool = False) -> None:
@@ -58,54 +58,63 @@ class Broadcast:
         weights = state.best_weights if best else state.weights
         server = {} if best else state.server
         vector = torch.cat([weights, *(server[name] for name in sorted(server))])
-        digest = vector_digest(weights)
         for round_ in sorted(set(rounds.values())):
             vouched = state.attested.get(str(round_), Attested(digest_of_memory(server)))
             info = {"server": sorted(server), "memory": vouched.memory}
-            chosen = {site: r for site, r in rounds.items() if r == round_}
+            chosen = [site for site, r in rounds.items() if r == round_]
             # a site that has had the weights of each round knows those of this one
-            known = {site: r for site, r in chosen.items() if self.standing.get(site, -1) >= round_}
-            others = {site: r for site, r in chosen.items() if site not in known}
+            known = [site for site in chosen if self.standing.get(site, -1) >= round_]
+            others = [site for site in chosen if site not in known]
             for sites, attested in ((known, {}), (others, vouched.signed)):
-                facts = {**info, "attested": attested}
-                if sites:
-                    answers = self._send(state, "load", sites, {"weights": vector}, facts, digest)
-                    if not best:
-                        _attest(state, answers)
+                facts, tensors = {**info, "attested": attested}, {"weights": vector}
+                answers = self._send(state, "load", round_, sites, tensors, facts, weights)
+                if not best:
+                    _attest(state, answers)
 
     def _send(
         self,
         state: RunState,
         operation: str,
-        rounds: Mapping[str, int],
-        vector: Mapping[str, Tensor | None],
+        round_: int,
+        sites: Collection[str],
+        tensors: Mapping[str, Tensor],
         info: Mapping[str, Any],
-        digest: str,
+        weights: Tensor | None = None,
     ) -> dict[str, Message]:
-        """Send a vector in blocks, and return the answers of sites that have the weights then."""
-        [(name, values)] = vector.items()
-        blocks = (None,) if values is None else torch.split(values, BLOCK_BYTES // 4) or (values,)
-        total = len(blocks) * len(rounds)
+        """Send a vector, or none, in blocks; return the answers of sites that have the weights.
+
+        Args:
+            state: of the run.
+            operation: `apply` or `load`.
+            round_: that the messages name.
+            sites: to send to.
+            tensors: the one vector by its name; {} for none.
+            info: of each message.
+            weights: that the sites shall have then; None for those of `state`.
+        """
+        if not sites:
+            return {}
+        digest = vector_digest(state.weights if weights is None else weights)
+        blocks = [
+            {name: block}
+            for name, vector in tensors.items()
+            for block in torch.split(vector, BLOCK_BYTES // 4) or (vector,)
+        ] or [{}]
         self.channel.monitor.on_operation(
-            round_=state.round, operation=operation, total=total, unit="blocks"
+            round_=state.round, operation=operation, total=len(blocks) * len(sites), unit="blocks"
         )
         facts = {"blocks": len(blocks), **info}
-        kept: dict[str, Message] = {}
+        left: Collection[str] = sites
         for step, block in enumerate(blocks):
-            tensors = {} if block is None else {name: block.clone()}
-            by_round = {
-                round_: self.channel.message(round_, step=step, info=facts, tensors=tensors)
-                for round_ in set(rounds.values())
-            }
-            messages = {site: by_round[round_] for site, round_ in rounds.items()}
-            answers = self.channel.ask(operation, messages)
+            copied = {
+                name: values.clone() for name, values in block.items()
+            }  # not all it is cut of
+            message = self.channel.message(round_, step=step, info=facts, tensors=copied)
+            answers = self.channel.ask(operation, dict.fromkeys(left, message))
             if step == len(blocks) - 1:
-                answers = {
-                    site: _checked(site, operation, a, digest) for site, a in answers.items()
-                }
-            kept = self.survivors(state, answers, operation)
-            rounds = {site: round_ for site, round_ in rounds.items() if site in kept}
-        self.standing |= rounds
+                answers = {s: _checked(s, operation, a, digest) for s, a in answers.items()}
+            left = kept = self.survivors(state, answers, operation)
+        self.standing |= dict.fromkeys(kept, round_)
         return kept
 
     def survivors(

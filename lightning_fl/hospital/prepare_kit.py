@@ -16,7 +16,8 @@ from lightning_fl.aggregation.ring.identity import SUFFIX, Identity, fingerprint
 from lightning_fl.engines.nvflare.names import SERVER_CLASSES, SITE_CLASSES
 from lightning_fl.errors import ConfigError
 from lightning_fl.files import write_text
-from lightning_fl.hospital.file import NAME, new_file
+from lightning_fl.hospital.file import NAME
+from lightning_fl.hospital.new_file import new_file
 
 HEARTBEAT = 30
 """Seconds of silence after which the server takes a site for gone; NVFlare's are 600."""

@@ -55,7 +55,8 @@ class LocalRound:
         """
         state, store, layout = self.state, self.state.store, self.state.layout
         store.forget([self.round - 2, self.round - 1, *(k for k in keep if k < self.round)])
-        received = from_vector(store.weights(self.round - 1), layout)
+        weights = store.weights(self.round - 1)
+        received = from_vector(weights, layout)
         module = state.module(self.round - 1)
         before = self._before(module, received)
         kept, progress = store.private(self.round - 1)
@@ -69,8 +70,8 @@ class LocalRound:
         entries = module.state_dict()
         private = private_entries(entries, layout, late=algorithm.layers_stay(self.round))
         store.save_private(self.round, private | keeps, after)
-        origin = vector_digest(store.weights(self.round - 1))
-        store.save_update(self.round, to_vector(entries | extra, layout) - before, origin)
+        update = to_vector(entries | extra, layout) - before
+        store.save_update(self.round, update, vector_digest(weights))
         if state.setup.aggregator.hides_samples:  # with `local_epochs`, steps tell the samples
             return Answer({}, {})
         gradients = count.gradients * algorithm.gradients_per_step

@@ -108,13 +108,17 @@ class LyingCoordinator:
             for name in self.names
         }
 
+    @property
+    def setup(self) -> SiteSetup:
+        """What all hospitals share."""
+        return next(iter(self.sites.values())).setup
+
     @cached_property
     def channel(self) -> Channel:
         """The way to the hospitals."""
-        [setup] = {id(site.setup): site.setup for site in self.sites.values()}.values()
         return Channel(
             LocalTransport(self.sites),
-            run=setup.run,
+            run=self.setup.run,
             timeout=600.0,
             on_cost=_forget,
             on_message=_forget,
@@ -124,8 +128,7 @@ class LyingCoordinator:
     @cached_property
     def first(self) -> Tensor:
         """The weights that the settings give."""
-        setup = self.sites[self.names[0]].setup
-        return to_vector(setup.template.state_dict(), setup.layout)
+        return to_vector(self.setup.template.state_dict(), self.setup.layout)
 
     # ------------------------------------------------------------------ attacks
 
@@ -175,9 +178,8 @@ class LyingCoordinator:
         for name in sites:
             self._ask("train", name, 1)
         order = ring_order(sites, 1, attempt)
-        first = self.sites[order[0]]
-        ring = cast("CyclicCKKS", first.setup.aggregator)
-        plan = ring.settings.plan(len(order), first.setup.layout, None)
+        ring = cast("CyclicCKKS", self.setup.aggregator)
+        plan = ring.settings.plan(len(order), self.setup.layout, None)
         terms = {"attempt": attempt, "largest": 1, "exponents": None, "share": 1.0}
         try:
             return Ring(self.channel, 1, order, plan, terms).run().values

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from lightning_fl.errors import ConfigError
-from lightning_fl.hospital.file import NAME, HospitalFile, new_file
+from lightning_fl.hospital.file import NAME, HospitalFile
+from lightning_fl.hospital.new_file import new_file
 from lightning_fl.run.import_paths import import_paths
 
 ALL = ["segmentation_models_pytorch.*", "datamodules.*", "lightning_fl.*"]

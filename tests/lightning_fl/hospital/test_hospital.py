@@ -21,8 +21,9 @@ from lightning_fl.aggregation.ring.identity import make
 from lightning_fl.engines.hosting import HOST, Invitation
 from lightning_fl.errors import AgreementError, DataError, HospitalError
 from lightning_fl.hospital import offline
-from lightning_fl.hospital.file import NAME, new_file
+from lightning_fl.hospital.file import NAME
 from lightning_fl.hospital.hospital import Hospital
+from lightning_fl.hospital.new_file import new_file
 from lightning_fl.hospital.records import ERRORS, MESSAGES
 from lightning_fl.results.case_tables import read_cases
 from lightning_fl.run.config import read_settings
