@@ -1,6 +1,5 @@
 """The errors a user can meet, each naming the value and the remedy."""
 
-from collections.abc import Mapping
 from typing import Literal
 
 SiteErrorKind = Literal["failed", "non_finite", "garbled", "lost", "timeout"]
@@ -56,15 +55,3 @@ class SiteError(RuntimeError):
 
 class TooFewSitesError(RuntimeError):
     """Fewer sites than `min_sites` are left in a round; the run is saved and can be resumed."""
-
-
-class RoundGivenUpError(RuntimeError):
-    """A round whose mean may be known to somebody, so that no other may be made.
-
-    Attributes:
-        lost: sites that were lost in the round, with the reason.
-    """
-
-    def __init__(self, reason: str, lost: Mapping[str, SiteError]) -> None:
-        super().__init__(reason)
-        self.lost = dict(lost)

@@ -215,7 +215,6 @@ class Aggregator(ABC):
 
         Raises:
             TooFewSitesError: fewer sites than `updates.min_sites` are left.
-            RoundGivenUpError: another sum could give an update away.
         """
 
     @abstractmethod

@@ -16,14 +16,14 @@ from lightning_fl.aggregation.base import (
 )
 from lightning_fl.aggregation.ring.agreed_ring import checked_order, checked_share, mean_statement
 from lightning_fl.aggregation.ring.fixed_point import MARGIN, USUAL, exponents_for
-from lightning_fl.aggregation.ring.history import RingHistory
+from lightning_fl.aggregation.ring.history import RingDue, RingHistory
 from lightning_fl.aggregation.ring.identity import SUFFIX, fingerprint, verify
 from lightning_fl.aggregation.ring.member import RingMember
 from lightning_fl.aggregation.ring.packing_parameters import MAX_VALUES, choose
 from lightning_fl.aggregation.ring.ring import Ring, RingBroken, Sums
 from lightning_fl.aggregation.ring.ring_plan import RingPlan, ring_order
 from lightning_fl.aggregation.ring.ring_settings import FIRST_BITS, Bounds, Masking, RingSettings
-from lightning_fl.errors import ConfigError, RoundGivenUpError, SiteError
+from lightning_fl.errors import ConfigError, SiteError, TooFewSitesError
 from lightning_fl.privacy.noise import SiteNoise
 from lightning_fl.training.layout import Layout, vector_digest
 from lightning_fl.wire.channel import Channel
@@ -111,28 +111,32 @@ class CyclicCKKS(Aggregator):
         return super().protected(noise, layout)
 
     def mean(self, channel: Channel, updates: Updates) -> Aggregate:
-        """Ask for rings until one closes: each ring goes on without the sites that are lost."""
+        """Ask for rings until one closes: each ring goes on without the sites that are lost.
+
+        Where sites have taken part in another ring of the round, that one is asked for: they give
+        the sum over its members and no other.
+        """
         least = max(updates.min_sites, 2 if self.settings.allow_two_sites else 3)
         lost: dict[str, SiteError] = {}
-        unopened: dict[str, Any] = {}
-        attempt = 0
+        attempt, tried = 0, set[tuple[int, int]]()
         while True:
             sites = sorted(set(updates.samples) - set(lost))
             require_sites(len(sites), least, updates.round, lost)
-            terms = self._terms(updates, sites, attempt) | ({"unopened": unopened} if lost else {})
+            tried.add((attempt, len(sites)))
+            terms = self._terms(updates, sites, attempt)
             try:
                 return self._ring(channel, updates, terms, lost)
             except RingBroken as broken:
                 lost |= broken.lost
-                unopened |= broken.unopened
-                if broken.spent:
-                    raise RoundGivenUpError(
-                        f"A ring of round {updates.round} may have been opened, and its sums are "
-                        f"not here ({broken or 'asked again'}). Sums over other sites could give "
-                        "an update away, so the round is given up",
-                        lost,
-                    ) from broken
                 attempt += 1
+                if broken.due is not None:
+                    attempt = broken.due.attempt
+                    lost |= _left_out(broken.due, sites, updates.round, lost)
+                    if (attempt, len(set(sites) - set(lost))) in tried:
+                        raise TooFewSitesError(
+                            f"The sites do not agree on a ring of round {updates.round}: "
+                            f"{broken.due}"
+                        ) from broken
 
     def _terms(self, updates: Updates, sites: Sequence[str], attempt: int) -> dict[str, Any]:
         """Return what all sites of a ring are told of it."""
@@ -160,7 +164,7 @@ class CyclicCKKS(Aggregator):
         if vector_digest(mean) != sums.mean:
             detail = f"signed another mean, {sums.mean[:16]}..., than its sums have"
             failure = SiteError(order[0], "ring_close", "garbled", detail)
-            raise RingBroken({order[0]: failure}, spent=True)
+            raise RingBroken({order[0]: failure})
         memory = {"ranges": self._ranges(sums, plan, updates)} if self.settings.compact else {}
         facts = {"rings": terms["attempt"] + 1, **sums.counts}
         proof = {"attempt": terms["attempt"], **sums.proof}
@@ -246,3 +250,26 @@ class CyclicCKKS(Aggregator):
             "masking": self.settings.masking,
             "pinned": sorted(self.settings.pins),
         }
+
+
+def _left_out(
+    due: RingDue, sites: Sequence[str], round_: int, lost: Mapping[str, SiteError]
+) -> dict[str, SiteError]:
+    """Return those who are not in the ring that is due, as lost.
+
+    Raises:
+        TooFewSitesError: a site of that ring is not there.
+    """
+    missing = sorted(set(due.sites) - set(sites))
+    if missing:
+        reasons = "; ".join(f"{site}: {error.detail}" for site, error in lost.items())
+        raise TooFewSitesError(
+            f"Sites have opened the sum of round {round_} over {due.sites} and open no other, but "
+            f"{missing} are not there. Lost: {reasons or 'none'}"
+        )
+    detail = f"the sum of round {round_} goes on without it, over {due.sites}"
+    return {
+        site: SiteError(site, "ring_join", "lost", detail)
+        for site in sites
+        if site not in due.sites
+    }

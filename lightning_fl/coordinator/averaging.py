@@ -1,6 +1,5 @@
 """New global weights from the sites' updates: ask for their mean, and apply it."""
 
-import logging
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 
@@ -11,13 +10,11 @@ from lightning_fl.aggregation.base import Aggregator, Updates
 from lightning_fl.algorithms import Algorithm, GlobalRound
 from lightning_fl.coordinator.checkpoint import RunState
 from lightning_fl.coordinator.plan import Plan
-from lightning_fl.errors import RoundGivenUpError, SiteError, TooFewSitesError
+from lightning_fl.errors import SiteError, TooFewSitesError
 from lightning_fl.privacy.account import PrivacyAccount
 from lightning_fl.privacy.variances import as_they_are
 from lightning_fl.training.layout import Layout
 from lightning_fl.wire.channel import Channel
-
-_log = logging.getLogger(__name__)
 
 
 class Averaging:
@@ -55,8 +52,6 @@ class Averaging:
     ) -> Mapping[str, SiteError]:
         """Average the updates of the coming round into `state.mean` and `state.outcome`.
 
-        A round that cannot have a mean without giving an update away is given up.
-
         Args:
             channel: to the sites.
             state: of the round before.
@@ -70,7 +65,7 @@ class Averaging:
                 weights of the round before.
         """
         if state.weights.numel() == 0:  # nothing is shared
-            state.outcome = {"given_up": True}
+            state.outcome = {}
             return {}
         round_ = state.round + 1
         updates = Updates(
@@ -84,11 +79,6 @@ class Averaging:
         )
         try:
             aggregate = self.aggregator.mean(channel, updates)
-        except RoundGivenUpError as error:
-            _log.warning("%s. The weights stay those of round %s.", error, state.round)
-            state.outcome = {"given_up": True}
-            state.aggregations.append({"round": round_, "given_up": str(error)})
-            return error.lost
         except TooFewSitesError as error:
             raise TooFewSitesError(
                 f"{error}. Round {state.round} is saved and the run can be resumed."

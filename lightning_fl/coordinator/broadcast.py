@@ -38,7 +38,7 @@ class Broadcast:
 
         Args:
             state: after the round.
-            mean: of the round; None where it was given up.
+            mean: of the round; None where nothing is shared.
             outcome: what sites are told of it.
             sites: those that shall have the weights.
         """

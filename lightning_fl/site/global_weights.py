@@ -73,7 +73,7 @@ class GlobalWeights:
         return self._take(message.round, weights, memory, fingerprint)
 
     def apply(self, message: Message) -> Answer:
-        """Receive the mean of a round and apply it, or hear that the round is given up.
+        """Receive the mean of a round and apply it; a net that shares nothing has none.
 
         Raises:
             MessageError: the site has not got the weights of the round before, or nothing shows
@@ -92,7 +92,7 @@ class GlobalWeights:
                 f"Site {self.state.name!r} has not got what the server optimiser remembers of "
                 f"round {round_ - 1}; load it with the weights."
             )
-        if message.info.get("given_up") is True:
+        if self.state.layout.length == 0:
             return self._take(round_, weights, memory, before)
         mean = self._means.receive(message)
         if mean is None:

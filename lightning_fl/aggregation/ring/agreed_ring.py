@@ -92,11 +92,6 @@ def mean_statement(
     return ("mean", run, round_, ring, list(order), origin, share, digest)
 
 
-def unopened(run: str, round_: int, ring: str, site: str) -> tuple[Any, ...]:
-    """Return what a site signs of a ring that can never be opened."""
-    return ("unopened ring", run, round_, ring, site)
-
-
 def checked_order(info: Any, round_: int, site: HoldsUpdate) -> tuple[str, ...]:
     """Return the order of a ring, which its sites, the round and the attempt alone decide.
 

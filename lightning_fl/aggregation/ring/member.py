@@ -1,24 +1,26 @@
 """Answer a ring's operations at a site: join, make or check the key, pass blocks on, close."""
 
+import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 from lightning_fl.aggregation.base import HoldsUpdate
-from lightning_fl.aggregation.ring.agreed_ring import AgreedRing, unopened
+from lightning_fl.aggregation.ring.agreed_ring import AgreedRing
 from lightning_fl.aggregation.ring.byte_tensors import as_bytes, as_tensor, seal
 from lightning_fl.aggregation.ring.ckks import RingContext, RingKey
 from lightning_fl.aggregation.ring.contribution import Contribution
-from lightning_fl.aggregation.ring.history import RingHistory, RoundSpent
+from lightning_fl.aggregation.ring.history import RingDue, RingHistory
 from lightning_fl.aggregation.ring.identity import verify
 from lightning_fl.aggregation.ring.masks import KEY_BYTES, MaskKey, digest_of_terms
 from lightning_fl.aggregation.ring.member_state import MemberState, PartTimes
 from lightning_fl.aggregation.ring.ring_settings import RingSettings
+from lightning_fl.aggregation.ring.shares import SIZE, digest_of_share
 from lightning_fl.errors import OutOfRangeError
 from lightning_fl.privacy.noise import SiteNoise
 from lightning_fl.privacy.release import Release
@@ -28,6 +30,22 @@ from lightning_fl.wire.operations import Answer, SiteOperation
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
+
+
+class Passed(NamedTuple):
+    """Hold what a site keeps of a ring whose blocks it has passed on.
+
+    Attributes:
+        ring: identifier of the ring.
+        round: of the run.
+        blocks: of the ring.
+        key: shared with the initiator, to read this site's share of the key to the sums.
+    """
+
+    ring: str
+    round: int
+    blocks: int
+    key: bytes
 
 
 class RingMember:
@@ -51,6 +69,7 @@ class RingMember:
         self.state: MemberState | None = None
         self._mask_key: MaskKey | None = None
         self._joined: AgreedRing | None = None
+        self._passed: Passed | None = None
         self._history: RingHistory | None = None
         self._releases: dict[tuple[str, str], Release] = {}
         self._times = PartTimes()
@@ -63,6 +82,7 @@ class RingMember:
             "ring_start": self._start,
             "ring_pass": self._pass,
             "ring_close": self._close,
+            "ring_reveal": self._reveal,
             "ring_drop": self._drop,
         }
 
@@ -71,39 +91,26 @@ class RingMember:
     def _join(self, message: Message) -> Answer:
         """Check the ring, and give the site's mask key to the others, through the coordinator.
 
-        The answer is "spent" where an earlier ring of the round forbids this one.
+        Where the site takes part in another ring of the round, the answer says in which.
         """
         self._expect(message, COORDINATOR)
         history = self._of_run(message.run)
         if not message.ring or history.has(message.ring):
             raise MessageError(f"Ring {message.ring!r} has been used before; its masks are spent.")
-        self.state, self._joined = None, None
         ring = AgreedRing.of(message, self.settings, self.site)
         try:
-            vouched = self._vouched(message)
-            history.check(ring.round, ring.order, ring.attempt, ring.terms, vouched)
-        except RoundSpent as spent:
-            _log.warning("site %s refuses a ring: %s", self.site.name, spent)
-            return Answer({"spent": True}, {})
+            history.check(ring.round, ring.order, ring.attempt, ring.terms)
+        except RingDue as due:
+            _log.warning("site %s refuses a ring: %s", self.site.name, due)
+            return Answer({"due": {"sites": due.sites, "attempt": due.attempt}}, {})
         history.join(ring.round, ring.order, ring.attempt, ring.terms, ring.name)
+        self.state, self._passed = None, None  # no sum of the ring before comes out any more
         self._joined = ring
         if self._mask_key is None:
             self._mask_key = MaskKey()
         mask_key = self._mask_key.public.hex()
         signed = self.settings.sign(self.site.name, ring.membership(self.site.name, mask_key))
         return Answer({"mask_key": mask_key, **signed}, {})
-
-    def _vouched(self, message: Message) -> set[str]:
-        """Return the names of earlier rings of which a member says that they stay closed."""
-        stated = _optional(message, "unopened")
-        for ring, signed in stated.items() if self.settings.pins else ():
-            members = self._of_run(message.run).members(message.round, ring)
-            site = str(signed.get("site")) if isinstance(signed, dict) else ""
-            if site not in members:
-                raise MessageError(f"Site {site!r} was not in ring {ring!r} and cannot close it.")
-            statement = unopened(message.run, message.round, ring, site)
-            verify(self.settings.pins.get(site, ""), site, statement, signed)
-        return {*stated}
 
     def _open(self, message: Message) -> Answer:
         """Make the ring's key pair, as its initiator, and publish the public half."""
@@ -160,9 +167,16 @@ class RingMember:
             max_norm=self.settings.bounds.norm,
         )
         self._joined = None  # a ring's masks hide one message of this site, so it starts once
-        masks = self._masks(message, ring, context.fingerprint)
+        keys = self._pair_keys(message, ring, context.fingerprint)
         self.state = MemberState(
-            self.site.name, ring, contribution, context, key, masks, self._times
+            self.site.name,
+            ring,
+            contribution,
+            context,
+            key,
+            keys,
+            self._masks(ring, keys),
+            self._times,
         )
         return self.state
 
@@ -185,15 +199,18 @@ class RingMember:
             self._releases = {key: release}
         return self._releases[key]
 
-    def _masks(self, message: Message, ring: AgreedRing, context: str) -> dict[str, bytes]:
-        site, order = self.site.name, ring.order
-        if self.settings.masking == "none":
-            return {}
-        if self.settings.masking == "initiator":
-            return {site: os.urandom(KEY_BYTES)} if site == order[0] else {}
+    def _masks(self, ring: AgreedRing, keys: Mapping[str, bytes]) -> Mapping[str, bytes]:
+        """Return the keys of this site's masks; see `MemberState`."""
+        if self.settings.masking == "pairwise":
+            return keys
+        leads = self.settings.masking == "initiator" and ring.order[0] == self.site.name
+        return {self.site.name: os.urandom(KEY_BYTES)} if leads else {}
+
+    def _pair_keys(self, message: Message, ring: AgreedRing, context: str) -> dict[str, bytes]:
+        """Return the key that this site shares with each other one for this ring."""
         members = _field(message, "members", dict)
         labels = (ring.run, ring.round, ring.name, context, ring.terms, digest_of_terms(members))
-        peers = [peer for peer in order if peer != site]
+        peers = [peer for peer in ring.order if peer != self.site.name]
         return {peer: self._pair_key(peer, members.get(peer), labels) for peer in peers}
 
     def _pair_key(self, peer: str, member: Any, labels: Sequence[str | int]) -> bytes:
@@ -223,7 +240,7 @@ class RingMember:
         pieces = state.add(as_bytes(message.tensors.get("block"))) if place else state.take()
         if state.passed == blocks and state.key is None:
             self.state = None
-            self._of_run(message.run).finish(message.ring)
+            self._passed = Passed(state.ring.name, message.round, blocks, state.keys[order[0]])
         tensors = {"block": as_tensor(pieces)}
         return self._answer(state, tensors, recipient=order[(place + 1) % len(order)])
 
@@ -251,27 +268,52 @@ class RingMember:
         return self._answer(state, {"sums": as_tensor([sealed])}, info=info)
 
     def _opened(self, state: MemberState) -> dict[str, Any]:
-        """Return what makes the sums readable, with the site's signature of their mean."""
+        """Return what belongs to the sums, sealed, and for each other site a share of the key.
+
+        A share is hidden from the coordinator until its site gives it. Beside it is its digest, so
+        that a false one is known.
+        """
         ring, counts = state.ring, state.counts()
+        blocks = ring.plan.blocks  # no block of masks or sums has this number
         digest = vector_digest(self.settings.mean(torch.cat(state.sums), counts, ring.largest))
-        self._of_run(ring.run).open(ring.name)
+        self._of_run(ring.run).open(ring.round, ring.name)
         signed = self.settings.sign(self.site.name, ring.mean(digest))
-        return {"seal": state.seal.hex(), "counts": counts, "mean": digest, **signed}
+        facts = json.dumps({"counts": counts, "mean": digest, **signed}).encode()
+        shares = {
+            peer: [seal(state.keys[peer], blocks, share).hex(), digest_of_share(share)]
+            for peer, share in zip(ring.order[1:], state.shares, strict=True)
+        }
+        return {"facts": seal(state.seal, blocks, facts).hex(), "shares": shares}
+
+    def _reveal(self, message: Message) -> Answer:
+        """Give this site's share of the key to the sums; it opens no other sum of the round."""
+        self._expect(message, COORDINATOR)
+        passed = self._passed
+        if passed is None or (passed.ring, passed.round) != (message.ring, message.round):
+            raise MessageError(
+                f"Site {self.site.name!r} has no share of ring {message.ring!r}, or has gone on to "
+                "another ring since."
+            )
+        sealed = _field(message, "share", str)
+        try:
+            share = seal(passed.key, passed.blocks, bytes.fromhex(sealed))
+        except ValueError as error:
+            raise MessageError(f"{sealed!r} is no share of a key: {error}.") from error
+        if len(share) != SIZE:
+            raise MessageError(f"A share of a key has {SIZE} bytes, but {len(share)} came.")
+        self._of_run(message.run).open(passed.round, passed.ring)
+        return Answer({"share": share.hex()}, {})
 
     def _drop(self, message: Message) -> Answer:
-        """Forget the ring and its key, and say whether it can still be opened."""
+        """Forget the ring and its keys."""
         self._expect(message, COORDINATOR)
         if self._joined is not None and message.ring == self._joined.name:
             self._joined = None
         if self.state is not None and message.ring == self.state.ring.name:
             self.state = None
-        history, site = self._of_run(message.run), self.site.name
-        if not history.has(message.ring):
-            return Answer({}, {})
-        if not history.can_vouch(site, message.round, message.ring):
-            return Answer({"finished": True}, {})
-        statement = unopened(message.run, message.round, message.ring, site)
-        return Answer({"unopened": {"site": site, **self.settings.sign(site, statement)}}, {})
+        if self._passed is not None and message.ring == self._passed.ring:
+            self._passed = None
+        return Answer({}, {})
 
     # ------------------------------------------------------------------ checks and answers
 
@@ -321,7 +363,3 @@ def _field(message: Message, name: str, kind: type[T]) -> T:
     if not isinstance(value, kind):
         raise MessageError(f"A message says {name} = {value!r}, which is no {kind.__name__}.")
     return value
-
-
-def _optional(message: Message, name: str) -> dict[str, Any]:
-    return _field(message, name, dict) if name in message.info else {}

@@ -1,9 +1,8 @@
 """Hold a site's part in one ring, and add it to the blocks that pass."""
 
-import os
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,10 +15,11 @@ from lightning_fl.aggregation.ring.agreed_ring import AgreedRing
 from lightning_fl.aggregation.ring.ckks import Ciphertext, RingContext, RingKey
 from lightning_fl.aggregation.ring.contribution import Contribution
 from lightning_fl.aggregation.ring.fixed_point import Integers, from_limbs
-from lightning_fl.aggregation.ring.masks import KEY_BYTES, site_mask
+from lightning_fl.aggregation.ring.masks import site_mask
 from lightning_fl.aggregation.ring.packing import from_reals, pack, to_reals, unpack
 from lightning_fl.aggregation.ring.packing_parameters import LIMBS
 from lightning_fl.aggregation.ring.ring_plan import AHEAD
+from lightning_fl.aggregation.ring.shares import make_shares, needed_shares
 from lightning_fl.errors import OutOfRangeError
 from lightning_fl.wire.messages import MessageError
 from lightning_fl.wire.operations import fixed_width
@@ -55,10 +55,12 @@ class MemberState:
         contribution: the site's own integers.
         context: to encrypt and to add.
         key: the secret key; at the initiator alone.
+        keys: by name of each other site the key shared with it for this ring.
         masks: by name of another site the key shared with it (pairwise masking); under the site's
             own name the key of the initiator's mask.
         times: of the parts of an operation.
-        seal: key under which the initiator hands out sums before it has opened all blocks.
+        seal: key under which the initiator hands out sums.
+        shares: of that key, one for each other site in the order of the ring.
         ready: own blocks that are encrypted and not yet passed on; the initiator's as bytes.
         encrypted: how many own blocks have been encrypted.
         passed: how many blocks have been passed on.
@@ -71,11 +73,13 @@ class MemberState:
     contribution: Contribution = field(repr=False)
     context: RingContext = field(repr=False)
     key: RingKey | None = field(repr=False)
-    masks: dict[str, bytes] = field(repr=False)
+    keys: Mapping[str, bytes] = field(repr=False)
+    masks: Mapping[str, bytes] = field(repr=False)
     times: PartTimes = field(repr=False)
 
     def __post_init__(self) -> None:
-        self.seal = os.urandom(KEY_BYTES)
+        sites = len(self.ring.order)
+        self.seal, self.shares = make_shares(needed_shares(sites), sites - 1)
         self.ready: dict[int, Any] = {}
         self.encrypted = self.passed = self.closed = 0
         self.sums: list[Tensor] = []
@@ -175,5 +179,5 @@ class MemberState:
         pieces = [data[i * size : (i + 1) * size] for i in range(count)]
         return self.context.from_bytes(pieces, seeded=seeded)
 
-    def _mask(self, keys: dict[str, bytes], block: int, count: int) -> Integers:
+    def _mask(self, keys: Mapping[str, bytes], block: int, count: int) -> Integers:
         return site_mask(self.site, keys, block, count, self.ring.plan.parameters.word_bits)

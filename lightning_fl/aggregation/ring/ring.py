@@ -1,5 +1,6 @@
 """Relay the blocks of one ring, which the coordinator cannot read."""
 
+import json
 import secrets
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -9,8 +10,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_fl.aggregation.ring.byte_tensors import unseal
+from lightning_fl.aggregation.ring.byte_tensors import seal, unseal
+from lightning_fl.aggregation.ring.history import RingDue
 from lightning_fl.aggregation.ring.ring_plan import AHEAD, RingPlan
+from lightning_fl.aggregation.ring.shares import SIZE, digest_of_share, join_shares, needed_shares
 from lightning_fl.errors import SiteError
 from lightning_fl.wire.channel import Channel
 from lightning_fl.wire.messages import Message, MessageError
@@ -21,15 +24,13 @@ class RingBroken(Exception):  # noqa: N818  an event, not a mistake
 
     Attributes:
         lost: with the reason.
-        spent: whether the ring, or an earlier one of the round, may have been opened.
-        unopened: by the ring's name the statement of a member that it stays closed; {} for none.
+        due: sites and number of the ring that a member takes part in instead; None for none.
     """
 
-    def __init__(self, lost: Mapping[str, SiteError], *, spent: bool = False) -> None:
+    def __init__(self, lost: Mapping[str, SiteError], due: RingDue | None = None) -> None:
         super().__init__("; ".join(f"{site}: {error.detail}" for site, error in lost.items()))
         self.lost = dict(lost)
-        self.spent = spent
-        self.unopened: dict[str, Any] = {}
+        self.due = due
 
 
 class Sums(NamedTuple):
@@ -92,22 +93,18 @@ class Ring:
             raise
 
     def _drop(self, broken: RingBroken) -> None:
-        """Let the sites that can still hear forget the ring, and say whether it stays closed."""
+        """Let the sites that can still hear forget the ring."""
         gone = [s for s, error in broken.lost.items() if error.kind in ("lost", "timeout")]
         left = [site for site in self.order if site not in gone]
-        answers = self.channel.ask("ring_drop", {site: self._message(site) for site in left})
-        infos = [answer.info for answer in answers.values() if isinstance(answer, Message)]
-        stated = [info["unopened"] for info in infos if "unopened" in info]
-        broken.unopened = {self.name: stated[0]} if stated else {}
-        if not broken.unopened and any("finished" in info for info in infos):
-            broken.spent = True
+        self.channel.ask("ring_drop", {site: self._message(site) for site in left})
 
     def _open(self) -> None:
         self._begin("ring")
         info = {**self.instructions, "order": list(self.order)}
         joined = self._ask("ring_join", {s: self._message(s, info=info) for s in self.order})
-        if any("spent" in answer.info for answer in joined.values()):
-            raise RingBroken({}, spent=True)
+        for site, answer in joined.items():
+            if "due" in answer.info:
+                raise RingBroken({}, _due(site, answer.info["due"]))
         members = {
             site: {k: v for k, v in answer.info.items() if k != "seconds"}
             for site, answer in joined.items()
@@ -164,19 +161,49 @@ class Ring:
             answer = self._ask("ring_close", {first: message})[first]
             self.channel.monitor.on_part_done()
             sealed.append(answer.tensors.get("sums", torch.zeros(0, dtype=torch.uint8)))
+        key = self._key(answer.info.get("shares"))
         try:
-            key = bytes.fromhex(answer.info["seal"])
-            counts = {name: _count(answer.info["counts"][name]) for name in self.plan.counts}
+            sealed_facts = bytes.fromhex(answer.info["facts"])
+            facts = json.loads(seal(key, self.plan.blocks, sealed_facts))
+            counts = {name: _count(facts["counts"][name]) for name in self.plan.counts}
             values = torch.cat([unseal(key, step, block) for step, block in enumerate(sealed)])
             if values.numel() != self.plan.length:
                 raise MessageError(f"{values.numel()} sums came, not {self.plan.length}")
-            proof = {"signature": answer.info.get("signature")}
-            mean = str(answer.info["mean"])
-        except (KeyError, TypeError, ValueError) as error:
-            failure = SiteError(first, "ring_close", "failed", f"gave no sums: {error!r}")
-            raise RingBroken({first: failure}) from error
+            proof = {"signature": facts.get("signature")}
+            mean = str(facts["mean"])
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise self._no_sums(error) from error
         proof |= {"ring": self.name, "order": [*self.order]}
         return Sums(values, counts, mean, proof)
+
+    def _key(self, shares: Any) -> bytes:
+        """Ask the other sites for their shares of the key to the sums; one of them may be lost."""
+        others, needed = self.order[1:], needed_shares(len(self.order))
+        try:
+            requests = {s: self._message(s, info={"share": shares[s][0]}) for s in others}
+            digests = [str(shares[site][1]) for site in others]
+        except (IndexError, KeyError, TypeError) as error:
+            raise self._no_sums(error) from error
+        got: dict[int, bytes] = {}
+        lost: dict[str, SiteError] = {}
+        for site, answer in self.channel.ask("ring_reveal", requests).items():
+            place = others.index(site)
+            share = b"" if isinstance(answer, SiteError) else _share(answer.info.get("share"))
+            if digest_of_share(share) == digests[place]:
+                got[place] = share
+            elif isinstance(answer, SiteError):
+                lost[site] = answer
+            else:
+                lost[site] = SiteError(site, "ring_reveal", "garbled", "gave a false share")
+        if len(got) < needed:
+            raise RingBroken(lost)
+        return join_shares(dict(list(got.items())[:needed]))
+
+    def _no_sums(self, error: Exception) -> RingBroken:
+        """Return that the initiator has given nothing that can be read."""
+        first = self.order[0]
+        failure = SiteError(first, "ring_close", "failed", f"gave no sums: {error!r}")
+        return RingBroken({first: failure})
 
     def _begin(self, operation: str) -> None:
         self.channel.monitor.on_operation(
@@ -202,6 +229,27 @@ class Ring:
         if lost:
             raise RingBroken(lost)
         return answers
+
+
+def _due(site: str, due: Any) -> RingDue:
+    """Return which ring a site takes part in, as it says."""
+    try:
+        sites, attempt = due["sites"], due["attempt"]
+        if type(attempt) is not int or not all(type(name) is str for name in sites):
+            raise TypeError(f"{due!r} names no ring")
+    except (KeyError, TypeError) as error:
+        failure = SiteError(site, "ring_join", "garbled", f"says of the round: {error!r}")
+        raise RingBroken({site: failure}) from error
+    return RingDue(f"site {site!r} goes on with {sites}", sites, attempt)
+
+
+def _share(text: Any) -> bytes:
+    """Return the share that a site gives; b"" for none."""
+    try:
+        share = bytes.fromhex(text)
+    except (TypeError, ValueError):
+        return b""
+    return share if len(share) == SIZE else b""
 
 
 def _count(value: Any) -> int:

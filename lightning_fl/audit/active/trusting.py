@@ -71,8 +71,5 @@ class _NoHistory(RingHistory):
     def join(self, *arguments: Any) -> None:
         """Remember nothing."""
 
-    def finish(self, ring: str) -> None:
-        """Remember nothing."""
-
-    def open(self, ring: str) -> None:
+    def open(self, *arguments: Any) -> None:
         """Remember nothing."""

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from lightning_fl.aggregation import Aggregate, Aggregator, Updates
+from lightning_fl.aggregation.ring.byte_tensors import unseal
+from lightning_fl.aggregation.ring.shares import join_shares
 from lightning_fl.engines.local import LocalTransport, ask
 from lightning_fl.errors import SiteError
 from lightning_fl.training.layout import Layout
@@ -388,6 +390,19 @@ class RingByHand:
     def begin(self) -> "RingByHand":
         """All of the above."""
         return self.join().open().start()
+
+    def key(self, closed: Message) -> bytes:
+        """The key to the sums, from the others' shares, for which the last answer is needed."""
+        shares = {}
+        for place, site in enumerate(self.order[1:]):
+            sealed, _ = closed.info["shares"][site]
+            answer = self.ask("ring_reveal", site, self.message(site, info={"share": sealed}))
+            shares[place] = bytes.fromhex(answer.info["share"])
+        return join_shares(shares)
+
+    def sums(self, closed: Message) -> Tensor:
+        """The sums of a ring of one block, from the initiator's last answer."""
+        return unseal(self.key(closed), 0, closed.tensors["sums"])
 
     def due(self, place: int, block: int = 0) -> bytes:
         """What is due at a place of the order, with the sites before it asked for it in turn.

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from lightning_fl.aggregation import CyclicCKKS
-from lightning_fl.aggregation.ring.byte_tensors import unseal
 from lightning_fl.errors import ConfigError, OutOfRangeError
 from lightning_fl.wire.messages import HEAD, Message, MessageError
 from tests.lightning_fl.aggregation.hosts import (
@@ -86,7 +85,7 @@ class Stage:
         if self.op != "ring_close":
             answer = self.ring.hosts["A"].handle("ring_close", answer)
         closed = Message.decode(answer)
-        return unseal(bytes.fromhex(closed.info["seal"]), 0, closed.tensors["sums"])
+        return self.ring.sums(closed)
 
     def wanted(self) -> Tensor:
         return torch.stack([h.vector for h in self.ring.hosts.values()]).double().sum(0).float()
@@ -217,7 +216,7 @@ OPS = list(SITES)
 def test_every_stage_ends_in_the_sum_when_nothing_is_damaged(op: str) -> None:
     stage = Stage(op)
     if op == "ring_drop":
-        assert stage.deliver(stage.due).info == {"unopened": {"site": "B"}}
+        assert stage.deliver(stage.due).info == {}
         return
     torch.testing.assert_close(stage.outcome(stage.due), stage.wanted(), rtol=0, atol=3 * 2**-25)
 

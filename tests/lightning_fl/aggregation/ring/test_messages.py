@@ -1,5 +1,6 @@
 """Messages that no honest ring sends, and the reasons for which sites refuse them."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -10,10 +11,10 @@ from torch import Tensor
 
 from lightning_fl.aggregation import CyclicCKKS
 from lightning_fl.aggregation.ring import ckks
-from lightning_fl.aggregation.ring.byte_tensors import unseal
+from lightning_fl.aggregation.ring.byte_tensors import seal, unseal
 from lightning_fl.aggregation.ring.ckks import RingKey
 from lightning_fl.aggregation.ring.ring_plan import CIPHERTEXTS_PER_BLOCK
-from lightning_fl.errors import OutOfRangeError, RoundGivenUpError, TooFewSitesError
+from lightning_fl.errors import OutOfRangeError, TooFewSitesError
 from lightning_fl.wire.messages import HEAD, Message, MessageError
 from tests.lightning_fl.aggregation.hosts import (
     ROUND,
@@ -78,8 +79,7 @@ def finish(ring: RingByHand, due: bytes) -> Tensor:
     """Carry a ring of one block on from B, and read its sums."""
     for site in "BC":
         due = ring.hosts[site].handle("ring_pass", due)
-    closed = ring.ask("ring_close", "A", due)
-    return unseal(bytes.fromhex(closed.info["seal"]), 0, closed.tensors["sums"])
+    return ring.sums(ring.ask("ring_close", "A", due))
 
 
 def expected_sum(ring: RingByHand) -> Tensor:
@@ -194,8 +194,7 @@ def test_a_finished_block_is_refused_at_its_close_before_seal_parses_it(
     ring = ring_of()
     due = ring.due(3)
     refuse(ring, "ring_close", "A", DAMAGES[damage][0](due), ".", parsed)
-    closed = ring.ask("ring_close", "A", due)
-    sums = unseal(bytes.fromhex(closed.info["seal"]), 0, closed.tensors["sums"])
+    sums = ring.sums(ring.ask("ring_close", "A", due))
     torch.testing.assert_close(sums, expected_sum(ring), rtol=0, atol=3 * 2**-25)
 
 
@@ -530,13 +529,13 @@ def test_a_part_of_the_sums_cannot_be_read_without_the_last_message() -> None:
     ring = ring_of(BLOCK + 1)
     finished = [ring.due(3, block=block) for block in (0, 1)]
     first, last = (ring.ask("ring_close", "A", payload) for payload in finished)
-    assert "seal" not in first.info
+    assert "shares" not in first.info
     wanted = expected_sum(ring)
     sealed = first.tensors["sums"].numpy()
     clear = wanted[:BLOCK].numpy().view(np.uint8)
     assert abs(float((sealed == clear).mean()) - 1 / 256) < 1e-3  # as alike as chance makes it
     assert np.bincount(sealed, minlength=256).max() < 1.25 * len(sealed) / 256
-    key = bytes.fromhex(last.info["seal"])
+    key = ring.key(last)
     sums = torch.cat([unseal(key, i, m.tensors["sums"]) for i, m in enumerate((first, last))])
     torch.testing.assert_close(sums, wanted, rtol=0, atol=3 * 2**-25)
 
@@ -622,10 +621,11 @@ ANSWERS: dict[str, tuple[str, Callable[[bytes], bytes | None], str]] = {
     "of another site": ("ring_pass", lambda a: altered(a, sender="x"), "instead of"),
     "of another key": ("ring_pass", lambda a: altered(a, context="x"), "answered in the context"),
     "without sums": ("ring_close", lambda a: altered(a, tensors={}), "gave no sums"),
-    "without a seal": ("ring_close", lambda a: altered(a, info={"counts": {}}), "gave no sums"),
-    "with a short seal": (
+    "without shares": ("ring_close", lambda a: altered(a, info={}), "gave no sums"),
+    "with shares for nobody": ("ring_close", lambda a: altered(a, info={"shares": {}}), "no sums"),
+    "without facts": (
         "ring_close",
-        lambda a: altered(a, info={"counts": {}, "seal": "00"}),
+        lambda a: altered(a, info=Message.decode(a).info | {"facts": "00"}),
         "gave no sums",
     ),
     "with odd bytes": (
@@ -645,13 +645,12 @@ ANSWERS: dict[str, tuple[str, Callable[[bytes], bytes | None], str]] = {
 def test_a_site_whose_answer_is_bad_is_lost_with_the_reason(damage: str) -> None:
     where, change, reason = ANSWERS[damage]
     victim = "B" if where == "ring_close" else "C"  # B opens the ring of round 1
-    error = RoundGivenUpError if where == "ring_close" else TooFewSitesError
 
     def on_answer(op: str, site: str, answer: bytes) -> bytes | None:
         return change(answer) if (op, site) == (where, victim) else answer
 
     hosts = federation_with(on_answer)
-    with pytest.raises(error, match=f"(?s){victim}: .*{reason}"):
+    with pytest.raises(TooFewSitesError, match=f"(?s){victim}: .*{reason}"):
         hosts.mean()
 
 
@@ -675,15 +674,24 @@ def test_what_a_site_says_of_its_seconds_cannot_end_a_run(seconds: Any) -> None:
 
 @pytest.mark.parametrize("count", [None, "x", [], float("inf"), float("nan")])
 def test_a_count_that_is_none_is_refused(count: Any) -> None:
+    keys: list[bytes] = []
+
+    def on_request(op: str, site: str, request: bytes) -> list[bytes]:
+        if op == "ring_close":
+            member: Any = hosts.hosts[site].operations[op]
+            keys.append(member.__self__.state.seal)
+        return [request]
+
     def on_answer(op: str, site: str, answer: bytes) -> bytes | None:
         if op != "ring_close":
             return answer
-        return altered(
-            answer, info=Message.decode(answer).info | {"counts": {"sites": 3, "samples": count}}
-        )
+        facts = {"counts": {"sites": 3, "samples": count}, "mean": ""}
+        sealed = seal(keys[0], 1, json.dumps(facts).encode()).hex()
+        return altered(answer, info=Message.decode(answer).info | {"facts": sealed})
 
     hosts = federation_with(on_answer, weights="hidden")
-    with pytest.raises(RoundGivenUpError, match=r"\(B: gave no sums"):
+    hosts.transport.on_request = on_request
+    with pytest.raises(TooFewSitesError, match="B: gave no sums"):
         hosts.mean()
 
 
