@@ -1,9 +1,9 @@
 """What the sums of two rounds tell of a site: `python -m benchmarks.following_rounds`.
 
 A coordinator can say that a site is lost, and subtract the sum of the next round, over the others,
-from the sum of this one, over all. Runs the quickstart, and correlates that difference with the
-site's own update; beside it the sum over all alone, which the mean tells anyway. Prints a table;
-writes nothing.
+from the sum of this one, over all. Runs the quickstart by Per-FedAvg, and correlates that
+difference with the site's own update. Beside it is the sum over all, which the mean tells anyway.
+Prints a table; writes nothing.
 """
 
 import argparse
@@ -30,7 +30,8 @@ def updates(folder: Path, rounds: int, seed: int) -> dict[tuple[int, str], Tenso
     arguments = [
         *("--config", CONFIG, "--output", str(folder), "--rounds", str(rounds)),
         *("--seed", str(seed), "--aggregator", "lightning_fl.aggregation.Plain"),
-        *("--trainer.accelerator", "cpu", "--personalisation.candidates", "[]"),
+        *("--algorithm", "lightning_fl.algorithms.PerFedAvg", "--trainer.accelerator", "cpu"),
+        *("--personalisation.candidates", "[]"),
     ]
     settings = read_settings(arguments)
     settings.save()

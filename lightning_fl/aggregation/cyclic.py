@@ -98,6 +98,12 @@ class CyclicCKKS(Aggregator):
         unpinned = sorted(set(names) - set(self.settings.pins))
         if self.settings.pins and unpinned:
             raise ConfigError(f"Where some sites are pinned, all must be; {unpinned} have no pin.")
+        strangers = sorted(set(self.settings.pins) - set(names))
+        if strangers:
+            raise ConfigError(
+                f"`aggregator.pins` names {strangers}, but the sites that train are "
+                f"{sorted(names)}. Correct the names or remove the pins."
+            )
         if layout.length > MAX_VALUES:
             raise ConfigError(
                 f"The network has {layout.length} values; sums are exact up to {MAX_VALUES}. "

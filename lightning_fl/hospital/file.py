@@ -1,5 +1,6 @@
 """Read a hospital's own file: where its data are, what its machine is, what a run may name."""
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from lightning_fl.run.import_paths import import_paths
 from lightning_fl.run.moved_paths import refuse_moved
 from lightning_fl.run.site_maker import NOT_OF_SITES
 from lightning_fl.site.terms import SiteTerms
+
+_log = logging.getLogger(__name__)
 
 NAME = "lightning_fl.yaml"
 """Name of the file."""
@@ -172,6 +175,9 @@ class HospitalFile:
                 f"`pins` in {self.file} has no fingerprint of {', '.join(missing)}, which train in "
                 "this run. Ask these hospitals for it, by telephone or the like."
             )
+        strangers = sorted(set(self.pins) - set(sites))
+        if strangers:
+            _log.warning("`pins` in %s names %s, not in this run.", self.file, strangers)
         own = {"pins": {s: self.pins[s] for s in training}, "identities": str(self.identities)}
         ring = {"init_args": {**own, "masking": "pairwise"}}
         return merged(settings, {"aggregator": ring})

@@ -328,6 +328,12 @@ def test_pins_must_name_every_site() -> None:
         CyclicCKKS(pins={"A": "x", "B": "y"}).check(3, "ABC", layout_of(5))
 
 
+def test_pins_of_a_site_that_is_not_there_are_refused() -> None:
+    pins = dict.fromkeys("ABCX", "x")
+    with pytest.raises(ConfigError, match=r"names \['X'\], but the sites that train are \['A', "):
+        CyclicCKKS(pins=pins).check(3, "ABC", layout_of(5))
+
+
 # ---------------------------------------------------------------------- losing sites
 
 

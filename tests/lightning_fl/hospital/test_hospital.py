@@ -374,6 +374,15 @@ def test_a_run_is_hosted_with_pins_or_with_the_word_that_there_are_none(
     assert ring["masking"] == "pairwise"
 
 
+def test_a_pin_of_a_site_that_is_not_in_the_run_is_named(
+    tmp_path: Path, invitation: Invitation, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A hospital's file serves many runs, so it may pin more sites than are in this one."""
+    hospital = hosted(tmp_path, invitation, pins=PINS | {"X": "a" * 64})
+    hospital.handle(HOST, sent(invitation, aggregator=RING))
+    assert "names ['X'], not in this run" in caplog.text
+
+
 def test_a_hospital_with_pins_averages_in_no_other_way(
     tmp_path: Path, invitation: Invitation
 ) -> None:
