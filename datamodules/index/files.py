@@ -51,10 +51,10 @@ def find_file(root: Path, name: str, place: str) -> Path:
 
 
 def patient_of(name: str, rule: str, place: str) -> str:
-    """Return the patient whom a file's name tells.
+    """Return the patient whom the name of a file tells.
 
     Args:
-        name: of the file.
+        name: of the file, or its path.
         rule: "file" for the name without suffix, or a regular expression with one group.
         place: of the name, for errors.
 
@@ -63,7 +63,7 @@ def patient_of(name: str, rule: str, place: str) -> str:
         DataError: it does not match.
     """
     if rule == "file":
-        return without_suffix(name)
+        return without_suffix(Path(name).name)
     try:
         pattern = re.compile(rule)
     except re.error as error:

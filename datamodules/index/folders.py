@@ -32,8 +32,8 @@ class Folders(Index):
         root: folder of all files.
         images: path of an image, or one for each channel.
         masks: path of its mask; null where images have a {label}.
-        patient: where there is no {patient}: "file" makes each image a patient; a regular
-            expression with one group searches the file's name; "manifest" reads
+        patient: where there is no {patient}: "file" makes each image a patient, called as its
+            placeholders; a regular expression with one group searches the file's name; "manifest" reads
             `root/manifest.csv` with the columns site, patient, file and, if wished, split and fold.
         sites: hospitals to look for; null is all.
         classes: names of the folders {label}; their order gives the class numbers.
@@ -156,7 +156,12 @@ class Folders(Index):
     ) -> Row:
         place = str(images[0])
         if entry is None:
-            patient = known.get("patient") or patient_of(images[0].name, self.patient, place)
+            if "patient" in known:
+                patient = known["patient"]
+            elif self.patient == "file":  # 1.png in two folders is two images
+                patient = "_".join(value for field, value in known.items() if field != "site")
+            else:
+                patient = patient_of(images[0].name, self.patient, place)
             entry = Entry(patient, part_name(known.get("part", ""), place), None)
         label = known.get("label")
         labels = {} if label is None else {"label": class_number(label, self.classes, place)}
