@@ -21,10 +21,8 @@ def without_suffix(name: str) -> str:
 
 def split_npz(path: Path) -> tuple[Path, tuple[str, ...]]:
     """Return a file, and what it names inside an .npz file: `a.npz/image/3` has ("image", "3")."""
-    for folder in path.parents:
-        if folder.suffix == ".npz":
-            return folder, path.relative_to(folder).parts
-    return path, ()
+    file, suffix, inside = str(path).partition(".npz/")
+    return (Path(file + ".npz"), tuple(inside.split("/"))) if suffix else (path, ())
 
 
 def find_file(root: Path, name: str, place: str) -> Path:

@@ -186,9 +186,8 @@ def test_labels_are_augmented_without_a_mask(tmp_path: Path) -> None:
     assert sample["label"] == 1
     assert torch.equal(sample["image"], plain["image"].flip(-1))
     data.augment = lambda image: None
-    with pytest.raises(ConfigError, match="for an image with a label, but .* returned a NoneType"):
-        dataset = data.dataset("A", ["P0"], augment=True)
-        dataset[0]
+    with pytest.raises(ConfigError, match=r"for an image with a label, but .* returned a NoneType"):
+        data.dataset("A", ["P0"], augment=True)[0]
 
 
 def test_regions_are_augmented_with_their_image(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def test_paths_that_cannot_work(tmp_path: Path, settings: Any, message: str) -> 
 
 
 def test_nothing_there(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="No image in .* is called 'images/{name}'"):
+    with pytest.raises(DataError, match=r"No image in .* is called 'images/{name}'"):
         Folders(tmp_path, images="images/{name}", masks="masks/{name}").rows()
     with pytest.raises(ConfigError, match="there is no such folder"):
         Folders(tmp_path / "no").rows()

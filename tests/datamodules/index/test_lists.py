@@ -94,9 +94,8 @@ def test_nnunet_with_its_splits(tmp_path: Path) -> None:
     rows = NnUnet({"A": root}, patient="^(p[0-9])_").rows()
     assert [(row.patient, row.fold) for row in rows] == [("p1", 0), ("p1", 0), ("p2", 1)]
     assert [path.name for path in rows[0].images] == ["p1_a_0000.png", "p1_a_0001.png"]
+    other = write(tmp_path / "other.json", [{"val": ["p1_a"]}, {"val": ["p1_b", "p2_a"]}])
     with pytest.raises(DataError, match="patient 'p1' has fold 1, but 0 in"):
-        apart = [{"val": ["p1_a"]}, {"val": ["p1_b", "p2_a"]}]
-        other = write(tmp_path / "other.json", apart)
         NnUnet({"A": root}, splits={"A": other}, patient="^(p[0-9])_").rows()
 
 

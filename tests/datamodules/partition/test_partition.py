@@ -26,7 +26,7 @@ def test_a_column_names_the_hospitals() -> None:
     assert [new.site for new in rows] == ["GE", "GE", "S"]
     assert rows[0].patient == "p1"
     assert rows[0].part == "train"
-    with pytest.raises(DataError, match="line 1: patient 'p1' has scanner 'S', but needs .* 'GE'"):
+    with pytest.raises(DataError, match=r"line 1: patient 'p1' has scanner 'S', but needs .* 'GE'"):
         ByColumn("scanner")([row(1, scanner="GE"), row(1, scanner="S")])
     with pytest.raises(ConfigError, match=r"has the column 'age', but the data have \['scanner'\]"):
         ByColumn("age")([row(1, scanner="GE")])
@@ -36,7 +36,7 @@ def test_sizes_are_those_asked_for_and_depend_on_the_seed_alone() -> None:
     sizes = Counter(new.site for new in BySize([0.5, 0.3, 0.2])(PATIENTS))
     assert sizes == {"site_01": 45, "site_02": 27, "site_03": 18}
     assert BySize(4)(PATIENTS) == BySize(4)(PATIENTS) != BySize(4, seed=1)(PATIENTS)
-    with pytest.raises(ConfigError, match="2 patients leave a hospital .* without any"):
+    with pytest.raises(ConfigError, match=r"2 patients leave a hospital .* without any"):
         BySize(5)(PATIENTS[:2])
     with pytest.raises(ConfigError, match="Expected shares above 0"):
         BySize([1, 0])(PATIENTS)
@@ -86,5 +86,5 @@ def test_dirichlet_needs_labels() -> None:
 
 
 def test_one_name_for_two_persons_is_refused() -> None:
-    with pytest.raises(DataError, match="patient 'p1' is at 'B', but at 'A' in .*line 1"):
+    with pytest.raises(DataError, match=r"patient 'p1' is at 'B', but at 'A' in .*line 1"):
         BySize(2)([row(1, site="A"), row(1, site="B")])

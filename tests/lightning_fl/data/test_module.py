@@ -97,7 +97,7 @@ def test_what_the_data_leave_open_is_drawn() -> None:
 
 def test_given_parts_that_leave_nobody_to_train_are_refused() -> None:
     parts = {f"A{n}": "test" if n < 9 else "val" for n in range(10)}
-    with pytest.raises(DataError, match="'A' has 0 patients to draw from, but .* 1 to train"):
+    with pytest.raises(DataError, match=r"'A' has 0 patients to draw from, but .* 1 to train"):
         given(parts)
 
 
