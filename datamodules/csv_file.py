@@ -1,35 +1,62 @@
 """Tables as CSV files, from whatever program wrote them."""
 
-import csv
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
-from lightning_fl.errors import DataError
+import pandas as pd
+
+from lightning_fl.errors import ConfigError, DataError
+
+DELIMITERS = ",;\t"
 
 
-@contextmanager
-def open_table(path: Path) -> Iterator["csv.DictReader[str]"]:
-    """Open a CSV file with a header; raise a DataError if it is none, or not in UTF-8."""
+def read_cells(path: Path) -> pd.DataFrame:
+    """Read a table with a header as texts without spaces around them.
+
+    Columns are divided by commas, semicolons or tabs, whichever the header has most of. Blank rows
+    are left out. The index holds the numbers of the lines; a missing cell is "".
+
+    Raises:
+        ConfigError: there is no such file.
+        DataError: it is no table in UTF-8, or two columns have one name.
+    """
+    if not path.is_file():
+        raise ConfigError(f"There is no table {path} (looked in {Path.cwd()}).")
     try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            yield csv.DictReader(stream)
-    except (UnicodeDecodeError, csv.Error) as error:
+        with path.open(encoding="utf-8-sig") as stream:
+            head = stream.readline()
+        cells = pd.read_csv(
+            path,
+            sep=max(DELIMITERS, key=head.count),
+            header=None,  # so that a row with more cells than the header is an error
+            dtype=str,
+            keep_default_na=False,
+            skip_blank_lines=False,
+            encoding="utf-8-sig",
+        )
+    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        reason = str(error).strip()
         raise DataError(
-            f"{path} cannot be read as a table ({error}). Save it as CSV in UTF-8."
+            f"{path} cannot be read as a table ({reason}). Save it as CSV in UTF-8."
         ) from error
+    cells = cells.fillna("").map(str.strip)
+    names, table = cells.iloc[0], cells.iloc[1:]
+    doubled = sorted(names[names.duplicated() & (names != "")])
+    if doubled:
+        raise DataError(f"{path} has two columns {doubled[0]!r}; rename or remove one.")
+    table = table.set_axis(names.tolist(), axis="columns").set_axis(range(2, len(cells) + 1))
+    return table[table.map(lambda cell: cell.strip(f"{DELIMITERS} ") != "").any(axis="columns")]
 
 
 def read_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
     """Yield the place of each row, e.g. "folds.csv, line 3", and its cells in these columns.
 
     Raises:
+        ConfigError: there is no such file.
         DataError: the file is no CSV in UTF-8, or it has no such column.
     """
-    with open_table(path) as reader:
-        header = reader.fieldnames or ()
-        if not set(columns) <= set(header):
-            raise DataError(f"{path} has the columns {list(header)}, but needs {list(columns)}.")
-        for row in reader:
-            # a cell is None where the line is too short
-            yield f"{path}, line {reader.line_num}", [(row[c] or "").strip() for c in columns]
+    table = read_cells(path)
+    if not set(columns) <= set(table.columns):
+        raise DataError(f"{path} has the columns {list(table.columns)}, but needs {list(columns)}.")
+    for line, cells in zip(table.index, table[list(columns)].to_numpy().tolist(), strict=True):
+        yield f"{path}, line {line}", cells

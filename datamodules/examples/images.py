@@ -8,7 +8,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from datamodules.examples.example import Amount, ExampleData
-from datamodules.images.folder_index import COLUMNS, MANIFEST
+from datamodules.index.manifest import COLUMNS, MANIFEST
 from datamodules.phantoms.patient import Patient, render
 from datamodules.phantoms.profiles import SHIFTS, profile
 from lightning_fl.files import write_csv

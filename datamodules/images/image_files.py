@@ -1,113 +1,139 @@
-"""Image and mask files as tensors; each error names the file."""
+"""Image and mask files as tensors and arrays; each error names the file."""
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 
+from datamodules.index.files import ARRAYS, split_npz
 from lightning_fl.errors import DataError
 
-Pixels = npt.NDArray[np.uint8 | np.uint16]
+Pixels = npt.NDArray[Any]
 
 SIXTEEN_BIT = ("I;16", "I;16B", "I;16L")
 IMAGE_MODES = {"1": "L", "LA": "L", "P": "RGB", "RGBA": "RGB", "L": "L", "RGB": "RGB"}
 """What an image of each of Pillow's modes is read as: transparency is dropped."""
 
-MASK_MODES = ("1", "L", "P", *SIXTEEN_BIT)
-"""Pillow's modes with one number a pixel; of a palette (P) that is the index, not the colour."""
+MASK_MODES = {"1": "1", "LA": "L", "P": "P", "RGBA": "RGB", "L": "L", "RGB": "RGB"}
+"""The same for a mask: of a palette (P) the index counts, not the colour."""
+
+ORIENTED = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}
+"""Where Pillow keeps what may hold an orientation; it turns TIFF files by itself."""
+
+IMAGE_KEYS = ("image", "images", "img", "data")
+MASK_KEYS = ("mask", "label", "masks", "seg")
+"""What arrays of an .npz file are called where the path names none."""
 
 
 def read_image(path: Path) -> Tensor:
-    """Read an image, float32 (1 or 3, H, W); the largest value of its 8 or 16 bits becomes 1."""
-    image = _load(path)
-    if image.mode in IMAGE_MODES:
-        image = image.convert(IMAGE_MODES[image.mode])
-    elif image.mode not in SIXTEEN_BIT:
+    """Read an image, float32 (C, H, W).
+
+    The largest value of 8 or 16 bits without sign becomes 1; other arrays keep their values, and
+    their smaller end of the shape counts the channels. A picture is turned as its EXIF orientation
+    says.
+
+    Raises:
+        DataError: the file cannot be used.
+    """
+    pixels = _array(path, IMAGE_KEYS) if _is_array(path) else _picture(path, IMAGE_MODES)
+    scaled = torch.from_numpy(pixels.astype(np.float32))
+    if pixels.dtype in (np.uint8, np.uint16):
+        scaled /= float(np.iinfo(pixels.dtype).max)
+    elif not torch.isfinite(scaled).all():
+        raise DataError(f"{path} holds NaN or infinity; write numbers there, e.g. 0.")
+    return scaled.unsqueeze(0) if scaled.ndim == 2 else scaled.permute(2, 0, 1)
+
+
+def read_mask(path: Path) -> Pixels:
+    """Read a mask's numbers as they are in the file, (H, W).
+
+    Raises:
+        DataError: the file cannot be used, or it holds colours.
+    """
+    pixels = _array(path, MASK_KEYS).squeeze() if _is_array(path) else _picture(path, MASK_MODES)
+    if pixels.ndim == 3 and (pixels == pixels[..., :1]).all():
+        pixels = pixels[..., 0]  # grey that was saved as colour
+    if pixels.ndim != 2:
+        raise DataError(
+            f"Mask {path} has more than one number a pixel, shape {pixels.shape}; save masks as 8- "
+            "or 16-bit grey."
+        )
+    return pixels.astype(np.uint8) if pixels.dtype == bool else pixels
+
+
+def _is_array(path: Path) -> bool:
+    return split_npz(path)[0].suffix.lower() in ARRAYS
+
+
+def _picture(path: Path, modes: dict[str, str]) -> Pixels:
+    """Load the only picture of a file, (H, W) or (H, W, 3)."""
+    try:
+        with Image.open(path) as image:
+            pages = getattr(image, "n_frames", 1)
+            if pages > 1 and image.format != "MPO":  # a photo with a preview
+                raise DataError(f"{path} has {pages} pages; save each as a file of its own.")
+            image.load()
+            if ORIENTED & image.info.keys():  # asking each file costs a fifth of its reading
+                ImageOps.exif_transpose(image, in_place=True)
+    # SyntaxError is what Pillow raises for a PNG with a broken chunk.
+    except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise _unreadable(path, error) from error
+    if image.mode in SIXTEEN_BIT:
+        return np.array(image).astype(np.uint16)  # of this machine's byte order
+    if image.mode not in modes:
         raise DataError(
             f"{path} has pixels of Pillow's mode {image.mode!r}; save it as 8- or 16-bit grey or "
             "8-bit colour."
         )
-    pixels = _pixels(image)
-    scaled = torch.from_numpy(pixels.astype(np.float32)) / float(np.iinfo(pixels.dtype).max)
-    return scaled.unsqueeze(0) if scaled.ndim == 2 else scaled.permute(2, 0, 1)
+    mode = modes[image.mode]
+    return np.array(image if image.mode == mode else image.convert(mode))
 
 
-def read_channels(path: Path) -> int:
-    """Read the number of channels from the head of an image file."""
+def _array(path: Path, keys: tuple[str, ...]) -> Pixels:
+    """Load an array of numbers, (H, W), (H, W, C) or (C, H, W)."""
+    file, names = split_npz(path)
     try:
-        with Image.open(path) as image:
-            return 3 if IMAGE_MODES.get(image.mode) == "RGB" else 1
-    except (OSError, UnidentifiedImageError) as error:
+        if file.suffix.lower() == ".npy":
+            array = np.load(path, allow_pickle=False)
+        elif len(names) == 2:  # an element of a data set in one file
+            array = _stack(file, names[0])[int(names[1])]
+        else:
+            array = _of_npz(file, names or keys)
+    except (OSError, ValueError, EOFError, KeyError, IndexError) as error:
         raise _unreadable(path, error) from error
-
-
-def read_mask(path: Path) -> Pixels:
-    """Read a mask's numbers as they are in the file, (H, W)."""
-    mask = _load(path)
-    if mask.mode not in MASK_MODES:
+    if array.ndim not in (2, 3) or array.dtype.kind not in "buif" or not array.size:
         raise DataError(
-            f"Mask {path} has pixels of Pillow's mode {mask.mode!r}; save masks as 8- or 16-bit "
-            "grey with one number a pixel."
+            f"{path} holds an array of shape {array.shape} and type {array.dtype}; expected "
+            "numbers (H, W), (H, W, C) or (C, H, W)."
         )
-    return _pixels(mask)
+    channels_first = array.ndim == 3 and array.shape[0] < array.shape[2]
+    return np.moveaxis(array, 0, 2) if channels_first else array
 
 
-def class_numbers(mask: Pixels, classes: int, path: Path) -> Tensor:
-    """Turn the numbers of a mask file into class numbers, int64 (H, W).
-
-    With `classes` 1, 0 is background and one other number foreground. Else the file has to hold 0
-    to classes - 1.
-
-    Raises:
-        DataError: the mask holds other numbers.
-    """
-    if classes == 1:
-        foreground = mask != 0
-        if (mask[foreground] != mask.max(initial=0)).any():
+def _of_npz(file: Path, keys: tuple[str, ...]) -> Pixels:
+    """Load the array with the first of these names, or the only one."""
+    with np.load(file, allow_pickle=False) as arrays:
+        there = [key for key in keys if key in arrays] or list(arrays)
+        if len(there) != 1 and not set(there) & set(keys):
             raise DataError(
-                f"Mask {path} holds {_some(np.unique(mask))}, but a binary mask holds 0 and one "
-                "other number. Set `classes` if these are classes; if they are shades of a JPEG or "
-                "of a resized mask, save it as PNG with two values."
+                f"{file} holds the arrays {there}; name one in the path, e.g. {file}/{there[0]}."
             )
-        return torch.from_numpy(foreground.astype(np.int64))
-    wrong = np.unique(mask[mask >= classes])
-    if len(wrong):
-        raise DataError(
-            f"Mask {path} holds {_some(wrong)}, but `classes` is {classes}, which allows 0 to "
-            f"{classes - 1}. Set `classes` to 1 for a binary mask, or correct the mask."
-        )
-    return torch.from_numpy(mask.astype(np.int64))
+        array: Pixels = arrays[there[0]]
+        return array
 
 
-def _load(path: Path) -> Image.Image:
-    """Load the only picture of a file, with all its pixels."""
-    try:
-        with Image.open(path) as image:
-            pages = getattr(image, "n_frames", 1)
-            if pages > 1:
-                raise DataError(f"{path} has {pages} pages; save each as a file of its own.")
-            image.load()
-            return image
-    # SyntaxError is what Pillow raises for a PNG with a broken chunk.
-    except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise _unreadable(path, error) from error
+@lru_cache(maxsize=8)
+def _stack(file: Path, key: str) -> Pixels:
+    """Load all images of a data set, which a compressed file gives only together."""
+    with np.load(file, allow_pickle=False) as arrays:
+        stack: Pixels = arrays[key]
+        return stack
 
 
 def _unreadable(path: Path, error: Exception) -> DataError:
     return DataError(f"{path} cannot be read ({error}); copy it again or remove it and its mask.")
-
-
-def _pixels(image: Image.Image) -> Pixels:
-    """Copy pixels as unsigned integers of this machine's byte order."""
-    pixels: npt.NDArray[Any] = np.array(image)
-    return pixels.astype(np.uint16 if image.mode in SIXTEEN_BIT else np.uint8)
-
-
-def _some(values: npt.NDArray[Any]) -> str:
-    """Name the first few values, for an error."""
-    shown = ", ".join(str(value) for value in values[:8].tolist())
-    return f"the values [{shown}{', ...' if len(values) > 8 else ''}]"

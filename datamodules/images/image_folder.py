@@ -1,29 +1,19 @@
 """Images and masks in folders, one folder a hospital."""
 
-from collections.abc import Callable, Sequence
-from itertools import chain
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-from torch import Tensor
-from torch.utils.data import Dataset
-
-from datamodules.images.folder_check import check_pairs
-from datamodules.images.folder_index import ImagePair, index_folder
-from datamodules.images.image_files import read_channels
-from datamodules.images.image_pairs import ImagePairs, PairReader
-from datamodules.images.normalisation import Standardise, pooled_statistics, standardise_image
-from lightning_fl.data.module import FederatedDataModule, Sample
-from lightning_fl.errors import ConfigError
+from datamodules.images.images import Images
+from datamodules.index import Folders
+from datamodules.targets import ClassNumbers
 
 
-class ImageFolder(FederatedDataModule):
+class ImageFolder(Images):
     """Reads `root/<site>/images/<name>` and the mask `root/<site>/masks/<name>`.
 
-    Files are PNG, TIFF (one page) or JPEG, 8- or 16-bit grey or 8-bit colour; a mask may have
-    another suffix than its image. Folders are listed once, when this is built; images are read when
-    they are needed and not kept.
+    This is `Images` with the index `Folders` and the target `ClassNumbers`. A mask may have another
+    suffix than its image.
 
     Args:
         root: folder of the hospitals' folders.
@@ -34,16 +24,9 @@ class ImageFolder(FederatedDataModule):
         sites: hospitals to use, in this order; null is all sub folders, by name.
         channels: 1 turns all images grey, 3 repeats grey images; null takes them as they are, and
             then all need the same number.
-        size: side, or height and width, in pixels that images (bilinear, antialiased) and masks
-            (nearest pixel) are resized to; null leaves them, and then a hospital's images need one
-            size.
-        normalise: "none" leaves values in [0, 1]; "image" gives each channel of each image zero
-            mean and unit standard deviation; "site" uses mean and standard deviation of those
-            training patients of the hospital that a model sees. Where it sees none (a hospital of
-            one or two patients in `unseen`), "image" takes its place.
         classes: 1 for binary masks of 0 and one other number, e.g. 255; otherwise the number of
             classes, background included, and masks hold 0 to classes - 1.
-        **kwargs: of the base class.
+        **kwargs: of `Images` and of its base class.
 
     Raises:
         ConfigError: a setting cannot work.
@@ -57,67 +40,13 @@ class ImageFolder(FederatedDataModule):
         patient: str = "manifest",
         sites: Sequence[str] | None = None,
         channels: Literal[1, 3] | None = None,
-        size: int | tuple[int, int] | None = None,
-        normalise: Literal["none", "image", "site"] = "image",
         classes: int = 1,
         **kwargs: Any,  # jsonargparse finds the base class's own types
     ) -> None:
-        super().__init__(**kwargs)
-        if not 1 <= classes <= 256:
-            raise ConfigError(f"Expected `classes` to be between 1 and 256, but got {classes}.")
-        self.normalise = normalise
-        self._index = index_folder(Path(root).expanduser(), sites, patient)
-        self._read = self._reader(channels, size, classes)
-        self._statistics: dict[tuple[str, ...], Standardise] = {}  # shared by copies for a site
-
-    def site_names(self) -> tuple[str, ...]:
-        """Return the sub folders, or `sites`."""
-        return tuple(self._index)
-
-    def patients(self, site: str) -> tuple[str, ...]:
-        """Return a hospital's patients, sorted."""
-        return tuple(sorted({pair.patient for pair in self._index[site]}))
-
-    def dataset(self, site: str, patients: Sequence[str], *, augment: bool) -> Dataset[Sample]:
-        """Return the images of some patients, by file name."""
-        pairs, transform = self._pairs(site, patients), self.augment if augment else None
-        return ImagePairs(pairs, self._read, transform, self._normalisation(site))
-
-    def check(self) -> None:
-        """Read every file of this hospital once (of all, if bound to none).
-
-        Raises:
-            DataError: the first file that training would stumble over, or too few patients.
-        """
-        for site in self.sites_to_check():
-            self.split(site)
-            check_pairs(self._index[site], self._read)
-
-    def _reader(
-        self, channels: int | None, size: int | tuple[int, int] | None, classes: int
-    ) -> PairReader:
-        """Return how this folder's files become samples."""
-        height_width = (size, size) if isinstance(size, int) else size
-        if height_width is not None and min(height_width) < 1:
-            raise ConfigError(f"Expected `size` to be at least 1 pixel, but got {size}.")
-        if channels is not None:
-            return PairReader(channels, None, height_width, classes)
-        reference = next(chain.from_iterable(self._index.values())).image
-        return PairReader(read_channels(reference), reference, height_width, classes)
-
-    def _pairs(self, site: str, patients: Sequence[str]) -> tuple[ImagePair, ...]:
-        wanted = set(patients)
-        return tuple(pair for pair in self._index[site] if pair.patient in wanted)
-
-    def _normalisation(self, site: str) -> Callable[[Tensor], Tensor]:
-        if self.normalise == "none":
-            return torch.nn.Identity()
-        seen = () if self.normalise == "image" else self.seen(site)
-        if not seen:
-            return standardise_image
-        key = (site, *sorted(seen))
-        if key not in self._statistics:
-            self._statistics[key] = pooled_statistics(
-                self._read.image(pair) for pair in self._pairs(site, seen)
-            )
-        return self._statistics[key]
+        super().__init__(
+            Folders(root, patient=patient, sites=sites),
+            target=ClassNumbers(classes),
+            channels=channels,
+            sites=sites,
+            **kwargs,
+        )

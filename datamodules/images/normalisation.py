@@ -1,4 +1,4 @@
-"""Zero mean and unit standard deviation, by image or by hospital."""
+"""Zero mean and unit standard deviation, by image or by hospital, or percentiles."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -26,6 +26,17 @@ def standardise_image(image: Tensor) -> Tensor:
     """Give each channel of an image (channels, H, W) zero mean and unit standard deviation."""
     sd, mean = torch.std_mean(image, dim=(1, 2), correction=0, keepdim=True)
     return Standardise(mean, sd)(image)
+
+
+def scale_percentiles(image: Tensor) -> Tensor:
+    """Scale each channel of an image (channels, H, W) from its percentiles 0.5 and 99.5 to 0 to 1.
+
+    Values beyond are clipped, so that a few bright pixels do not darken all others.
+    """
+    ends = torch.tensor([0.005, 0.995], dtype=image.dtype)
+    low, high = torch.quantile(image.flatten(1), ends, dim=1)[..., None, None]
+    scaled: Tensor = (image - low) / (high - low).clamp(min=SMALLEST_SD)
+    return scaled.clamp(0, 1)
 
 
 def pooled_statistics(images: Iterable[Tensor]) -> Standardise:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from datamodules.csv_file import open_table
+from datamodules.csv_file import read_cells
 from datamodules.rad_chest.site_rule import SiteRule
 from lightning_fl.errors import ConfigError, DataError
 
@@ -93,7 +93,7 @@ def _volumes(
         if name in names:
             raise DataError(f"{where}: {VOLUME} {name!r} is listed twice; remove one row.")
         names.add(name)
-        if sites is not None and _text(row, rule.site.column) in ("", NOT_FOUND):
+        if sites is not None and row[rule.site.column] in ("", NOT_FOUND):
             continue
         site = rule.site.name(_cell(row, rule.site.column, where), where)
         every_site.add(site)
@@ -107,26 +107,22 @@ def _rows(path: Path, rule: TableRule) -> Iterator[tuple[str, Row, str]]:
     """Yield the place of each row, the row, and the column of patients."""
     if not path.is_file():
         raise ConfigError(f"There is no table {path}; set `metadata` to its name in `root`.")
-    with open_table(path) as reader:
-        header = reader.fieldnames or ()
-        patient = rule.patient or (PATIENT if PATIENT in header else NOTE)
-        columns = (VOLUME, patient, rule.label, rule.site.column)
-        missing = list(dict.fromkeys(column for column in columns if column not in header))
-        if missing:
-            raise ConfigError(
-                f"{path} has no column {', '.join(map(repr, missing))}. Its columns are "
-                f"{', '.join(header)}. Choose among them with `label`, `patient` and `sites_by`."
-            )
-        for row in reader:
-            yield f"{path}, line {reader.line_num}", row, patient
-
-
-def _text(row: Row, column: str) -> str:
-    return (row[column] or "").strip()  # None where the line is too short
+    table = read_cells(path)
+    header = list(table.columns)
+    patient = rule.patient or (PATIENT if PATIENT in header else NOTE)
+    columns = (VOLUME, patient, rule.label, rule.site.column)
+    missing = list(dict.fromkeys(column for column in columns if column not in header))
+    if missing:
+        raise ConfigError(
+            f"{path} has no column {', '.join(map(repr, missing))}. Its columns are "
+            f"{', '.join(header)}. Choose among them with `label`, `patient` and `sites_by`."
+        )
+    for line, row in zip(table.index, table.to_dict("records"), strict=True):
+        yield f"{path}, line {line}", row, patient
 
 
 def _cell(row: Row, column: str, where: str) -> str:
-    text = _text(row, column)
+    text = row[column]
     if text in ("", NOT_FOUND):
         raise DataError(f"{where}: {column} is {text!r}. Fill it in, or remove the row.")
     return text

@@ -1,4 +1,4 @@
-"""Augmentation of an image together with its mask."""
+"""Augmentation of an image together with its mask, or of an image with a label."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +16,8 @@ def augmented(sample: Sample, transform: Callable[..., Any]) -> Sample:
 
     The transform gets an Image and a Mask of torchvision's tv_tensors. These types tell it what to
     do: geometry moves both, the mask without mixing classes, and intensities change in the image
-    alone. The sample that is returned has plain tensors.
+    alone. The sample that is returned has plain tensors. A mask of
+    regions is (R, H, W).
 
     Raises:
         ConfigError: the transform returned anything but an image and a mask of one size.
@@ -24,7 +25,7 @@ def augmented(sample: Sample, transform: Callable[..., Any]) -> Sample:
     result = transform(tv_tensors.Image(sample["image"]), tv_tensors.Mask(sample["mask"]))
     match result:
         case Tensor() as image, Tensor() as mask if (
-            image.ndim == 3 and image.shape[1:] == mask.shape
+            image.ndim == 3 and image.shape[1:] == mask.shape[-2:]
         ):
             plain_image, plain_mask = image.as_subclass(Tensor), mask.as_subclass(Tensor)
             return Sample(image=plain_image.to(torch.float32), mask=plain_mask.to(torch.int64))
@@ -33,6 +34,22 @@ def augmented(sample: Sample, transform: Callable[..., Any]) -> Sample:
         f"width) of one size, but {transform} returned {_describe(result)}. Use transforms of "
         "torchvision.transforms.v2, which take the image and the mask together."
     )
+
+
+def augmented_image(image: Tensor, transform: Callable[..., Any]) -> Tensor:
+    """Transform an image (C, H, W) that has no mask, float32.
+
+    Raises:
+        ConfigError: the transform returned anything but an image.
+    """
+    match transform(tv_tensors.Image(image)):
+        case Tensor() as result if result.ndim == 3:
+            return result.as_subclass(Tensor).to(torch.float32)
+        case other:
+            raise ConfigError(
+                "Expected `augment` to return an image (channels, height, width) for an image with "
+                f"a label, but {transform} returned {_describe(other)}."
+            )
 
 
 def _describe(result: object) -> str:

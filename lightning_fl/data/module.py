@@ -2,7 +2,7 @@
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, TypedDict
 
@@ -20,6 +20,8 @@ from lightning_fl.seeds import derive_seed
 POOLED = "pooled"
 """Name of the site that holds everybody's training patients, for the Centralised bound only."""
 PARTS = ("train", "val", "test")
+IGNORE = 255
+"""Number in a mask that marks pixels without truth: they count in no loss and in no score."""
 
 
 class Sample(TypedDict):
@@ -160,13 +162,24 @@ class FederatedDataModule(pl.LightningDataModule, ABC):
         """Return the patients of a hospital that the model may see: those that train, or fewer."""
         return self.split(site).train if self._seen is None else self._seen
 
+    def given_parts(self, site: str) -> Mapping[str, str]:
+        """Return the part of each patient ("train", "val" or "test") that the data put into one."""
+        return {}
+
+    def given_folds(self, site: str) -> Mapping[str, int]:
+        """Return the fold in which each patient is tested, where the data say so."""
+        return {}
+
     def split(self, site: str) -> PatientSplit:
         """Split a hospital's patients by (seed, site); a patient is never in two parts.
 
+        Parts that the data give stay as they are. A part that they lack is drawn from the patients
+        without part or, if all have one, from those given to train. Patients left over train.
         A hospital in `unseen` with fewer than three patients cannot be split: all of them are test
         patients, so the model is tested there as it is.
 
         Raises:
+            ConfigError: `folds` and the data both say who is tested.
             DataError: the hospital has fewer patients than the three parts need.
         """
         patients = self.patients(site)
@@ -179,24 +192,45 @@ class FederatedDataModule(pl.LightningDataModule, ABC):
                 f"{self.folds}. Lower `folds`, add patients, or leave the site out."
             )
         order = np.random.default_rng(derive_seed(self.seed, site, "split")).permutation(count)
-        shuffled = [patients[i] for i in order]
-        test = self._test_patients(site, shuffled)
-        n_val, n_test = _count(self.val, count), max(1, len(test))
-        if count < n_val + n_test + 1:
-            raise DataError(
-                f"Site {site!r} has {count} patients, but its split needs at least "
-                f"{n_val + n_test + 1}: {n_val} for validation, {n_test} for test and 1 to train. "
-                "Add patients, lower `val` and `test`, or leave the site out."
+        given = self.given_parts(site)
+        pool = [patients[i] for i in order if given.get(patients[i], "train") == "train"]
+        drawable = [patient for patient in pool if patient not in given] or pool
+        test = [patient for patient in patients if given.get(patient) == "test"]
+        if test and self.folds is not None:
+            raise ConfigError(
+                f"The data say who is tested at site {site!r}, and so does `folds`: "
+                f"{self.folds}. Set `folds` to null, or take the test patients out of the data."
             )
-        tested = set(test)
-        others = [patient for patient in shuffled if patient not in tested]
-        return PatientSplit(tuple(others[n_val:]), tuple(others[:n_val]), tuple(test))
+        drawn = [] if test else self._test_patients(site, drawable)
+        others = set(drawable) - set(drawn)
+        val = [patient for patient in patients if given.get(patient) == "val"]
+        n_val = 0 if val else _count(self.val, len(drawable))
+        n_test = 0 if test else max(1, len(drawn))
+        chosen = [patient for patient in drawable if patient in others][:n_val]
+        train = [p for p in pool if p not in {*drawn, *chosen}]
+        if len(drawable) < n_val + n_test or not train:
+            raise DataError(
+                f"Site {site!r} has {len(drawable)} patients{' to draw from' if given else ''}, "
+                f"but its split needs at least {n_val + n_test + 1}: {n_val} for validation, "
+                f"{n_test} for test and 1 to train. Add patients, lower `val` and `test`, or leave "
+                "the site out."
+            )
+        return PatientSplit(tuple(train), tuple(val or chosen), tuple(test or drawn))
 
     def _test_patients(self, site: str, shuffled: list[str]) -> list[str]:
         """Choose the patients of a hospital to test; a subclass may test given ones."""
-        if self.folds is not None:
+        if self.folds is None:
+            return shuffled[: _count(self.test, len(shuffled))]
+        if not (folds := self.given_folds(site)):
             return shuffled[self.fold :: self.folds]
-        return shuffled[: _count(self.test, len(shuffled))]
+        chosen = [patient for patient in shuffled if folds.get(patient) == self.fold]
+        if not chosen:
+            raise DataError(
+                f"Site {site!r} has no patient in fold {self.fold} of its data, so none to test; "
+                f"they have the folds {sorted(set(folds.values()))}. Test another `fold`, or leave "
+                "the site out."
+            )
+        return chosen
 
     def preprocessing(self, site: str) -> Preprocessing | None:
         """Return how files become what a net sees, or None if new files cannot be read."""

@@ -243,7 +243,7 @@ def test_site_statistics_are_computed_once(root: Path, monkeypatch: pytest.Monke
         calls.append(1)
         return pooled_statistics(images)
 
-    monkeypatch.setattr("datamodules.images.image_folder.pooled_statistics", counted)
+    monkeypatch.setattr("datamodules.images.images.pooled_statistics", counted)
     data = folder(root, normalise="site")
     for _ in range(2):
         for site in ("A", "B"):
@@ -326,7 +326,7 @@ def refused_settings(root: Path, settings: Mapping[str, Any]) -> str:
         ({"patient": "manifets"}, r"`patient` is 'manifets' with 0 groups; expected 'manifest'"),
         ({"size": 0}, "`size` to be at least 1 pixel, but got 0"),
         ({"size": (4, -1)}, r"`size` .* got \(4, -1\)"),
-        ({"classes": 0}, "`classes` to be between 1 and 256, but got 0"),
+        ({"classes": 0}, "`classes` to be between 1 and 255, but got 0"),
     ],
 )
 def test_settings_that_cannot_work(root: Path, settings: dict[str, Any], message: str) -> None:
@@ -359,7 +359,7 @@ def refused(root: Path, **settings: Any) -> str:
 
 def test_site_without_masks(root: Path) -> None:
     (root / "A" / "masks").rename(root / "A" / "labels")
-    assert f"Site 'A' has no folder {root / 'A' / 'masks'}" in refused(root)
+    assert f"has no mask; add {root / 'A' / 'masks' / 'p0_0'} with a suffix" in refused(root)
 
 
 def test_empty_folder(root: Path) -> None:
@@ -369,12 +369,12 @@ def test_empty_folder(root: Path) -> None:
 
 def test_image_without_mask(root: Path) -> None:
     (root / "A" / "masks" / "p1_0.png").unlink()
-    assert f"image {root / 'A' / 'images' / 'p1_0.png'} has no mask; add" in refused(root)
+    assert f"Image {root / 'A' / 'images' / 'p1_0.png'} has no mask; add" in refused(root)
 
 
 def test_mask_without_image(root: Path) -> None:
     save(lesion(), root / "B" / "masks" / "extra.png")
-    assert f"mask {root / 'B' / 'masks' / 'extra.png'} has no image" in refused(root)
+    assert f"Mask {root / 'B' / 'masks' / 'extra.png'} has no image" in refused(root)
 
 
 def test_two_images_of_one_name(root: Path) -> None:
@@ -419,8 +419,12 @@ def test_pixels_of_an_unknown_kind(root: Path) -> None:
 
 
 def test_colour_mask(root: Path) -> None:
-    save(np.zeros((8, 6, 3), dtype=np.uint8), root / "A" / "masks" / "p0_0.png")
-    assert "Pillow's mode 'RGB'; save masks as 8- or 16-bit grey" in refused(root)
+    colour = np.zeros((8, 6, 3), dtype=np.uint8)
+    save(colour, root / "A" / "masks" / "p0_0.png")  # grey that was saved as colour
+    folder(root).check()
+    colour[2, 3] = (255, 0, 0)
+    path = save(colour, root / "A" / "masks" / "p0_0.png")
+    assert f"Mask {path} has more than one number a pixel" in refused(root)
 
 
 def test_mixed_channels_name_two_files_and_can_be_converted(root: Path) -> None:
@@ -478,14 +482,14 @@ def test_manifest_row_that_fits_no_image(root: Path, row: str, message: str) -> 
 
 
 def test_manifest_without_a_column(root: Path) -> None:
-    (root / "manifest.csv").write_text("site;patient;file\nA;p0;p0_0.png\n")
-    assert "has the columns ['site;patient;file'], but needs ['site'" in refused(root)
+    (root / "manifest.csv").write_text("site;patient;name\nA;p0;p0_0.png\n")
+    assert "has the columns ['site', 'patient', 'name'], but needs ['site'" in refused(root)
 
 
 def test_image_that_the_manifest_does_not_name(root: Path) -> None:
-    path = save(grey(), root / "A" / "images" / "new.png")
+    save(grey(), root / "A" / "images" / "new.png")
     save(lesion(), root / "A" / "masks" / "new.png")
-    assert f"has no row for {path}, so its patient is unknown" in refused(root)
+    assert "has no row for 'new.png' of site 'A', so its patient is unknown" in refused(root)
 
 
 def test_manifest_may_name_hospitals_that_were_left_out(root: Path) -> None:

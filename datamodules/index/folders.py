@@ -1,0 +1,169 @@
+"""Images in folders whose names say what they are."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from datamodules.index.files import SUFFIXES, patient_of
+from datamodules.index.index import Index, checked, class_number, part_name
+from datamodules.index.manifest import MANIFEST, Entry, check_complete, read_manifest
+from datamodules.index.row import Row
+from datamodules.index.template import Template
+from datamodules.site_folders import site_names
+from lightning_fl.errors import ConfigError, DataError
+
+
+class Folders(Index):
+    """Find images by paths with placeholders, relative to one root.
+
+    Placeholders are {site}, {part} (train, val or test), {patient}, {label} (the folder of a class)
+    and {name}. A suffix may be left out. Without {site} all images are of one hospital, which is
+    called as the root.
+
+    | layout | images | masks |
+    |---|---|---|
+    | folders of images and masks | `{site}/images/{name}` | `{site}/masks/{name}` |
+    | the same with a suffix, in parts | `{site}/{part}/image/{name}` | `{site}/{part}/mask/{name}_mask` |
+    | all in one folder | `{site}/{name}` | `{site}/{name}_segmentation` |
+    | a folder a patient | `{site}/{patient}/ct` | `{site}/{patient}/mask` |
+    | several channels | `[{site}/{patient}/{patient}_t1, {site}/{patient}/{patient}_t2]` | `{site}/{patient}/{patient}_seg` |
+    | a folder a class | `{site}/{label}/{name}` | null |
+
+    Args:
+        root: folder of all files.
+        images: path of an image, or one for each channel.
+        masks: path of its mask; null where images have a {label}.
+        patient: where there is no {patient}: "file" makes each image a patient, called as its
+            placeholders; a regular expression with one group searches the file's name; "manifest" reads
+            `root/manifest.csv` with the columns site, patient, file and, if wished, split and fold.
+        sites: hospitals to look for; null is all.
+        classes: names of the folders {label}; their order gives the class numbers.
+    """  # noqa: E501  (rows of a table)
+
+    def __init__(
+        self,
+        root: str | Path,
+        *,
+        images: str | Sequence[str] = "{site}/images/{name}",
+        masks: str | None = "{site}/masks/{name}",
+        patient: str = "file",
+        sites: Sequence[str] | None = None,
+        classes: Sequence[str] = (),
+    ) -> None:
+        self.root = Path(root).expanduser()
+        self.images = [Template(text) for text in ([images] if isinstance(images, str) else images)]
+        self.masks = None if masks is None else Template(masks)
+        self.patient = patient
+        self.sites = sites
+        self.classes = tuple(classes)
+        fields = set(self.images[0].fields)
+        others = [*self.images[1:], *([] if self.masks is None else [self.masks])]
+        if any(not set(other.fields) <= fields for other in others):
+            raise ConfigError(
+                f"{others[-1].text!r} has placeholders that {self.images[0].text!r} lacks, so "
+                "which files belong together is not clear."
+            )
+        if self.masks is None and "label" not in fields:
+            raise ConfigError("Images need `masks`, or a folder {label} in `images`.")
+        if "label" in fields and not classes:
+            raise ConfigError("List the folders that {label} stands for in `classes`, in order.")
+
+    def rows(self) -> tuple[Row, ...]:
+        """Return a row for each image, sorted by path."""
+        first = self.images[0]
+        by_folder = first.text.startswith("{site}/")
+        sites = self.sites
+        if by_folder or not self.root.is_dir():
+            sites = site_names(self.root, self.sites)
+        masks = {} if self.masks is None else self.masks.find(self.root, sites)
+        files = first.find(self.root, sites)
+        if self.masks is not None and self.masks.text != first.text:
+            taken = set(masks.values())  # "{name}" alone matches "{name}_mask", too
+            files = {key: path for key, path in files.items() if path not in taken}
+        values = {path: dict(zip(first.fields, key, strict=True)) for key, path in files.items()}
+        self._check_sites(sites or (), values)
+        entries = self._entries(values)
+        used = [self._mask(path, known, masks) for path, known in values.items()]
+        for mask in sorted(set(masks.values()) - set(used)):
+            raise DataError(f"Mask {mask} has no image; add it, or remove the mask.")
+        channels = [template.find(self.root, sites) for template in self.images[1:]]
+        rows = [
+            self._row((path, *self._others(path, known, channels)), mask, known, entries.get(path))
+            for (path, known), mask in zip(values.items(), used, strict=True)
+        ]
+        return checked(rows, local_patients=True)
+
+    def _only_site(self) -> str:
+        return self.root.resolve().name
+
+    def _check_sites(self, sites: Sequence[str], values: Mapping[Path, Mapping[str, str]]) -> None:
+        there = {known.get("site") for known in values.values()}
+        for site in sites:
+            if site not in there:
+                folder = self.root / Path(self.images[0].text.replace("{site}", site)).parent
+                raise DataError(
+                    f"Site {site!r}: {folder} holds no image; expected {', '.join(SUFFIXES)}. Name "
+                    "the folders that are hospitals in `sites` if this is none."
+                )
+        if not values:
+            raise DataError(f"No image in {self.root} is called {self.images[0].text!r}.")
+
+    def _mask(
+        self, image: Path, known: Mapping[str, str], masks: Mapping[tuple[str, ...], Path]
+    ) -> Path | None:
+        if self.masks is None:
+            return None
+        mask = masks.get(tuple(known[field] for field in self.masks.fields))
+        if mask is None:
+            raise DataError(
+                f"Image {image} has no mask; add {self.root / self.masks.fill(known)} with a "
+                "suffix, or remove the image."
+            )
+        return mask
+
+    def _others(
+        self,
+        image: Path,
+        known: Mapping[str, str],
+        channels: Sequence[Mapping[tuple[str, ...], Path]],
+    ) -> list[Path]:
+        """Return the files of the other channels."""
+        paths = []
+        for template, files in zip(self.images[1:], channels, strict=True):
+            path = files.get(tuple(known[field] for field in template.fields))
+            if path is None:
+                raise DataError(f"{image} has no channel {self.root / template.fill(known)}.")
+            paths.append(path)
+        return paths
+
+    def _entries(self, values: Mapping[Path, Mapping[str, str]]) -> dict[Path, Entry]:
+        """Look up in the manifest what it says of each image."""
+        if self.patient != "manifest":
+            return {}
+        path = self.root / MANIFEST
+        listed = read_manifest(path)
+        if self.sites is not None:  # rows of hospitals that were left out on purpose
+            listed = {key: entry for key, entry in listed.items() if key[0] in self.sites}
+        keys = {(known.get("site", self._only_site()), p.name): p for p, known in values.items()}
+        check_complete(path, listed, keys)
+        return {file: listed[key] for key, file in keys.items()}
+
+    def _row(
+        self,
+        images: tuple[Path, ...],
+        mask: Path | None,
+        known: Mapping[str, str],
+        entry: Entry | None,
+    ) -> Row:
+        place = str(images[0])
+        if entry is None:
+            if "patient" in known:
+                patient = known["patient"]
+            elif self.patient == "file":  # 1.png in two folders is two images
+                patient = "_".join(value for field, value in known.items() if field != "site")
+            else:
+                patient = patient_of(images[0].name, self.patient, place)
+            entry = Entry(patient, part_name(known.get("part", ""), place), None)
+        label = known.get("label")
+        labels = {} if label is None else {"label": class_number(label, self.classes, place)}
+        site = known.get("site", self._only_site())
+        return Row(site, entry.patient, images, mask, labels, entry.part, entry.fold, place)
