@@ -1,6 +1,5 @@
 """Datasets of several hospitals, each one LightningDataModule at a time."""
 
-from datamodules.ct.ct_folder import CTFolder as CTFolder
 from datamodules.images.image_folder import ImageFolder as ImageFolder
 from datamodules.images.images import Images as Images
 from datamodules.index import Datalist as Datalist
@@ -21,3 +20,5 @@ from datamodules.targets import MaskMap as MaskMap
 from datamodules.targets import Regions as Regions
 from datamodules.targets import Threshold as Threshold
 from datamodules.tensor_hospitals import TensorHospitals as TensorHospitals
+from datamodules.volumes.ct_folder import CTFolder as CTFolder
+from datamodules.volumes.volumes import Volumes as Volumes
