@@ -8,6 +8,11 @@ from datamodules.index import Folders as Folders
 from datamodules.index import MedMnist as MedMnist
 from datamodules.index import NnUnet as NnUnet
 from datamodules.index import Table as Table
+from datamodules.normalisation import Percentiles as Percentiles
+from datamodules.normalisation import SiteZScore as SiteZScore
+from datamodules.normalisation import Unchanged as Unchanged
+from datamodules.normalisation import Window as Window
+from datamodules.normalisation import ZScore as ZScore
 from datamodules.partition import ByColumn as ByColumn
 from datamodules.partition import BySize as BySize
 from datamodules.partition import Dirichlet as Dirichlet
