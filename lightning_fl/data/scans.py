@@ -18,18 +18,22 @@ Mask = npt.NDArray[np.uint8]
 """Class numbers of every voxel of a scan, in the order and orientation of its own file."""
 
 
+ScanSource = Path | tuple[Path, ...]
+"""A file, the folder of a DICOM series, or one of these for each channel."""
+
+
 @dataclass(frozen=True)
 class ScanFiles:
     """Say where one scan of a data module lies.
 
     Attributes:
         name: of the patient, or of the scan where a patient has several.
-        image: file, or folder of a DICOM series.
+        image: of the scan.
         mask: file of the truth.
     """
 
     name: str
-    image: Path
+    image: ScanSource
     mask: Path
 
 
@@ -112,7 +116,7 @@ class Preprocessing(ABC):
         """
 
     @abstractmethod
-    def read(self, path: Path) -> Scan:
+    def read(self, path: ScanSource) -> Scan:
         """Read one scan.
 
         Raises:

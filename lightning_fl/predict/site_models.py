@@ -2,14 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lightning_fl.data.scans import Mask, Preprocessing, Scan, Volume
+from lightning_fl.data.scans import Mask, Preprocessing, Scan, ScanSource, Volume
 from lightning_fl.errors import ConfigError
 from lightning_fl.predict.finished_run import FinishedRun
 from lightning_fl.results.volume_tables import ENSEMBLE
@@ -35,7 +34,7 @@ class SiteModels:
     batch_size: int
     options: TrainerOptions
 
-    def read(self, path: Path) -> Volume:
+    def read(self, path: ScanSource) -> Volume:
         """Read a scan that can be segmented.
 
         Raises:
@@ -91,7 +90,7 @@ def models_by_direction(
 
 
 def segment(
-    directions: Sequence[SiteModels], path: Path
+    directions: Sequence[SiteModels], path: ScanSource
 ) -> tuple[Volume, dict[str, dict[str, Mask]]]:
     """Segment one scan by every model from every direction, and by the mean of the directions.
 
