@@ -63,7 +63,9 @@ class Table(Index):
     def _header(self, names: Sequence[str]) -> dict[str, str]:
         """Return the text of each column that has a meaning, e.g. "{image}"."""
         own = {name: text if "{" in text else f"{{{text}}}" for name, text in self.columns.items()}
-        header = {name: f"{{{name}}}" for name in names} | own
+        others = self.columns.values()  # FLamby calls its split `fold`
+        own_meaning = [name for name in names if name not in {"split", "fold"} & {*others}]
+        header = {name: f"{{{name}}}" for name in own_meaning} | own
         fields = [field for text in own.values() for _, field, *_ in Formatter().parse(text)]
         absent = [field for field in fields if field is not None and field not in names]
         given = {"site": self.site, "patient": self.patient}
