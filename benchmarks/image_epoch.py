@@ -86,7 +86,11 @@ def rows(root: Path) -> Iterator[Row]:
     best = {name: min(turn[name] for turn in turns) for name in READERS}
     plain = best["Pillow and torchvision"]
     for name, seconds in best.items():
-        yield {"reader": name, "processor seconds": f"{seconds:.2f}", "of plain": f"{seconds / plain:.2f}"}
+        yield {
+            "reader": name,
+            "processor seconds": f"{seconds:.2f}",
+            "of plain": f"{seconds / plain:.2f}",
+        }
 
 
 def main() -> None:

@@ -93,7 +93,9 @@ def nnunet(folder: Path, amount: Amount) -> Iterator[str]:
         settings = {"channel_names": {"0": "MR"}, "labels": labels, "file_ending": SUFFIX}
         settings["numTraining"] = len(names)
         save_json(folder / place_name / "dataset.json", settings)
-        splits = [{"train": sorted({*names} - {*names[k::3]}), "val": names[k::3]} for k in range(3)]
+        splits = [
+            {"train": sorted({*names} - {*names[k::3]}), "val": names[k::3]} for k in range(3)
+        ]
         save_json(folder / place_name / "splits_final.json", splits)
 
 
