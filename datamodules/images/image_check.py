@@ -42,8 +42,8 @@ def check_rows(site: str, rows: Sequence[Row], read: ImageReader) -> None:
             constant.append(row.images[0])
         if mask is None or row.mask is None:
             continue
-        known = mask != IGNORE
-        if known.any() and (mask[known] != 0).all():
+        counted = mask[mask != IGNORE]
+        if len(counted) and (counted != 0).all():
             full.append(row.mask)
         if isinstance(read.target, ClassNumbers) and read.target.classes == 1:
             _check_foreground(numbers, row.mask, read.target.ignore)
