@@ -86,10 +86,12 @@ class Folders(Index):
         rows = []
         for path, values in images.items():
             others = [self._partner(path, "channel", values, *pair) for pair in channels]
-            mask = self.masks and self._partner(path, "mask", values, self.masks, masks)
+            mask = None
+            if self.masks is not None:
+                mask = self._partner(path, "mask", values, self.masks, masks)
             rows.append(self._row((path, *others), mask, values, entries.get(path)))
-        for mask in sorted(set(masks.values()) - {row.mask for row in rows}):
-            raise DataError(f"Mask {mask} has no image; add it, or remove the mask.")
+        for extra in sorted(set(masks.values()) - {row.mask for row in rows}):
+            raise DataError(f"Mask {extra} has no image; add it, or remove the mask.")
         return checked(rows, local_patients=True)
 
     def _check_sites(self, sites: Sequence[str], images: Mapping[Path, Mapping[str, str]]) -> None:
