@@ -62,9 +62,11 @@ class Table(Index):
 
     def _header(self, names: Sequence[str]) -> dict[str, str]:
         """Return the text of each column that has a meaning, e.g. "{image}"."""
-        own = {name: text if "{" in text else f"{{{text}}}" for name, text in self.columns.items()}
-        header = {name: f"{{{name}}}" for name in names} | own
-        fields = [field for text in own.values() for _, field, *_ in Formatter().parse(text)]
+        texts = {
+            name: text if "{" in text else f"{{{text}}}" for name, text in self.columns.items()
+        }
+        header = {name: f"{{{name}}}" for name in names} | texts
+        fields = [field for text in texts.values() for _, field, *_ in Formatter().parse(text)]
         absent = [field for field in fields if field is not None and field not in names]
         given = {"site": self.site, "patient": self.patient}
         absent += [name for name, value in given.items() if not value and name not in header]
@@ -91,7 +93,9 @@ class Table(Index):
         if not (site and patient and all(files)):
             raise DataError(f"{place}: site, patient or image is empty. Fill it in or remove it.")
         labels = {
-            name.removeprefix("label_"): class_number(cell(name), self.classes, place)
+            name.removeprefix("label_"): class_number(
+                cell(name), self.classes, f"{place}, column {name}"
+            )
             for name in header
             if name == "label" or name.startswith("label_")
         }
