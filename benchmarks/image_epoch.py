@@ -1,4 +1,4 @@
-"""Processor seconds of a first epoch of small PNG files with masks, against a plain torchvision loader.
+"""Processor seconds of a first epoch of PNG files with masks, against a plain torchvision loader.
 
 Writes noisy images of 128 x 128 pixels with binary masks, and reads each once in batches of 32:
 by `datamodules.Images`, listing the files included, and by a dataset that opens each file with

@@ -15,8 +15,8 @@ SUFFIXES = (*PICTURES, *VOLUMES, *ARRAYS)
 
 def without_suffix(name: str) -> str:
     """Return a file's name without the suffix of an image."""
-    known = (suffix for suffix in SUFFIXES if name.lower().endswith(suffix))
-    return name[: -len(next(known, "")) or None]
+    suffix = next(filter(name.lower().endswith, SUFFIXES), "")
+    return name[: len(name) - len(suffix)]
 
 
 def split_npz(path: Path) -> tuple[Path, tuple[str, ...]]:

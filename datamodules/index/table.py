@@ -62,11 +62,12 @@ class Table(Index):
 
     def _header(self, names: Sequence[str]) -> dict[str, str]:
         """Return the text of each column that has a meaning, e.g. "{image}"."""
-        own = {name: text if "{" in text else f"{{{text}}}" for name, text in self.columns.items()}
-        others = self.columns.values()  # FLamby calls its split `fold`
-        own_meaning = [name for name in names if name not in {"split", "fold"} & {*others}]
-        header = {name: f"{{{name}}}" for name in own_meaning} | own
-        fields = [field for text in own.values() for _, field, *_ in Formatter().parse(text)]
+        texts = {
+            name: text if "{" in text else f"{{{text}}}" for name, text in self.columns.items()
+        }
+        given_away = {"split", "fold"} & {*self.columns.values()}  # FLamby's split is called fold
+        header = {name: f"{{{name}}}" for name in names if name not in given_away} | texts
+        fields = [field for text in texts.values() for _, field, *_ in Formatter().parse(text)]
         absent = [field for field in fields if field is not None and field not in names]
         given = {"site": self.site, "patient": self.patient}
         absent += [name for name, value in given.items() if not value and name not in header]
@@ -93,7 +94,9 @@ class Table(Index):
         if not (site and patient and all(files)):
             raise DataError(f"{place}: site, patient or image is empty. Fill it in or remove it.")
         labels = {
-            name.removeprefix("label_"): class_number(cell(name), self.classes, place)
+            name.removeprefix("label_"): class_number(
+                cell(name), self.classes, f"{place}, column {name}"
+            )
             for name in header
             if name == "label" or name.startswith("label_")
         }

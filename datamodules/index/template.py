@@ -47,7 +47,7 @@ class Template:
         Raises:
             DataError: two files differ in nothing but the suffix.
         """
-        found: dict[tuple[str, ...], Path] = {}
+        files: dict[tuple[str, ...], Path] = {}
         # `**` would mean any depth
         any_name = re.sub(r"({\w+}|\*)+", "*", self.text.rstrip("/") + "*")
         for path in sorted(root.glob(any_name)):
@@ -60,13 +60,17 @@ class Template:
             if site and (site[0] in "._" if sites is None else site not in sites):
                 continue
             key = tuple(match[field] for field in self.fields)
-            if key in found:
+            if key in files:
                 raise DataError(
-                    f"{found[key]} and {path} differ only in their suffix, so which image has "
+                    f"{files[key]} and {path} differ only in their suffix, so which image has "
                     "which mask is not clear; rename or remove one."
                 )
-            found[key] = path
-        return found
+            files[key] = path
+        return files
+
+    def values(self, key: tuple[str, ...]) -> dict[str, str]:
+        """Return what each placeholder stands for in a key of `find`."""
+        return dict(zip(self.fields, key, strict=True))
 
     def fill(self, values: Mapping[str, str]) -> str:
         """Return the path, without suffix, that the placeholders' values give."""

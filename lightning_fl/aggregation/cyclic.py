@@ -1,6 +1,6 @@
 """Average by a ring of sites, under encryption and masks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -16,14 +16,14 @@ from lightning_fl.aggregation.base import (
 )
 from lightning_fl.aggregation.ring.agreed_ring import checked_order, checked_share, mean_statement
 from lightning_fl.aggregation.ring.fixed_point import MARGIN, USUAL, exponents_for
-from lightning_fl.aggregation.ring.history import RingDue, RingHistory
+from lightning_fl.aggregation.ring.history import RingHistory
 from lightning_fl.aggregation.ring.identity import SUFFIX, fingerprint, verify
 from lightning_fl.aggregation.ring.member import RingMember
 from lightning_fl.aggregation.ring.packing_parameters import MAX_VALUES, choose
 from lightning_fl.aggregation.ring.ring import Ring, RingBroken, Sums
 from lightning_fl.aggregation.ring.ring_plan import RingPlan, ring_order
 from lightning_fl.aggregation.ring.ring_settings import FIRST_BITS, Bounds, Masking, RingSettings
-from lightning_fl.errors import ConfigError, SiteError, TooFewSitesError
+from lightning_fl.errors import ConfigError, SiteError
 from lightning_fl.privacy.noise import SiteNoise
 from lightning_fl.training.layout import Layout, vector_digest
 from lightning_fl.wire.channel import Channel
@@ -119,36 +119,24 @@ class CyclicCKKS(Aggregator):
     def mean(self, channel: Channel, updates: Updates) -> Aggregate:
         """Ask for rings until one closes: each ring goes on without the sites that are lost.
 
-        Where sites have taken part in another ring of the round, that one is asked for: they give
-        the sum over its members and no other.
+        Where sites have taken part in another ring of the round, they take part in that one alone.
         """
         least = max(updates.min_sites, 2 if self.settings.allow_two_sites else 3)
         lost: dict[str, SiteError] = {}
-        attempt, tried = 0, set[tuple[int, int]]()
+        rings = 0
         while True:
             sites = sorted(set(updates.samples) - set(lost))
             require_sites(len(sites), least, updates.round, lost)
-            tried.add((attempt, len(sites)))
-            terms = self._terms(updates, sites, attempt)
+            rings += 1
             try:
-                return self._ring(channel, updates, terms, lost)
-            except RingBroken as broken:
-                lost |= broken.lost
-                attempt += 1
-                if broken.due is not None:
-                    attempt = broken.due.attempt
-                    lost |= _left_out(broken.due, sites, updates.round, lost)
-                    if (attempt, len(set(sites) - set(lost))) in tried:
-                        raise TooFewSitesError(
-                            f"The sites do not agree on a ring of round {updates.round}: "
-                            f"{broken.due}"
-                        ) from broken
+                return self._ring(channel, updates, sites, lost, rings)
+            except RingBroken as broken:  # leaves out one site at least
+                lost |= broken.lost or left_out(sites, broken.due, updates.round)
 
-    def _terms(self, updates: Updates, sites: Sequence[str], attempt: int) -> dict[str, Any]:
+    def _terms(self, updates: Updates, sites: Sequence[str]) -> dict[str, Any]:
         """Return what all sites of a ring are told of it."""
         return {
-            "order": list(ring_order(sites, updates.round, attempt)),
-            "attempt": attempt,
+            "order": list(ring_order(sites, updates.round)),
             "largest": max(self.weight(updates.samples[site]) for site in sites),
             "exponents": self._exponents(updates.memory, len(sites)),
             "share": float(updates.share(sites)),
@@ -158,9 +146,11 @@ class CyclicCKKS(Aggregator):
         self,
         channel: Channel,
         updates: Updates,
-        terms: Mapping[str, Any],
+        sites: Sequence[str],
         lost: Mapping[str, SiteError],
+        rings: int,
     ) -> Aggregate:
+        terms = self._terms(updates, sites)
         order = tuple(terms["order"])
         plan = self.settings.plan(len(order), updates.layout, terms["exponents"])
         updates.before_sum(sorted(order), len(order))  # a ring has the parts of all, or no sum
@@ -172,9 +162,8 @@ class CyclicCKKS(Aggregator):
             failure = SiteError(order[0], "ring_close", "garbled", detail)
             raise RingBroken({order[0]: failure})
         memory = {"ranges": self._ranges(sums, plan, updates)} if self.settings.compact else {}
-        facts = {"rings": terms["attempt"] + 1, **sums.counts}
-        proof = {"attempt": terms["attempt"], **sums.proof}
-        return Aggregate(mean, dict(lost), memory, facts, proof)
+        facts = {"rings": rings, **sums.counts}
+        return Aggregate(mean, dict(lost), memory, facts, sums.proof)
 
     def _exponents(self, memory: Mapping[str, Any], sites: int) -> list[int] | None:
         if not self.settings.compact or "ranges" not in memory:
@@ -258,24 +247,25 @@ class CyclicCKKS(Aggregator):
         }
 
 
-def _left_out(
-    due: RingDue, sites: Sequence[str], round_: int, lost: Mapping[str, SiteError]
+def left_out(
+    sites: Sequence[str], due: Mapping[str, Collection[str]], round_: int
 ) -> dict[str, SiteError]:
-    """Return those who are not in the ring that is due, as lost.
+    """Return whom a round goes on without, where some sites take part in another ring alone.
 
-    Raises:
-        TooFewSitesError: a site of that ring is not there.
+    Either those who say so stay away, or those who are not in their ring. More sites are left one
+    way or the other, so a single site that lies of its ring leaves out itself.
+
+    Args:
+        sites: those that were asked.
+        due: by site the sites of the ring in which it takes part, as it says.
+        round_: of the run.
     """
-    missing = sorted(set(due.sites) - set(sites))
-    if missing:
-        reasons = "; ".join(f"{site}: {error.detail}" for site, error in lost.items())
-        raise TooFewSitesError(
-            f"Sites have opened the sum of round {round_} over {due.sites} and open no other, but "
-            f"{missing} are not there. Lost: {reasons or 'none'}"
-        )
-    detail = f"the sum of round {round_} goes on without it, over {due.sites}"
-    return {
-        site: SiteError(site, "ring_join", "lost", detail)
-        for site in sites
-        if site not in due.sites
-    }
+    rings = [ring for ring in map(frozenset, due.values()) if ring < set(sites)]
+    going = max([set(sites) - set(due), *rings], key=len)
+    lost = {}
+    for site in sites:
+        if site in due and site not in going:
+            lost[site] = f"takes part in a ring of round {round_} over {sorted(due[site])} alone"
+        elif site not in going:
+            lost[site] = f"round {round_} goes on over {sorted(going)}, who were in a ring before"
+    return {s: SiteError(s, "ring_join", "lost", reason) for s, reason in lost.items()}

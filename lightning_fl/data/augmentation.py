@@ -1,4 +1,4 @@
-"""Augmentation of an image together with its mask or its label, by transforms of three libraries."""
+"""Augmentation of an image with its mask or its label, by transforms of three libraries."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

@@ -10,7 +10,7 @@ from lightning_fl.aggregation.ring.ring_settings import RingSettings
 from lightning_fl.errors import ConfigError
 from lightning_fl.wire.messages import Message, MessageError
 
-TERMS = ("order", "attempt", "largest", "exponents", "share")
+TERMS = ("order", "largest", "exponents", "share")
 """What a coordinator says of a ring, in the message that asks a site to join."""
 
 
@@ -23,7 +23,6 @@ class AgreedRing:
         name: identifier of the ring.
         round: of the run.
         order: the sites, the initiator first.
-        attempt: number of the ring in its round.
         largest: number of samples by which weights are divided.
         share: part of all training sites' weight that is in the ring.
         plan: the ring's packing.
@@ -35,7 +34,6 @@ class AgreedRing:
     name: str
     round: int
     order: tuple[str, ...]
-    attempt: int
     largest: int | None
     share: float
     plan: RingPlan
@@ -66,7 +64,6 @@ class AgreedRing:
             message.ring,
             message.round,
             order,
-            info["attempt"],
             info.get("largest"),
             checked_share(info.get("share")),
             plan,
@@ -93,13 +90,13 @@ def mean_statement(
 
 
 def checked_order(info: Any, round_: int, site: HoldsUpdate) -> tuple[str, ...]:
-    """Return the order of a ring, which its sites, the round and the attempt alone decide.
+    """Return the order of a ring, which its sites and the round alone decide.
 
     Raises:
         MessageError: it is no list of sites that may be in this round, it has fewer than the site
             accepts, or another order is due.
     """
-    order, attempt = info.get("order"), info.get("attempt")
+    order = info.get("order")
     if not isinstance(order, list) or not all(type(name) is str for name in order):
         raise MessageError(f"The order {order!r} is no list of sites.")
     if len(set(order)) != len(order):
@@ -112,15 +109,9 @@ def checked_order(info: Any, round_: int, site: HoldsUpdate) -> tuple[str, ...]:
             f"The ring has {len(order)} sites, but site {site.name!r} takes part with at least "
             f"{site.least_sites} (`least_sites`)."
         )
-    if type(attempt) is not int or not 0 <= attempt <= len(order) + MOST_LOST:
-        raise MessageError(f"A ring has a number from 0 on, but got {attempt!r}.")
-    if (due := ring_order(order, round_, attempt)) != tuple(order):
-        raise MessageError(f"In ring {attempt} of round {round_} {list(due)} is due, not {order}.")
+    if (due := ring_order(order, round_)) != tuple(order):
+        raise MessageError(f"In round {round_} the order {list(due)} is due, and not {order}.")
     return tuple(order)
-
-
-MOST_LOST = 1000
-"""Sites that can be lost in one round, each in a ring of its own."""
 
 
 def checked_share(share: Any) -> float:

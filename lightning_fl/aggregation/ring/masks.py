@@ -1,6 +1,7 @@
 """Make masks: numbers that look random to everybody else and cancel in the sum."""
 
 import hashlib
+import hmac
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -53,6 +54,17 @@ def stream(key: bytes, block: int, size: int) -> bytes:
     """Return `size` bytes of ChaCha20's key stream, another one for each block of a ring."""
     nonce = bytes(8) + block.to_bytes(8, "little")  # ChaCha20's counter comes first
     return Cipher(ChaCha20(key, nonce), mode=None).encryptor().update(bytes(size))
+
+
+def block_tag(key: bytes, sender: str, block: int, data: memoryview) -> str:
+    """Return what the two sites that share a key alone can make of a block, 64 hex digits.
+
+    It is HMAC-SHA256 under a key of its own.
+    """
+    tag = hmac.new(hmac.digest(key, b"lightning_fl block", "sha256"), digestmod="sha256")
+    tag.update(json.dumps([sender, block]).encode())
+    tag.update(data)
+    return tag.hexdigest()
 
 
 def mask_words(key: bytes, block: int, count: int, word_bits: int) -> Integers:

@@ -1,5 +1,6 @@
 """Answer a ring's operations at a site: join, make or check the key, pass blocks on, close."""
 
+import hmac
 import json
 import logging
 import os
@@ -17,7 +18,7 @@ from lightning_fl.aggregation.ring.ckks import RingContext, RingKey
 from lightning_fl.aggregation.ring.contribution import Contribution
 from lightning_fl.aggregation.ring.history import RingDue, RingHistory
 from lightning_fl.aggregation.ring.identity import verify
-from lightning_fl.aggregation.ring.masks import KEY_BYTES, MaskKey, digest_of_terms
+from lightning_fl.aggregation.ring.masks import KEY_BYTES, MaskKey, block_tag, digest_of_terms
 from lightning_fl.aggregation.ring.member_state import MemberState, PartTimes
 from lightning_fl.aggregation.ring.ring_settings import RingSettings
 from lightning_fl.aggregation.ring.shares import SIZE, digest_of_share
@@ -99,11 +100,11 @@ class RingMember:
             raise MessageError(f"Ring {message.ring!r} has been used before; its masks are spent.")
         ring = AgreedRing.of(message, self.settings, self.site)
         try:
-            history.check(ring.round, ring.order, ring.attempt, ring.terms)
+            history.check(ring.round, ring.order, ring.terms)
         except RingDue as due:
             _log.warning("site %s refuses a ring: %s", self.site.name, due)
-            return Answer({"due": {"sites": due.sites, "attempt": due.attempt}}, {})
-        history.join(ring.round, ring.order, ring.attempt, ring.terms, ring.name)
+            return Answer({"due": due.sites}, {})
+        history.join(ring.round, ring.order, ring.terms, ring.name)
         self.state, self._passed = None, None  # no sum of the ring before comes out any more
         self._joined = ring
         if self._mask_key is None:
@@ -237,12 +238,14 @@ class RingMember:
                 f"Site {self.site.name!r} expects block {state.passed} of {blocks} of ring "
                 f"{message.ring!r}, but got {message.step}; a block passes once."
             )
-        pieces = state.add(as_bytes(message.tensors.get("block"))) if place else state.take()
+        pieces = state.add(self._sent(message)) if place else state.take()
         if state.passed == blocks and state.key is None:
             self.state = None
             self._passed = Passed(state.ring.name, message.round, blocks, state.keys[order[0]])
-        tensors = {"block": as_tensor(pieces)}
-        return self._answer(state, tensors, recipient=order[(place + 1) % len(order)])
+        following, block = order[(place + 1) % len(order)], as_tensor(pieces)
+        name, key = self.site.name, state.keys[following]
+        info = {"tag": block_tag(key, name, message.step, as_bytes(block))}
+        return self._answer(state, {"block": block}, info=info, recipient=following)
 
     def _close(self, message: Message) -> Answer:
         """Decrypt a block, as the initiator; what it gives back can be read after the last one."""
@@ -255,8 +258,9 @@ class RingMember:
                 f"{message.ring!r}: it has passed {state.passed} and closed {state.closed} of "
                 f"{blocks} blocks."
             )
+        block = self._sent(message)
         try:
-            sums = state.decrypt(as_bytes(message.tensors.get("block")))
+            sums = state.decrypt(block)
         except OutOfRangeError:
             self.state = None  # whoever sends garbage gets one answer, not an oracle
             raise
@@ -266,6 +270,19 @@ class RingMember:
             self.state = None  # and with it the secret key
             info = self._opened(state)
         return self._answer(state, {"sums": as_tensor([sealed])}, info=info)
+
+    def _sent(self, message: Message) -> memoryview:
+        """Return a block as the site before has sent it.
+
+        Anyone with the public key can make a ciphertext, and add to one. So a coordinator could
+        choose the sum that the initiator signs.
+        """
+        block = as_bytes(message.tensors.get("block"))
+        sender, keys = message.sender, self._current(message).keys
+        tag = block_tag(keys[sender], sender, message.step, block)
+        if not hmac.compare_digest(tag.encode(), str(message.info.get("tag")).encode()):
+            raise MessageError(f"Block {message.step} is not as site {sender!r} sent it.")
+        return block
 
     def _opened(self, state: MemberState) -> dict[str, Any]:
         """Return what belongs to the sums, sealed, and for each other site a share of the key.

@@ -78,8 +78,9 @@ class MemberState:
     times: PartTimes = field(repr=False)
 
     def __post_init__(self) -> None:
-        sites = len(self.ring.order)
-        self.seal, self.shares = make_shares(needed_shares(sites), sites - 1)
+        others = len(self.ring.order) - 1
+        leads = self.key is not None
+        self.seal, self.shares = make_shares(needed_shares(others + 1), others * leads)
         self.ready: dict[int, Any] = {}
         self.encrypted = self.passed = self.closed = 0
         self.sums: list[Tensor] = []

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from lightning_fl.aggregation.ring.byte_tensors import seal, unseal
-from lightning_fl.aggregation.ring.history import RingDue
 from lightning_fl.aggregation.ring.ring_plan import AHEAD, RingPlan
 from lightning_fl.aggregation.ring.shares import SIZE, digest_of_share, join_shares, needed_shares
 from lightning_fl.errors import SiteError
@@ -24,13 +23,15 @@ class RingBroken(Exception):  # noqa: N818  an event, not a mistake
 
     Attributes:
         lost: with the reason.
-        due: sites and number of the ring that a member takes part in instead; None for none.
+        due: by member the sites of the ring in which it takes part instead, as it says.
     """
 
-    def __init__(self, lost: Mapping[str, SiteError], due: RingDue | None = None) -> None:
+    def __init__(
+        self, lost: Mapping[str, SiteError], due: Mapping[str, frozenset[str]] | None = None
+    ) -> None:
         super().__init__("; ".join(f"{site}: {error.detail}" for site, error in lost.items()))
         self.lost = dict(lost)
-        self.due = due
+        self.due = dict(due or {})
 
 
 class Sums(NamedTuple):
@@ -102,9 +103,9 @@ class Ring:
         self._begin("ring")
         info = {**self.instructions, "order": list(self.order)}
         joined = self._ask("ring_join", {s: self._message(s, info=info) for s in self.order})
-        for site, answer in joined.items():
-            if "due" in answer.info:
-                raise RingBroken({}, _due(site, answer.info["due"]))
+        due = {s: _names(a.info["due"]) for s, a in joined.items() if "due" in a.info}
+        if due:
+            raise RingBroken({}, due)
         members = {
             site: {k: v for k, v in answer.info.items() if k != "seconds"}
             for site, answer in joined.items()
@@ -231,16 +232,10 @@ class Ring:
         return answers
 
 
-def _due(site: str, due: Any) -> RingDue:
-    """Return which ring a site takes part in, as it says."""
-    try:
-        sites, attempt = due["sites"], due["attempt"]
-        if type(attempt) is not int or not all(type(name) is str for name in sites):
-            raise TypeError(f"{due!r} names no ring")
-    except (KeyError, TypeError) as error:
-        failure = SiteError(site, "ring_join", "garbled", f"says of the round: {error!r}")
-        raise RingBroken({site: failure}) from error
-    return RingDue(f"site {site!r} goes on with {sites}", sites, attempt)
+def _names(sites: Any) -> frozenset[str]:
+    """Return the sites that a member names; none where it names nothing."""
+    listed = isinstance(sites, list) and all(type(site) is str for site in sites)
+    return frozenset(sites if listed else ())
 
 
 def _share(text: Any) -> bytes:

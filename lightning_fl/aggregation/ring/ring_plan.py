@@ -62,14 +62,13 @@ class RingPlan:
         return CIPHERTEXTS_PER_BLOCK * self.parameters.values_per_ciphertext
 
 
-def ring_order(sites: Sequence[str], round_: int, attempt: int) -> tuple[str, ...]:
+def ring_order(sites: Sequence[str], round_: int) -> tuple[str, ...]:
     """Return the initiator, then the others in the order of the ring.
 
-    The sites take turns as the initiator; the rest is shuffled, so that neighbours change too.
-    `attempt` is 0 for the round's first ring, 1 for the one after a loss, and so on. The order is
-    not random, so that equal runs move equally many bytes between the same sites.
+    The sites take turns as the initiator. The rest is shuffled, so that neighbours change too. The
+    order is not random, so that equal runs move equally many bytes between the same sites.
     """
     names = sorted(sites)
-    initiator = names.pop((round_ + attempt) % len(names))
-    generator = np.random.default_rng(derive_seed(0, round_, attempt, "ring"))
+    initiator = names.pop(round_ % len(names))
+    generator = np.random.default_rng(derive_seed(0, round_, "ring"))
     return (initiator, *(names[i] for i in generator.permutation(len(names))))

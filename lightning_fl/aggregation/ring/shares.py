@@ -13,8 +13,8 @@ SIZE = 32
 def needed_shares(sites: int) -> int:
     """Return how many of the sites but the initiator must give their share.
 
-    All but one: so a site may be lost, and any two rings of a round, of which one has only members
-    of the other, need a share of the same site. See docs/secure_aggregation.md.
+    All but one, so that a site may be lost. Of two rings of a round, one within the other, both
+    would bind one site then, which opens one sum. See docs/secure_aggregation.md.
     """
     return max(sites - 2, 1)
 

@@ -138,13 +138,13 @@ class LyingCoordinator:
         self._load(victim, imprinting(self.pixels, self._thresholds()))
         for name in others:
             self._load(name, dead(self.pixels, self.bins))
-        return read_bins(self._sum(self.names, 0), self.pixels)
+        return read_bins(self._sum(self.names), self.pixels)
 
     def equal_weights(self) -> list[Tensor]:
         """Imprint the images of all hospitals by weights that are the same for all."""
         for name in self.names:
             self._load(name, imprinting(self.pixels, self._thresholds()))
-        return read_bins(self._sum(self.names, 0), self.pixels)
+        return read_bins(self._sum(self.names), self.pixels)
 
     def questions(self) -> list[Tensor]:
         """Ask the first hospital to score weights, one pixel a question."""
@@ -160,7 +160,7 @@ class LyingCoordinator:
         _, *others = self.names
         for name in self.names:
             self._load(name, self.first)
-        difference = self._sum(self.names, 0) - self._sum(others, 1)
+        difference = self._sum(self.names) - self._sum(others)
         return read_single(difference, self.pixels)
 
     # ------------------------------------------------------------------ messages
@@ -173,14 +173,14 @@ class LyingCoordinator:
         info = {"blocks": 1, "server": [], "memory": ""}
         self._ask("load", site, 0, info=info, tensors={"weights": weights})
 
-    def _sum(self, sites: Sequence[str], attempt: int) -> Tensor:
+    def _sum(self, sites: Sequence[str]) -> Tensor:
         """Let sites train, and sum their updates in a ring."""
         for name in sites:
             self._ask("train", name, 1)
-        order = ring_order(sites, 1, attempt)
+        order = ring_order(sites, 1)
         ring = cast("CyclicCKKS", self.setup.aggregator)
         plan = ring.settings.plan(len(order), self.setup.layout, None)
-        terms = {"attempt": attempt, "largest": 1, "exponents": None, "share": 1.0}
+        terms = {"largest": 1, "exponents": None, "share": 1.0}
         try:
             return Ring(self.channel, 1, order, plan, terms).run().values
         except RingBroken as broken:

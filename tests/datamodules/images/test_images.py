@@ -237,6 +237,19 @@ def test_masks_all_foreground_and_constant_images_are_warned_of(
     assert f"The first is {tmp_path / 'm2.png'}" in second_warning
 
 
+def test_a_hospital_without_foreground_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As where masks hold 0 and 1, and the threshold is that of 0 and 255."""
+    mask = write(tmp_path / "m.png", (BRIGHT > 0).astype(np.uint8))
+    index = listed(tmp_path, *((write(tmp_path / f"i{n}.png", SEEN), mask) for n in range(3)))
+    with caplog.at_level(logging.WARNING):
+        Images(index).check()
+        assert not caplog.messages
+        Images(index, target=Threshold(128)).check()
+    assert "Site 'A': 3 of 3 masks have no foreground; are the values" in caplog.messages[0]
+
+
 def test_images_without_masks_need_labels(tmp_path: Path) -> None:
     index = listed(tmp_path, (write(tmp_path / "i.png", SEEN), "1"), column="label")
     with pytest.raises(ConfigError, match="line 2 has no mask; set `target` to Labels"):

@@ -49,7 +49,7 @@ def test_a_folder_for_each_patient_with_series_and_channels(tmp_path: Path) -> N
     [row] = Folders(tmp_path, **settings).rows()
     assert [path.name for path in row.images] == ["Q_t1.nii.gz", "Q_t1ce.nii.gz"]
     (tmp_path / "B/Q/Q_t1ce.nii.gz").unlink()
-    with pytest.raises(DataError, match=r"Q_t1\.nii\.gz has no channel .*B/Q/Q_t1ce"):
+    with pytest.raises(DataError, match=r"Q_t1\.nii\.gz has no channel; add .*B/Q/Q_t1ce"):
         Folders(tmp_path, **settings).rows()
 
 

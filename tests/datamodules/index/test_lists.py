@@ -20,13 +20,13 @@ def write(path: Path, content: Any) -> Path:
 
 def test_a_datalist_of_each_hospital(tmp_path: Path) -> None:
     touch(tmp_path, "a.png", "b.png", "c.png", "m.png")
-    one = {
+    pictures = {
         "training": [{"image": ["a.png", "b.png"], "label": "m.png", "fold": 1, "patient": "P"}],
         "validation": [{"image": "c.png", "label": "m.png"}],
         "test": [{"image": "never_looked_for.png"}],
     }
-    two = {"training": [{"image": "a.png", "label": 1}, {"image": "b.png", "label": [0, 1]}]}
-    files = {"A": write(tmp_path / "1.json", one), "B": write(tmp_path / "2.json", two)}
+    labels = {"training": [{"image": "a.png", "label": 1}, {"image": "b.png", "label": [0, 1]}]}
+    files = {"A": write(tmp_path / "1.json", pictures), "B": write(tmp_path / "2.json", labels)}
     first, second, third, fourth = Datalist(files).rows()
     assert (first.patient, len(first.images), first.part, first.fold) == ("P", 2, "train", 1)
     assert (second.patient, second.part, second.mask) == ("c", "val", tmp_path / "m.png")

@@ -117,7 +117,7 @@ HEAD = "site,patient,image,mask,split\n"
         ),
         (
             "site,patient,image,label\nA,P1,a.png,nv\n",
-            "line 2: the label 'nv' is no number. List the names",
+            "line 2, column label: the label 'nv' is no number. List the names",
         ),
     ],
 )
@@ -128,7 +128,9 @@ def test_what_is_wrong_is_named_with_its_line(tmp_path: Path, text: str, message
 
 def test_an_unknown_label_lists_the_known(tmp_path: Path) -> None:
     text = "site,patient,image,label\nA,P1,a.png,nevus\n"
-    with pytest.raises(DataError, match=r"line 2: the label is 'nevus', but `classes` are \['nv'"):
+    with pytest.raises(
+        DataError, match=r"line 2, column label: the label is 'nevus', but `classes` are \['nv'"
+    ):
         rows(tmp_path, text, classes=["nv", "mel"])
 
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from lightning_fl.aggregation import Aggregate, Aggregator, Updates
-from lightning_fl.aggregation.ring.byte_tensors import unseal
+from lightning_fl.aggregation.ring.byte_tensors import as_bytes, unseal
+from lightning_fl.aggregation.ring.masks import block_tag
 from lightning_fl.aggregation.ring.shares import join_shares
 from lightning_fl.engines.local import LocalTransport, ask
 from lightning_fl.errors import SiteError
@@ -24,7 +25,7 @@ from lightning_fl.wire.transport import Answering, Outcomes, Reply
 
 RUN = "run"
 """Identifier of every test's run, unless told otherwise."""
-ROUND = 18
+ROUND = 12
 """A round in which a ring of A, B and C, or of A and B, goes round in this order."""
 
 
@@ -333,7 +334,6 @@ class RingByHand:
         self.round = round_
         self.info: dict[str, Any] = {
             "order": self.order,
-            "attempt": 0,
             "largest": 1,
             "exponents": None,
             "share": 1.0,
@@ -403,6 +403,14 @@ class RingByHand:
     def sums(self, closed: Message) -> Tensor:
         """The sums of a ring of one block, from the initiator's last answer."""
         return unseal(self.key(closed), 0, closed.tensors["sums"])
+
+    def tagged(self, payload: bytes) -> bytes:
+        """A block with the tag that its sender, were it to lie, would give it."""
+        message = Message.decode(payload)
+        member: Any = self.hosts[message.recipient].operations["ring_pass"]
+        key = member.__self__.state.keys[message.sender]
+        tag = block_tag(key, message.sender, message.step, as_bytes(message.tensors["block"]))
+        return altered(payload, info=message.info | {"tag": tag})
 
     def due(self, place: int, block: int = 0) -> bytes:
         """What is due at a place of the order, with the sites before it asked for it in turn.

@@ -81,7 +81,6 @@ def test_a_mean_that_the_initiator_has_not_signed_is_refused(lab: Lab) -> None:
         {"share": 0.5, "proof": proof},
         {"share": 1.0, "proof": proof | {"ring": "another"}},
         {"share": 1.0, "proof": proof | {"order": proof["order"][::-1]}},
-        {"share": 1.0, "proof": proof | {"attempt": 1}},
         {"share": 1.0, "proof": proof | own},
         {"share": 1.0, "proof": {}},
         {"share": 1.0, "proof": proof | {"signature": "00" * 64}},
