@@ -72,9 +72,8 @@ class Normalisation(ABC):
             slices: float32 (C * n, H, W), the first n of the first channel.
             measures: of the scan.
         """
-        numbers = torch.from_numpy(self.of_scan(measures)).float()
-        numbers = numbers.repeat_interleave(len(slices) // len(numbers), dim=0)
-        offset, scale = numbers[..., None, None].unbind(1)
+        numbers = np.repeat(self.of_scan(measures), len(slices) // len(measures), axis=0)
+        offset, scale = torch.from_numpy(numbers.astype(np.float32))[..., None, None].unbind(1)
         return self.shades(slices, offset, scale)
 
     def shades(self, values: Tensor, offset: Tensor, scale: Tensor) -> Tensor:

@@ -154,7 +154,7 @@ def _is_upright(orientation: tuple[float, ...]) -> bool:
 def read_slice(placed: DicomSlice) -> npt.NDArray[Any]:
     """Read the rescaled values of a slice, (columns, rows), by GDCM.
 
-    GDCM unpacks every transfer syntax, and applies the rescale slope and intercept.
+    GDCM unpacks JPEG, JPEG-LS, JPEG 2000 and RLE, and applies the rescale slope and intercept.
 
     Raises:
         DataError: the file is cut off or damaged; names it.

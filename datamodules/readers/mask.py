@@ -9,7 +9,7 @@ import numpy.typing as npt
 from datamodules.readers.nifti import to_nifti
 from datamodules.readers.segmentation import read_segmentation
 from datamodules.readers.space import fit_onto, turn
-from datamodules.readers.volume import ScanVolume, read_stored
+from datamodules.readers.volume import ScanVolume, read_volume
 from lightning_fl.errors import DataError
 from lightning_fl.files import write_bytes
 
@@ -35,11 +35,11 @@ def read_mask(path: Path, scan: ScanVolume, classes: int) -> npt.NDArray[np.uint
     """
     if path.suffix.lower() == ".dcm":
         return read_segmentation(path, scan.source, classes)
-    stored = read_stored(path)
-    if len(stored.array) > 1:
-        raise DataError(f"Mask {path} has {len(stored.array)} channels, but a mask needs one.")
-    numbers = turn(stored.array[0], fit_onto(stored, scan, "Mask"))
-    return _class_numbers(numbers, path, classes)
+    volume = read_volume(path)
+    if len(volume.values) > 1:
+        raise DataError(f"Mask {path} has {len(volume.values)} channels, but a mask needs one.")
+    onto = fit_onto(volume, scan, "Mask")
+    return _class_numbers(turn(volume.from_ras(volume.values[0]), onto), path, classes)
 
 
 def save_mask(mask: npt.NDArray[np.uint8], scan: ScanVolume, path: Path) -> None:

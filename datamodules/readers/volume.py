@@ -30,29 +30,6 @@ T = TypeVar("T", bound=np.generic)
 
 
 @dataclass(frozen=True)
-class StoredVolume:
-    """Hold what a file has.
-
-    Attributes:
-        array: (C, i, j, k) in the order of the file.
-        affine: from (i, j, k) to RAS+ mm.
-        source: file, or folder of a DICOM series.
-        modality: what a DICOM header says, e.g. "CT" or "MR"; None in other formats.
-    """
-
-    array: npt.NDArray[Any]
-    affine: Affine
-    source: Path
-    modality: str | None = None
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Voxels along the three axes of the file."""
-        i, j, k = self.array.shape[1:]
-        return i, j, k
-
-
-@dataclass(frozen=True)
 class ScanVolume:
     """Hold a scan in memory, its axes turned to RAS+.
 
@@ -104,17 +81,23 @@ def read_volume(path: Path) -> ScanVolume:
     Raises:
         DataError: the file or series cannot be used; names it.
     """
-    stored = read_stored(path)
-    orientation = orientation_to_ras(stored.affine)
-    x, y, z = edges(stored.affine).tolist()
+    if path.is_dir():
+        series = open_series(path)
+        array, affine, modality = series.read(), series.affine, series.modality
+    else:
+        (array, affine), modality = _reader(path)(path), None
+    check_affine(affine, path)
+    orientation = orientation_to_ras(affine)
+    i, j, k = array.shape[1:]
+    x, y, z = edges(affine).tolist()
     return ScanVolume(
-        values=np.moveaxis(turn(np.moveaxis(stored.array, 0, -1), orientation), -1, 0),
+        values=np.moveaxis(turn(np.moveaxis(smallest(array), 0, -1), orientation), -1, 0),
         spacing=reorder((x, y, z), orientation),
-        affine=stored.affine,
-        shape=stored.shape,
+        affine=affine,
+        shape=(i, j, k),
         orientation=orientation,
         source=path,
-        modality=stored.modality,
+        modality=modality,
     )
 
 
@@ -133,22 +116,6 @@ def read_channels(paths: Sequence[Path]) -> ScanVolume:
         in_file_order = other.from_ras(np.moveaxis(other.values, 0, -1))
         channels.append(np.moveaxis(first.to_ras(turn(in_file_order, onto)), -1, 0))
     return replace(first, values=np.concatenate(channels))
-
-
-def read_stored(path: Path) -> StoredVolume:
-    """Read a file or a series as it is stored, values rescaled.
-
-    Raises:
-        DataError: see `read_volume`.
-    """
-    if path.is_dir():
-        series = open_series(path)
-        stored = StoredVolume(smallest(series.read()), series.affine, path, series.modality)
-    else:
-        array, affine = _reader(path)(path)
-        stored = StoredVolume(smallest(array), affine, path)
-    check_affine(stored.affine, path)
-    return stored
 
 
 def smallest(values: npt.NDArray[Any]) -> npt.NDArray[Any]:

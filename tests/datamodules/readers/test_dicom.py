@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 from pydicom.encaps import encapsulate
-from pydicom.uid import JPEGLosslessSV1, MRImageStorage, generate_uid
+from pydicom.uid import JPEGLosslessSV1, JPEGLSLossless, MRImageStorage, RLELossless, generate_uid
 
 from datamodules.readers.dicom import open_series
 from datamodules.readers.space import edges
@@ -263,4 +263,15 @@ def test_mr_series_is_read_with_its_modality_and_rescaling(tmp_path: Path) -> No
         edit(file, Modality="MR", SOPClassUID=MRImageStorage)
     scan = read_volume(tmp_path)
     assert scan.modality == "MR"
+    np.testing.assert_array_equal(scan.from_ras(scan.values[0]), hu)
+
+
+@pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless])
+def test_compressed_pixels_are_read(tmp_path: Path, syntax: str) -> None:
+    hu = noise((64, 64, 3))
+    for file in write_series(tmp_path, hu):
+        dataset = dcmread(file)
+        dataset.compress(syntax)
+        dataset.save_as(file)
+    scan = read_volume(tmp_path)
     np.testing.assert_array_equal(scan.from_ras(scan.values[0]), hu)
