@@ -9,7 +9,7 @@ import train
 from datamodules.examples import __main__ as make_example
 from datamodules.examples.layouts import LAYOUTS
 from tests.folders import ROOT
-from tests.toy import ONE_STEP, SMALL_NET
+from tests.toy import SMALL_NET
 
 PAGE = (ROOT / "docs" / "recipes.md").read_text()
 RECIPES = dict(re.findall(r"^## (\w+).*?^```yaml\n(.*?)^```", PAGE, re.M | re.S))
@@ -28,7 +28,8 @@ QUICK = (
     *("--rounds", "1", "--trainer.local_steps", "2", "--trainer.accelerator", "cpu"),
     *("--aggregator", "lightning_fl.aggregation.Plain", "--evaluation.gallery", "0"),
     *("--evaluation.volumes", "false", "--algorithm", "lightning_fl.algorithms.FedAvg"),
-    *("--data.init_args.batch_size", "4", *ONE_STEP),
+    *("--data.init_args.batch_size", "4", "--personalisation.candidates", "[]"),
+    *("--trainer.curves", "false"),
 )
 
 
@@ -41,7 +42,8 @@ def test_recipe_validates_and_trains(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    amount = ["--size", "32", "--patients", "10" if name == "medmnist" else "4"]
+    patients = "10" if name == "medmnist" else "4"
+    amount = ["--size", "32", "--patients", patients, "--sites", "3"]
     assert make_example.main([name, f"data/{name}", *amount]) == 0
     Path("recipe.yaml").write_text(RECIPES[name])
     [config] = LAYOUTS[name].configs
@@ -50,5 +52,9 @@ def test_recipe_validates_and_trains(
     files = ["--config", str(ROOT / config), "--config", "recipe.yaml"]
     arguments = [*files, *TINY[kind], *QUICK, *cache, "--output", "run"]
     assert train.main([*arguments, "--validate"]) == 0, capsys.readouterr().err
+    said = capsys.readouterr().out
+    assert "by share of pixels" in said or "images by label" in said
+    assert "WARNING" not in said
+    assert (tmp_path / "run" / "contact_sheet.png").is_file()
     assert train.main(arguments) == 0, capsys.readouterr().err
     assert (tmp_path / "run" / "report.html").is_file()
