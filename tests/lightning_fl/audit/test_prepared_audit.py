@@ -262,7 +262,7 @@ def test_settings_out_of_range_are_refused(settings: dict[str, Any], message: st
 def test_a_task_without_labels_is_refused(tmp_path: Path) -> None:
     data = ChestPhantoms(sites=3, patients=[3], slices=6, size=32, cache_dir=str(tmp_path))
     with pytest.raises(
-        ConfigError, match=r"ChestPhantoms is \['image', 'mask'\], without image and label"
+        ConfigError, match=r"ChestPhantoms is \['image', 'mask'\], without image and class number"
     ):
         prepared(Audit(), data)
 
