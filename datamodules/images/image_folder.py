@@ -14,6 +14,7 @@ from datamodules.images.folder_index import ImagePair, index_folder
 from datamodules.images.image_files import read_channels
 from datamodules.images.image_pairs import ImagePairs, PairReader
 from datamodules.images.normalisation import Standardise, pooled_statistics, standardise_image
+from datamodules.images.preprocessing import ImagePreprocessing
 from lightning_fl.data.module import FederatedDataModule, Sample
 from lightning_fl.errors import ConfigError
 
@@ -82,6 +83,16 @@ class ImageFolder(FederatedDataModule):
         """Return the images of some patients, by file name."""
         pairs, transform = self._pairs(site, patients), self.augment if augment else None
         return ImagePairs(pairs, self._read, transform, self._normalisation(site))
+
+    def preprocessing(self, site: str) -> ImagePreprocessing:
+        """Return how images of a hospital become what its model sees."""
+        normalise, read = self._normalisation(site), self._read
+        if isinstance(normalise, Standardise):
+            mean, sd = (tuple(each.flatten().tolist()) for each in (normalise.mean, normalise.sd))
+            return ImagePreprocessing(read.channels, read.size, "site", mean, sd)
+        # "image" takes the place of "site" where there is nothing to measure
+        name = "none" if self.normalise == "none" else "image"
+        return ImagePreprocessing(read.channels, read.size, name)
 
     def check(self) -> None:
         """Read every file of this hospital once (of all, if bound to none).

@@ -102,6 +102,11 @@ class ImagePairs(Dataset[Sample]):
             sample = augmented(sample, self.transform)
         return {"image": self.normalise(sample["image"]), "mask": sample["mask"]}
 
+    def original(self, index: int) -> Tensor:
+        """Return a sample's mask on the pixels of its file, int64 (H, W)."""
+        pair = self.pairs[index]
+        return class_numbers(read_mask(pair.mask), self.read.classes, pair.mask)
+
 
 def _size(image: Tensor) -> str:
     """Return height and width, e.g. "64 x 48"."""

@@ -13,12 +13,15 @@ CASE = "case"
 ORIGINAL = "original"
 """The entry that holds masks as their files have them, where `mask` is resized; a batch has a list.
 
-A data module gives it for evaluation alone. Scores, and distances by `pixel_size`, are of it.
+A dataset gives them by a method `original(index)`, which evaluation alone calls. Scores, and
+distances by `pixel_size`, are of these masks.
 """
 
 
 class NumberedCase(Dataset[Any]):
     """Add the number of one case to its samples; a sample that is no mapping stays as it is.
+
+    Where they are resized, their masks as the files have them are added as `original`.
 
     Args:
         samples: of the case.
@@ -41,7 +44,10 @@ class NumberedCase(Dataset[Any]):
                 f"A sample has the entry {CASE!r}, which the loader adds to say which patient it "
                 "shows. Give it another name in the data module."
             )
-        return {**sample, CASE: torch.tensor(self.number)}
+        numbered = {**sample, CASE: torch.tensor(self.number)}
+        if original := getattr(self.samples, "original", None):
+            numbered[ORIGINAL] = original(index)
+        return numbered
 
 
 def number_cases(datasets: Iterable[Dataset[Any]]) -> Dataset[Any]:

@@ -1,5 +1,6 @@
 """One site's personalisation: make the variants, score them, let the guard choose."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -112,6 +113,8 @@ def _choose_by(
             (len(fold), _scores(others.task, [*without, *settings.variants(others)], fold))
         )
         gradients += others.gradients
+    # a fold whose masks are ignored, or that has one class alone, tells nothing of any variant
+    parts = [part for part in parts if not all(map(math.isnan, part[1].values()))] or parts
     scores = {v.name: patient_mean([(n, part[v.name]) for n, part in parts]) for v in variants}
     bars = [variant.name for variant in variants if variant.is_reference]
     name = choose(scores, bars, settings.margin, task.evaluation)
