@@ -24,7 +24,7 @@ def augmented(sample: Sample, transform: Callable[..., Any]) -> Sample:
     result = transform(tv_tensors.Image(sample["image"]), tv_tensors.Mask(sample["mask"]))
     match result:
         case Tensor() as image, Tensor() as mask if (
-            image.ndim == 3 and image.shape[1:] == mask.shape
+            image.ndim == 3 and image.shape[1:] == mask.shape[-2:]
         ):
             plain_image, plain_mask = image.as_subclass(Tensor), mask.as_subclass(Tensor)
             return Sample(image=plain_image.to(torch.float32), mask=plain_mask.to(torch.int64))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,11 @@ class SiteModels:
     preprocessing: Preprocessing
     batch_size: int
     options: TrainerOptions
+
+    @cached_property
+    def trainer(self) -> pl.Trainer:
+        """Runs the models. Making one takes longer than a small image does."""
+        return make_trainer(self.options)
 
     def read(self, path: Path) -> Volume:
         """Read a scan that can be segmented.
@@ -77,7 +83,7 @@ class SiteModels:
         loader: DataLoader[Any] = DataLoader(scan.images(), batch_size=self.batch_size)
         task = _Answers(self.models[model], answer)
         try:
-            batches: Any = make_trainer(self.options).predict(task, loader)
+            batches: Any = self.trainer.predict(task, loader)
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
