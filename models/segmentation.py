@@ -96,10 +96,10 @@ class Segmentation(NetTask):
         kept = [keep_largest_component(m.cpu().numpy(), regions=self.regions) for m in mask]
         return torch.stack([torch.from_numpy(m) for m in kept]).to(mask.device)
 
-    def resized_masks(self, logits: Tensor, sizes: Iterable[torch.Size]) -> list[Tensor]:
+    def resized_masks(self, logits: Tensor, sizes: Iterable[tuple[int, ...]]) -> list[Tensor]:
         """Resize the logits of each image to a height and width, and return its mask there."""
         return [
-            self.scored(F.interpolate(of_image[None], tuple(size), mode="bilinear"))[0]
+            self.scored(F.interpolate(of_image[None], size, mode="bilinear"))[0]
             for of_image, size in zip(logits, sizes, strict=True)
         ]
 
