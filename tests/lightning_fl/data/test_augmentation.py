@@ -64,3 +64,10 @@ def test_transform_without_a_fitting_mask_is_refused() -> None:
         augmented(sample(), image_only)
     with pytest.raises(ConfigError, match=r"shape \(1, 16, 40\), a tensor"):
         augmented(sample(), other_size)
+
+
+def test_regions_are_moved_with_their_image() -> None:
+    image, mask = torch.rand(1, 4, 6), torch.randint(0, 2, (3, 4, 6))
+    found = augmented({"image": image, "mask": mask}, v2.RandomHorizontalFlip(p=1))
+    assert torch.equal(found["image"], image.flip(-1))
+    assert torch.equal(found["mask"], mask.flip(-1))
