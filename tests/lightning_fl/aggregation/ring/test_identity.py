@@ -29,7 +29,7 @@ from tests.lightning_fl.aggregation.hosts import (
     random_updates,
 )
 
-MEDDLED = 22
+MEDDLED = 31
 """A round in which a ring goes round as B, A, C."""
 
 
