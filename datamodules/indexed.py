@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from datamodules.index.index import Index
@@ -37,7 +38,7 @@ class IndexedDataModule(FederatedDataModule):
         rows = index.rows() if partition is None else partition(index.rows())
         by_site: dict[str, list[Row]] = defaultdict(list)
         for row in rows:
-            by_site[row.site].append(row)
+            by_site[row.site].append(replace(row, others={}))  # only the partition needs them
         names = tuple(sorted(by_site) if sites is None else sites)
         if not names or len(set(names)) < len(names) or not set(names) <= set(by_site):
             raise ConfigError(

@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 def check_rows(site: str, rows: Sequence[Row], read: ImageReader) -> None:
     """Read each of a hospital's rows, and compare what all of them need in common.
 
-    Warns of constant images, and of masks without background.
+    Warns of constant images, of masks without background, and of a hospital without foreground.
 
     Raises:
         DataError: the first file that cannot be used, or two files that do not go together.
@@ -29,6 +29,7 @@ def check_rows(site: str, rows: Sequence[Row], read: ImageReader) -> None:
     numbers: dict[int, Path] = {}
     constant: list[Path] = []
     full: list[Path] = []
+    empty: list[Path] = []
     for row in rows:
         sample = read(row)
         image, mask = sample["image"], sample.get("mask")
@@ -42,15 +43,18 @@ def check_rows(site: str, rows: Sequence[Row], read: ImageReader) -> None:
             constant.append(row.images[0])
         if mask is None or row.mask is None:
             continue
-        known = mask != IGNORE
-        if known.any() and (mask[known] != 0).all():
+        counted = mask[mask != IGNORE]
+        if not counted.any():
+            empty.append(row.mask)
+        elif counted.all():
             full.append(row.mask)
         if isinstance(read.target, ClassNumbers) and read.target.classes == 1:
             _check_foreground(numbers, row.mask, read.target.ignore)
-    _warn(site, constant, len(rows), "images have one value everywhere, so they show nothing")
-    _warn(
-        site, full, len(rows), "masks are foreground everywhere; are the values of `target` right"
-    )
+    _warn(site, constant, len(rows), "images have one value everywhere, so they show nothing.")
+    doubt = "are the values of `target` right?"
+    _warn(site, full, len(rows), f"masks are foreground everywhere; {doubt}")
+    if len(empty) == len(rows):  # a mask without foreground may well be right
+        _warn(site, empty, len(rows), f"masks have no foreground; {doubt}")
 
 
 def _check_foreground(numbers: dict[int, Path], path: Path, ignore: Sequence[int]) -> None:
@@ -70,5 +74,5 @@ def _check_foreground(numbers: dict[int, Path], path: Path, ignore: Sequence[int
 def _warn(site: str, paths: Sequence[Path], count: int, what: str) -> None:
     if paths:
         _log.warning(
-            "Site %r: %d of %d %s. The first is %s.", site, len(paths), count, what, paths[0]
+            "Site %r: %d of %d %s The first is %s.", site, len(paths), count, what, paths[0]
         )

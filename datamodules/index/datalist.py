@@ -24,8 +24,8 @@ class Datalist(Index):
     Args:
         files: the list of each hospital, by its name.
         root: folder to which paths are relative; null is the folder of each list.
-        patient: where entries name none: "file" makes each image a patient; a regular expression
-            with one group searches the name of its first file.
+        patient: where entries name none: "file" makes each image a patient, called as its first
+            file; a regular expression with one group searches the path of that file.
     """
 
     def __init__(
@@ -52,6 +52,7 @@ class Datalist(Index):
         content = read_json(path, dict)
         if not any(isinstance(content.get(section), list) for section in SECTIONS):
             raise DataError(f"{path} has none of the lists {', '.join(SECTIONS)}; add training.")
+        places: dict[str, str] = {}
         for section in SECTIONS:
             for number, entry in enumerate(content.get(section) or (), start=1):
                 place = f"{path}, {section} {number}"
@@ -59,7 +60,15 @@ class Datalist(Index):
                     if part_name(section, place) == "test":
                         continue
                     raise DataError(f"{place} has no label; add it or remove the entry.")
-                yield self._row(site, path, entry, section, place)
+                row = self._row(site, path, entry, section, place)
+                first = places.setdefault(row.patient, place)
+                if self.patient == "file" and "patient" not in entry and first != place:
+                    raise DataError(
+                        f"{place}: the image is called {row.patient!r} as in {first}, so patients "
+                        'cannot be told apart. Give entries a "patient", or set `patient` to a '
+                        "regular expression that finds it in the path."
+                    )
+                yield row
 
     def _row(
         self, site: str, path: Path, entry: Mapping[str, Any], section: str, place: str
@@ -73,7 +82,7 @@ class Datalist(Index):
         is_mask = isinstance(label, str)
         return Row(
             site,
-            str(entry.get("patient") or patient_of(Path(names[0]).name, self.patient, place)),
+            str(entry.get("patient") or patient_of(names[0], self.patient, place)),
             tuple(find_file(root, name, place) for name in names),
             find_file(root, label, place) if is_mask else None,
             {} if is_mask else _numbers(labels, place, single=not isinstance(label, list)),

@@ -15,16 +15,14 @@ SUFFIXES = (*PICTURES, *VOLUMES, *ARRAYS)
 
 def without_suffix(name: str) -> str:
     """Return a file's name without the suffix of an image."""
-    known = (suffix for suffix in SUFFIXES if name.lower().endswith(suffix))
-    return name[: -len(next(known, "")) or None]
+    suffix = next(filter(name.lower().endswith, SUFFIXES), "")
+    return name[: len(name) - len(suffix)]
 
 
 def split_npz(path: Path) -> tuple[Path, tuple[str, ...]]:
     """Return a file, and what it names inside an .npz file: `a.npz/image/3` has ("image", "3")."""
-    for folder in path.parents:
-        if folder.suffix == ".npz":
-            return folder, path.relative_to(folder).parts
-    return path, ()
+    file, suffix, inside = str(path).partition(".npz/")
+    return (Path(file + ".npz"), tuple(inside.split("/"))) if suffix else (path, ())
 
 
 def find_file(root: Path, name: str, place: str) -> Path:
@@ -51,10 +49,10 @@ def find_file(root: Path, name: str, place: str) -> Path:
 
 
 def patient_of(name: str, rule: str, place: str) -> str:
-    """Return the patient whom a file's name tells.
+    """Return the patient whom the name of a file tells.
 
     Args:
-        name: of the file.
+        name: of the file, or its path.
         rule: "file" for the name without suffix, or a regular expression with one group.
         place: of the name, for errors.
 
@@ -63,7 +61,7 @@ def patient_of(name: str, rule: str, place: str) -> str:
         DataError: it does not match.
     """
     if rule == "file":
-        return without_suffix(name)
+        return without_suffix(Path(name).name)
     try:
         pattern = re.compile(rule)
     except re.error as error:

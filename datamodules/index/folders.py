@@ -32,8 +32,8 @@ class Folders(Index):
         root: folder of all files.
         images: path of an image, or one for each channel.
         masks: path of its mask; null where images have a {label}.
-        patient: where there is no {patient}: "file" makes each image a patient; a regular
-            expression with one group searches the file's name; "manifest" reads
+        patient: where there is no {patient}: "file" makes each image a patient, called as its
+            placeholders; a regular expression with one group searches the file's name; "manifest" reads
             `root/manifest.csv` with the columns site, patient, file and, if wished, split and fold.
         sites: hospitals to look for; null is all.
         classes: names of the folders {label}; their order gives the class numbers.
@@ -69,34 +69,34 @@ class Folders(Index):
 
     def rows(self) -> tuple[Row, ...]:
         """Return a row for each image, sorted by path."""
-        first = self.images[0]
-        by_folder = first.text.startswith("{site}/")
-        sites = self.sites
+        template, sites = self.images[0], self.sites
+        by_folder = template.text.startswith("{site}/")
         if by_folder or not self.root.is_dir():
             sites = site_names(self.root, self.sites)
+        files = template.find(self.root, sites)
         masks = {} if self.masks is None else self.masks.find(self.root, sites)
-        files = first.find(self.root, sites)
-        if self.masks is not None and self.masks.text != first.text:
+        if self.masks is not None and self.masks.text != template.text:
             taken = set(masks.values())  # "{name}" alone matches "{name}_mask", too
             files = {key: path for key, path in files.items() if path not in taken}
-        values = {path: dict(zip(first.fields, key, strict=True)) for key, path in files.items()}
-        self._check_sites(sites or (), values)
-        entries = self._entries(values)
-        used = [self._mask(path, known, masks) for path, known in values.items()]
-        for mask in sorted(set(masks.values()) - set(used)):
-            raise DataError(f"Mask {mask} has no image; add it, or remove the mask.")
-        channels = [template.find(self.root, sites) for template in self.images[1:]]
-        rows = [
-            self._row((path, *self._others(path, known, channels)), mask, known, entries.get(path))
-            for (path, known), mask in zip(values.items(), used, strict=True)
-        ]
+        site = {"site": self.root.resolve().name}
+        images = {path: site | template.values(key) for key, path in files.items()}
+        self._check_sites(sites if by_folder and sites else (), images)
+        entries = self._entries(images)
+        channels = [(other, other.find(self.root, sites)) for other in self.images[1:]]
+        rows = []
+        for path, values in images.items():
+            others = [self._partner(path, "channel", values, *pair) for pair in channels]
+            mask = None
+            if self.masks is not None:
+                mask = self._partner(path, "mask", values, self.masks, masks)
+            rows.append(self._row((path, *others), mask, values, entries.get(path)))
+        for extra in sorted(set(masks.values()) - {row.mask for row in rows}):
+            raise DataError(f"Mask {extra} has no image; add it, or remove the mask.")
         return checked(rows, local_patients=True)
 
-    def _only_site(self) -> str:
-        return self.root.resolve().name
-
-    def _check_sites(self, sites: Sequence[str], values: Mapping[Path, Mapping[str, str]]) -> None:
-        there = {known.get("site") for known in values.values()}
+    def _check_sites(self, sites: Sequence[str], images: Mapping[Path, Mapping[str, str]]) -> None:
+        """Refuse a hospital without images."""
+        there = {values["site"] for values in images.values()}
         for site in sites:
             if site not in there:
                 folder = self.root / Path(self.images[0].text.replace("{site}", site)).parent
@@ -104,38 +104,29 @@ class Folders(Index):
                     f"Site {site!r}: {folder} holds no image; expected {', '.join(SUFFIXES)}. Name "
                     "the folders that are hospitals in `sites` if this is none."
                 )
-        if not values:
-            raise DataError(f"No image in {self.root} is called {self.images[0].text!r}.")
-
-    def _mask(
-        self, image: Path, known: Mapping[str, str], masks: Mapping[tuple[str, ...], Path]
-    ) -> Path | None:
-        if self.masks is None:
-            return None
-        mask = masks.get(tuple(known[field] for field in self.masks.fields))
-        if mask is None:
+        if not images:
             raise DataError(
-                f"Image {image} has no mask; add {self.root / self.masks.fill(known)} with a "
-                "suffix, or remove the image."
+                f"No image in {self.root} is called {self.images[0].text!r}; correct `images`."
             )
-        return mask
 
-    def _others(
+    def _partner(
         self,
         image: Path,
-        known: Mapping[str, str],
-        channels: Sequence[Mapping[tuple[str, ...], Path]],
-    ) -> list[Path]:
-        """Return the files of the other channels."""
-        paths = []
-        for template, files in zip(self.images[1:], channels, strict=True):
-            path = files.get(tuple(known[field] for field in template.fields))
-            if path is None:
-                raise DataError(f"{image} has no channel {self.root / template.fill(known)}.")
-            paths.append(path)
-        return paths
+        what: str,
+        values: Mapping[str, str],
+        template: Template,
+        files: Mapping[tuple[str, ...], Path],
+    ) -> Path:
+        """Return the file of a template that belongs to an image."""
+        path = files.get(tuple(values[field] for field in template.fields))
+        if path is None:
+            raise DataError(
+                f"Image {image} has no {what}; add {self.root / template.fill(values)} with a "
+                "suffix, or remove the image."
+            )
+        return path
 
-    def _entries(self, values: Mapping[Path, Mapping[str, str]]) -> dict[Path, Entry]:
+    def _entries(self, images: Mapping[Path, Mapping[str, str]]) -> dict[Path, Entry]:
         """Look up in the manifest what it says of each image."""
         if self.patient != "manifest":
             return {}
@@ -143,22 +134,28 @@ class Folders(Index):
         listed = read_manifest(path)
         if self.sites is not None:  # rows of hospitals that were left out on purpose
             listed = {key: entry for key, entry in listed.items() if key[0] in self.sites}
-        keys = {(known.get("site", self._only_site()), p.name): p for p, known in values.items()}
+        keys = {(values["site"], image.name): image for image, values in images.items()}
         check_complete(path, listed, keys)
-        return {file: listed[key] for key, file in keys.items()}
+        return {image: listed[key] for key, image in keys.items()}
 
     def _row(
         self,
         images: tuple[Path, ...],
         mask: Path | None,
-        known: Mapping[str, str],
+        values: Mapping[str, str],
         entry: Entry | None,
     ) -> Row:
         place = str(images[0])
         if entry is None:
-            patient = known.get("patient") or patient_of(images[0].name, self.patient, place)
-            entry = Entry(patient, part_name(known.get("part", ""), place), None)
-        label = known.get("label")
+            if "patient" in values:
+                patient = values["patient"]
+            elif self.patient == "file":  # 1.png in two folders is two images
+                patient = "_".join(text for field, text in values.items() if field != "site")
+            else:
+                patient = patient_of(images[0].name, self.patient, place)
+            entry = Entry(patient, part_name(values.get("part", ""), place), None)
+        label = values.get("label")
         labels = {} if label is None else {"label": class_number(label, self.classes, place)}
-        site = known.get("site", self._only_site())
-        return Row(site, entry.patient, images, mask, labels, entry.part, entry.fold, place)
+        return Row(
+            values["site"], entry.patient, images, mask, labels, entry.part, entry.fold, place
+        )

@@ -86,10 +86,10 @@ def checked(rows: Iterable[Row], *, local_patients: bool) -> tuple[Row, ...]:
             raise DataError(f"{row.place}: {row.images[0]} is in {twin.place}, too; remove one.")
         first = patients.setdefault((row.site if local_patients else "", row.patient), row)
         for what in ("site", "part", "fold"):
-            one, other = getattr(first, what), getattr(row, what)
-            if one != other:
+            before, now = getattr(first, what), getattr(row, what)
+            if before != now:
                 raise DataError(
-                    f"{row.place}: patient {row.patient!r} has {what} {other!r}, but {one!r} in "
+                    f"{row.place}: patient {row.patient!r} has {what} {now!r}, but {before!r} in "
                     f"{first.place}. A patient belongs to one {what}: correct the {what}, or give "
                     "two persons two names."
                 )

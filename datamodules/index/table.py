@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from string import Formatter
 
 from datamodules.csv_file import read_cells
-from datamodules.index.files import find_file
+from datamodules.index.files import find_file, patient_of
 from datamodules.index.index import Index, checked, class_number, fold_number, part_name
 from datamodules.index.row import Row
 from lightning_fl.errors import DataError
@@ -21,9 +22,11 @@ class Table(Index):
     Args:
         path: the file.
         root: folder to which its paths are relative; null is the folder of the file.
-        columns: the table's own name of a column, by the name above, e.g.
-            `{patient: lesion_id, image: image_id, label: dx}`.
+        columns: the table's own name of a column, by the name above, or a text made of them, e.g.
+            `{patient: lesion_id, label: dx, image: "images/{image_id}"}`.
         site: the hospital of all rows, where the table has no column for it.
+        patient: where the table has no column for it: "file" makes each image a patient, called as
+            its first file; a regular expression with one group searches the path of that file.
         classes: names of the labels, where they are texts; their order gives the class numbers.
         local_patients: whether patients of two hospitals may have one name.
     """
@@ -35,6 +38,7 @@ class Table(Index):
         root: str | Path | None = None,
         columns: Mapping[str, str] | None = None,
         site: str | None = None,
+        patient: str | None = None,
         classes: Sequence[str] = (),
         local_patients: bool = False,
     ) -> None:
@@ -42,6 +46,7 @@ class Table(Index):
         self.root = self.path.parent if root is None else Path(root).expanduser()
         self.columns = dict(columns or {})
         self.site = site
+        self.patient = patient
         self.classes = tuple(classes)
         self.local_patients = local_patients
 
@@ -56,11 +61,15 @@ class Table(Index):
         return checked(rows, local_patients=self.local_patients)
 
     def _header(self, names: Sequence[str]) -> dict[str, str]:
-        """Return the table's own name of each column that has a meaning."""
-        header = {name: name for name in names} | self.columns
-        absent = [own for own in self.columns.values() if own not in names]
-        needed = ("patient",) if self.site else ("site", "patient")
-        absent += [name for name in needed if name not in header]
+        """Return the text of each column that has a meaning, e.g. "{image}"."""
+        texts = {
+            name: text if "{" in text else f"{{{text}}}" for name, text in self.columns.items()
+        }
+        header = {name: f"{{{name}}}" for name in names} | texts
+        fields = [field for text in texts.values() for _, field, *_ in Formatter().parse(text)]
+        absent = [field for field in fields if field is not None and field not in names]
+        given = {"site": self.site, "patient": self.patient}
+        absent += [name for name, value in given.items() if not value and name not in header]
         if not _channels(header):
             absent.append("image")
         if not any(name == "mask" or name.startswith("label") for name in header):
@@ -68,21 +77,25 @@ class Table(Index):
         if absent:
             raise DataError(
                 f"{self.path} has no column {', '.join(absent)}; its columns are {list(names)}. "
-                "Add it, name the one that stands for it in `columns`, or set `site` if all rows "
-                "are of one hospital."
+                "Add it, name the one that stands for it in `columns`, or set `site` or `patient` "
+                "where that is the same or in the file's name."
             )
         return header
 
     def _row(self, header: Mapping[str, str], cells: Mapping[str, str], place: str) -> Row:
         def cell(name: str) -> str:
-            return cells[header[name]] if name in header else ""
+            return header.get(name, "").format_map(cells)
 
-        site, patient = self.site or cell("site"), cell("patient")
-        files = [cell(name) for name in _channels(header)]
+        site, files = self.site or cell("site"), [cell(name) for name in _channels(header)]
+        patient = cell("patient")
+        if self.patient and "patient" not in header and files[0]:
+            patient = patient_of(files[0], self.patient, place)
         if not (site and patient and all(files)):
             raise DataError(f"{place}: site, patient or image is empty. Fill it in or remove it.")
         labels = {
-            name.removeprefix("label_"): class_number(cell(name), self.classes, place)
+            name.removeprefix("label_"): class_number(
+                cell(name), self.classes, f"{place}, column {name}"
+            )
             for name in header
             if name == "label" or name.startswith("label_")
         }

@@ -35,36 +35,42 @@ class Template:
             pattern = pattern.replace(f"{{{field}}}", f"(?P<{field}>[^/]+?)", 1)
             pattern = pattern.replace(f"{{{field}}}", f"(?P={field})")
         any_suffix = "|".join(map(re.escape, SUFFIXES))
-        self.suffix = "" if text.lower().endswith(SUFFIXES) else f"(?P<suffix>{any_suffix})"
-        self.pattern = re.compile(pattern + self.suffix, re.IGNORECASE)
+        suffix = "" if text.lower().endswith(SUFFIXES) else f"(?:{any_suffix})"
+        self.pattern = re.compile(pattern + suffix, re.IGNORECASE)
         self.folder = re.compile(pattern)
 
     def find(self, root: Path, sites: Collection[str] | None) -> dict[tuple[str, ...], Path]:
-        """Return the files of some sites, None being all, by what the placeholders stand for, sorted by path.
+        """Return the files of some sites by what the placeholders stand for, sorted by path.
+
+        Without `sites` all are searched but hidden folders.
 
         Raises:
             DataError: two files differ in nothing but the suffix.
         """
-        found: dict[tuple[str, ...], Path] = {}
+        files: dict[tuple[str, ...], Path] = {}
         # `**` would mean any depth
-        pattern = re.sub(r"({\w+}|\*)+", "*", self.text.rstrip("/") + "*")
-        for path in sorted(root.glob(pattern)):
+        any_name = re.sub(r"({\w+}|\*)+", "*", self.text.rstrip("/") + "*")
+        for path in sorted(root.glob(any_name)):
             name = path.relative_to(root).as_posix()
-            is_folder = path.is_dir()
-            match = (self.folder if is_folder else self.pattern).fullmatch(name)
-            if match is None or path.name.startswith(".") or (is_folder and not self.series):
+            pattern = self.folder if self.series and path.is_dir() else self.pattern
+            match = pattern.fullmatch(name)
+            if match is None or path.name.startswith("."):
                 continue
             site = match["site"] if "site" in self.fields else None
             if site and (site[0] in "._" if sites is None else site not in sites):
                 continue
             key = tuple(match[field] for field in self.fields)
-            if key in found:
+            if key in files:
                 raise DataError(
-                    f"{found[key]} and {path} differ only in their suffix, so which image has "
+                    f"{files[key]} and {path} differ only in their suffix, so which image has "
                     "which mask is not clear; rename or remove one."
                 )
-            found[key] = path
-        return found
+            files[key] = path
+        return files
+
+    def values(self, key: tuple[str, ...]) -> dict[str, str]:
+        """Return what each placeholder stands for in a key of `find`."""
+        return dict(zip(self.fields, key, strict=True))
 
     def fill(self, values: Mapping[str, str]) -> str:
         """Return the path, without suffix, that the placeholders' values give."""

@@ -25,7 +25,8 @@ class Partition(ABC):
             if other.site != row.site:
                 raise DataError(
                     f"{row.place}: patient {row.patient!r} is at {row.site!r}, but at "
-                    f"{other.site!r} in {other.place}. Give each patient a name of its own, or drop `partition`."
+                    f"{other.site!r} in {other.place}. Give each patient a name of its own, or "
+                    "drop `partition`."
                 )
         homes = self.deal(rows)
         return tuple(replace(row, site=homes[row.patient]) for row in rows)

@@ -1,9 +1,10 @@
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 import torch
 
-from lightning_fl.data.module import POOLED
+from lightning_fl.data.module import POOLED, PatientSplit
 from lightning_fl.errors import ConfigError, DataError
 from tests.toy import ToyHospitals
 
@@ -53,6 +54,66 @@ def test_a_fold_that_is_not_there_is_refused(folds: int, fold: int) -> None:
 def test_fewer_patients_than_folds_are_refused() -> None:
     with pytest.raises(DataError, match="'A' has 4 patients, which cannot be cut into `folds`: 5"):
         ToyHospitals({"A": 4}, folds=5).for_site("A", 0).split("A")
+
+
+class Given(ToyHospitals):
+    """Hospitals whose data say the part, or the fold, of some patients."""
+
+    parts: Mapping[str, str] = {}
+    in_folds: Mapping[str, int] = {}
+
+    def given_parts(self, site: str) -> Mapping[str, str]:
+        return self.parts
+
+    def given_folds(self, site: str) -> Mapping[str, int]:
+        return self.in_folds
+
+
+def given(parts: Mapping[str, str], **settings: Any) -> PatientSplit:
+    data = Given({"A": 10}, **settings)
+    data.parts = parts
+    return data.for_site("A", 0).split("A")
+
+
+def test_a_split_that_the_data_give_in_full_is_used() -> None:
+    parts = {f"A{n}": "test" if n < 5 else "val" if n < 7 else "train" for n in range(10)}
+    split = given(parts)
+    assert split.test == ("A0", "A1", "A2", "A3", "A4")
+    assert split.val == ("A5", "A6")
+    assert sorted(split.train) == ["A7", "A8", "A9"]
+
+
+def test_what_the_data_leave_open_is_drawn() -> None:
+    published = {f"A{n}": "test" if n < 5 else "train" for n in range(10)}
+    split = given(published)  # no validation patients: drawn from those given to train
+    assert len(split.test) == 5
+    assert len(split.val) == 1
+    assert {*split.val, *split.train} == {f"A{n}" for n in range(5, 10)}
+    some = {f"A{n}": "train" for n in range(6)}  # the others have no part
+    split = given(some)
+    assert {*split.val, *split.test} < {"A6", "A7", "A8", "A9"}
+    assert {f"A{n}" for n in range(6)} < set(split.train)
+
+
+def test_given_parts_that_leave_nobody_to_train_are_refused() -> None:
+    parts = {f"A{n}": "test" if n < 9 else "val" for n in range(10)}
+    with pytest.raises(DataError, match=r"'A' has 0 patients to draw from, but .* 1 to train"):
+        given(parts)
+
+
+def test_given_test_patients_and_folds_contradict_each_other() -> None:
+    with pytest.raises(ConfigError, match="who is tested at site 'A', and so does `folds`: 5"):
+        given({"A0": "test"}, folds=5)
+
+
+def test_folds_that_the_data_give_are_tested() -> None:
+    data = Given({"A": 10}, folds=2, fold=1)
+    data.in_folds = {f"A{n}": n // 7 for n in range(10)}
+    split = data.for_site("A", 0).split("A")
+    assert sorted(split.test) == ["A7", "A8", "A9"]
+    data.in_folds = dict.fromkeys(data.in_folds, 0)
+    with pytest.raises(DataError, match=r"no patient in fold 1 .*; they have the folds \[0\]"):
+        data.for_site("A", 0).split("A")
 
 
 def test_an_unseen_hospital_of_two_patients_is_only_tested() -> None:
