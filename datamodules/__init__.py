@@ -1,6 +1,5 @@
 """Datasets of several hospitals, each one LightningDataModule at a time."""
 
-from datamodules.ct.ct_folder import CTFolder as CTFolder
 from datamodules.images.image_folder import ImageFolder as ImageFolder
 from datamodules.images.images import Images as Images
 from datamodules.index import Datalist as Datalist
@@ -9,6 +8,11 @@ from datamodules.index import Folders as Folders
 from datamodules.index import MedMnist as MedMnist
 from datamodules.index import NnUnet as NnUnet
 from datamodules.index import Table as Table
+from datamodules.normalisation import Percentiles as Percentiles
+from datamodules.normalisation import SiteZScore as SiteZScore
+from datamodules.normalisation import Unchanged as Unchanged
+from datamodules.normalisation import Window as Window
+from datamodules.normalisation import ZScore as ZScore
 from datamodules.partition import ByColumn as ByColumn
 from datamodules.partition import BySize as BySize
 from datamodules.partition import Dirichlet as Dirichlet
@@ -21,3 +25,5 @@ from datamodules.targets import MaskMap as MaskMap
 from datamodules.targets import Regions as Regions
 from datamodules.targets import Threshold as Threshold
 from datamodules.tensor_hospitals import TensorHospitals as TensorHospitals
+from datamodules.volumes.ct_folder import CTFolder as CTFolder
+from datamodules.volumes.volumes import Volumes as Volumes

@@ -38,7 +38,7 @@ def cached(
         key: everything that decides the values: texts, numbers, paths and tuples or frozen
             dataclasses of them, whose `repr` is equal in every process.
         make: called only if the array has to be made.
-        shape: of the array.
+        shape: of the array; -1 stands for any length.
         dtype: of the array.
 
     Returns:
@@ -103,8 +103,9 @@ def _stored(path: Path, shape: tuple[int, ...], dtype: type[T]) -> npt.NDArray[T
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None
-    matches = isinstance(array, np.ndarray) and array.shape == shape and array.dtype == dtype
-    return array if matches else None
+    if not isinstance(array, np.ndarray) or array.dtype != dtype or array.ndim != len(shape):
+        return None
+    return array if all(w in (-1, n) for w, n in zip(shape, array.shape, strict=True)) else None
 
 
 def _keep(path: Path, array: npt.NDArray[T]) -> None:

@@ -7,8 +7,8 @@ import numpy.typing as npt
 from nibabel.orientations import axcodes2ornt, ornt_transform
 from scipy import ndimage
 
-from datamodules.ct.space import affine_of_turned, orientation_to_ras, turn
 from datamodules.examples.phantom_volume import PhantomVolume
+from datamodules.readers.space import affine_of_turned, orientation_to_ras, turn
 
 OUTSIDE = -1000
 """Hounsfield units of what no slice shows: air."""

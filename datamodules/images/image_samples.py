@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from datamodules.images.image_files import read_image, read_mask
+from datamodules.images.image_files import read_channels, read_mask, size_of
 from datamodules.images.preprocessing import ImagePreprocessing
 from datamodules.index.row import Row
 from datamodules.targets import LabelTarget, MaskTarget, Target
@@ -33,7 +33,7 @@ class ImageReader:
 
     def __call__(self, row: Row) -> dict[str, Tensor]:
         """Read one row; raise a DataError for a file that cannot be used or does not fit."""
-        image = read_channels(row)
+        image = read_channels(row.images)
         if isinstance(self.target, LabelTarget):
             return {"image": self._prepared(image, row), "label": self.target(row)}
         mask = self.mask(row)
@@ -46,7 +46,7 @@ class ImageReader:
 
     def image(self, row: Row) -> Tensor:
         """Read a row's image alone, float32 (channels, H, W)."""
-        return self._prepared(read_channels(row), row)
+        return self._prepared(read_channels(row.images), row)
 
     def mask(self, row: Row) -> Tensor:
         """Read a row's mask as it is in the file, int64 (H, W) or, with regions, (R, H, W)."""
@@ -117,20 +117,3 @@ class ResizedImages(ImageSamples):
     def original(self, index: int) -> Tensor:
         """Return a sample's mask on the pixels of its file, int64 (H, W) or (R, H, W)."""
         return self.read.mask(self.rows[index])
-
-
-def read_channels(row: Row) -> Tensor:
-    """Read the files of a row one after the other as channels, float32 (C, H, W)."""
-    images = [read_image(path) for path in row.images]
-    for path, image in zip(row.images[1:], images[1:], strict=True):
-        if image.shape[1:] != images[0].shape[1:]:
-            raise DataError(
-                f"{row.images[0]} has {size_of(images[0])} pixels, but {path}, another channel of "
-                f"it, {size_of(image)}; save all channels in one size."
-            )
-    return images[0] if len(images) == 1 else torch.cat(images)
-
-
-def size_of(image: Tensor) -> str:
-    """Return height and width, e.g. "64 x 48"."""
-    return " x ".join(str(n) for n in image.shape[-2:])

@@ -7,11 +7,11 @@ from typing import Any, Literal
 from torch.utils.data import Dataset
 
 from datamodules.images.image_check import check_rows
+from datamodules.images.image_files import read_channels
 from datamodules.images.image_samples import (
     ImageReader,
     ImageSamples,
     ResizedImages,
-    read_channels,
 )
 from datamodules.images.normalisation import pooled_statistics
 from datamodules.images.preprocessing import ImagePreprocessing
@@ -66,7 +66,7 @@ class Images(IndexedDataModule):
         if channels is not None and channels < 1:
             raise ConfigError(f"Expected `channels` to be at least 1, but got {channels}.")
         reference = None if channels else self.rows(self.site_names()[0])[0]
-        count = channels or (len(read_channels(reference)) if reference else 1)
+        count = channels or (len(read_channels(reference.images)) if reference else 1)
         target = target or ClassNumbers()
         names = getattr(target, "names", ()) or getattr(index, "classes", ())
         statistics = () if normalise != "site" else (0.0,) * count  # of no site yet

@@ -8,14 +8,14 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms.v2.functional import rgb_to_grayscale
 
-from datamodules.images.image_files import read_image
+from datamodules.images.image_files import read_channels
 from datamodules.images.normalisation import (
     Standardise,
     scale_percentiles,
     standardise_image,
 )
 from datamodules.index.files import ARRAYS, PICTURES
-from lightning_fl.data.scans import Picture, Preprocessing
+from lightning_fl.data.scans import Picture, Preprocessing, ScanSource
 from lightning_fl.errors import ConfigError, DataError
 
 
@@ -77,15 +77,17 @@ class ImagePreprocessing(Preprocessing):
             )
         return images
 
-    def read(self, path: Path) -> Picture:
-        """Read one image.
+    def read(self, path: ScanSource) -> Picture:
+        """Read one image, of one file or of one for each channel.
 
         Raises:
-            DataError: the file cannot be used; names it.
+            DataError: a file cannot be used; names it.
         """
-        image = read_image(path)
+        paths = (path,) if isinstance(path, Path) else path
+        image = read_channels(paths)
         height, width = image.shape[1:]
-        return Picture(path.stem, self.normalised(self.prepared(image, path)), (height, width))
+        picture = self.normalised(self.prepared(image, paths[0]))
+        return Picture(paths[0].stem, picture, (height, width))
 
     def prepared(self, image: Tensor, path: Path) -> Tensor:
         """Give an image (C, H, W) in [0, 1] the channels and the size that nets see.

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 from datamodules.rad_chest.rescale import centred, rescale, thicker
 from datamodules.rad_chest.volume_file import Volume, read_volume
-from lightning_fl.data.scans import Preprocessing, Scan
+from lightning_fl.data.scans import Preprocessing, Scan, ScanSource
 from lightning_fl.errors import ConfigError, DataError
 
 SMALLEST = 8
@@ -60,8 +60,9 @@ class RadPreprocessing(Preprocessing):
             raise DataError(f"{source} is no .npz file, nor a folder that holds one.")
         return files
 
-    def read(self, path: Path) -> "RadScan":
+    def read(self, path: ScanSource) -> "RadScan":
         """Read one volume, as a sample of training is read."""
+        [path] = (path,) if isinstance(path, Path) else path
         return RadScan(path.stem, self.image(self.cube(path)))
 
     def cube(self, path: Path) -> Volume:

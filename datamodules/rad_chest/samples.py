@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from datamodules.ct.hounsfield import warn_of
+from datamodules.normalisation.oddities import warn_of
 from datamodules.rad_chest.preprocessing import RadPreprocessing
 from datamodules.rad_chest.volume_file import Volume, read_volume
 from datamodules.rad_chest.volume_table import LabelledVolume

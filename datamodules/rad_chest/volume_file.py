@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from datamodules.ct.hounsfield import limit
+from datamodules.normalisation.hounsfield import limit
 from lightning_fl.errors import DataError
 
 KEY = "ct"

@@ -22,18 +22,22 @@ Masks of overlapping regions have an axis of regions before those of space, and 
 """
 
 
+ScanSource = Path | tuple[Path, ...]
+"""A file, the folder of a DICOM series, or one of these for each channel."""
+
+
 @dataclass(frozen=True)
 class ScanFiles:
     """Say where one scan of a data module lies.
 
     Attributes:
         name: of the patient, or of the scan where a patient has several.
-        image: file, or folder of a DICOM series.
+        image: of the scan.
         mask: file of the truth.
     """
 
     name: str
-    image: Path
+    image: ScanSource
     mask: Path
 
 
@@ -143,7 +147,7 @@ class Preprocessing(ABC):
         """
 
     @abstractmethod
-    def read(self, path: Path) -> Scan:
+    def read(self, path: ScanSource) -> Scan:
         """Read one scan.
 
         Raises:

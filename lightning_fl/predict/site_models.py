@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lightning_fl.data.scans import Mask, Picture, Preprocessing, Scan, Volume
+from lightning_fl.data.scans import Mask, Picture, Preprocessing, Scan, ScanSource, Volume
 from lightning_fl.errors import ConfigError, DataError
 from lightning_fl.predict.finished_run import FinishedRun
 from lightning_fl.results.volume_tables import ENSEMBLE
@@ -44,7 +43,7 @@ class SiteModels:
         """Runs the models. Making one takes longer than a small image does."""
         return make_trainer(self.options)
 
-    def read(self, path: Path) -> Volume:
+    def read(self, path: ScanSource) -> Volume:
         """Read a scan that can be segmented.
 
         Raises:
@@ -128,7 +127,7 @@ def models_by_direction(
 
 
 def segment(
-    directions: Sequence[SiteModels], path: Path
+    directions: Sequence[SiteModels], path: ScanSource
 ) -> tuple[Volume, dict[str, dict[str, Mask]]]:
     """Segment one scan by every model from every direction, and by the mean of the directions.
 

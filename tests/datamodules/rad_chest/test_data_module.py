@@ -57,7 +57,7 @@ def test_check_warns_of_impossible_numbers_also_from_the_cache(
     wild[0, 0, 0] = 9000
     save(root / "trn00003.npz", ct=wild)
     for _ in range(2):  # two runs, each in a process of its own
-        monkeypatch.setattr("datamodules.ct.hounsfield._reported", {})
+        monkeypatch.setattr("datamodules.normalisation.oddities._reported", {})
         caplog.clear()
         with caplog.at_level(logging.WARNING):
             rad(root).check()

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lightning_fl.data.scans import Mask, Preprocessing, Volume
+from lightning_fl.data.scans import Mask, Preprocessing, ScanSource, Volume
 from lightning_fl.predict.mask_files import mask_files
 from lightning_fl.predict.site_models import SiteModels, segment
 from lightning_fl.training.fitting import TrainerOptions
@@ -49,7 +49,7 @@ class Reading(Preprocessing):
     def find(self, source: Path) -> tuple[Path, ...]:
         return (source,)
 
-    def read(self, path: Path) -> Cube:
+    def read(self, path: ScanSource) -> Cube:
         logits = torch.full((3, 2, 2, 4), -5.0)
         logits[:, 0] = 5.0  # the first region is everywhere
         logits[:, 1, 0, 0] = 5.0  # three voxels of the second hang together across slices,

@@ -281,7 +281,7 @@ def what_a_meddler_reads(hosts: Hosts) -> torch.Tensor:
     nothing = key.encrypt(np.zeros(parameters.degree))
     data = torch.frombuffer(bytearray(nothing[0]), dtype=torch.uint8)
     arriving = by_hand.message("A", sender="B", tensors={"block": data})
-    answer = by_hand.ask("ring_pass", "A", arriving)
+    answer = by_hand.ask("ring_pass", "A", by_hand.tagged(arriving))
 
     block = bytes(answer.tensors["block"].numpy())
     reals = key.decrypt(key.context.from_bytes([block]))

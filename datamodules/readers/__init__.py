@@ -1,0 +1,1 @@
+"""Reading files: volumes and their masks, in whichever format they come."""

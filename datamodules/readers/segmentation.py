@@ -1,0 +1,122 @@
+"""DICOM segmentations by highdicom: masks whose frames name their place and segment."""
+
+from pathlib import Path
+
+import highdicom as hd
+import numpy as np
+import numpy.typing as npt
+from highdicom.seg import Segmentation
+
+from datamodules.readers.dicom import LPS_TO_RAS, DicomSeries, nearly, open_series, tolerance
+from datamodules.readers.dicom_slice import DAMAGE
+from lightning_fl.errors import DataError
+
+
+def read_segmentation(path: Path, scan: Path, classes: int) -> npt.NDArray[np.uint8]:
+    """Read the mask of a series; slices without a frame are background.
+
+    Args:
+        path: DICOM file of a segmentation.
+        scan: folder of the series it was drawn on.
+        classes: see `datamodules.readers.mask.read_mask`; one segment may have any number.
+
+    Returns:
+        Class numbers in the order of the series' array (columns, rows, slices).
+
+    Raises:
+        DataError: it is no binary segmentation, lies elsewhere than the series, has other segments
+            or segments that overlap.
+    """
+    if not scan.is_dir():
+        raise DataError(
+            f"{path} is a DICOM segmentation, but its scan {scan} is no DICOM series; give the "
+            "series' folder, or convert the mask to NIfTI."
+        )
+    series = open_series(scan)
+    try:
+        segmentation = hd.seg.segread(path)
+        _check_kind(segmentation, path, series)
+        _check_segments(segmentation, path, classes)
+        # positions are often rounded to 0.1 mm; `_slices_of` looks at where they lie
+        volume = segmentation.get_volume(combine_segments=True, atol=0.2, dtype=np.uint8)
+    except DataError:
+        raise
+    except DAMAGE as error:
+        raise DataError(
+            f"Cannot read {path} as a DICOM segmentation ({error}). Every voxel needs one class, "
+            "and frames have to lie on the slices of the scan; export it anew, or as NIfTI."
+        ) from error
+    numbers = _slices_of(LPS_TO_RAS @ volume.affine, len(volume.array), path, series)
+    mask = np.zeros(series.shape, dtype=np.uint8, order="F")
+    mask[:, :, numbers] = volume.array.transpose(2, 1, 0)  # from (slices, rows, columns)
+    return (mask != 0).astype(np.uint8) if classes == 1 else mask
+
+
+def _check_kind(segmentation: Segmentation, path: Path, series: DicomSeries) -> None:
+    kind = segmentation.segmentation_type.value
+    if kind != "BINARY":
+        raise DataError(f"{path} is a segmentation of the type {kind!r}, but expected 'BINARY'.")
+    first = series.slices[0]
+    reference = str(segmentation.get("FrameOfReferenceUID") or "")
+    if reference and first.frame_of_reference and reference != first.frame_of_reference:
+        raise DataError(
+            f"Segmentation {path} has the frame of reference {reference}, but its scan "
+            f"{series.source} has {first.frame_of_reference}; it was drawn on another scan."
+        )
+    shape = (segmentation.Columns, segmentation.Rows)
+    if shape != first.shape:
+        raise DataError(
+            f"Segmentation {path} has {shape[0]} x {shape[1]} pixels, but its scan "
+            f"{series.source} has {first.shape[0]} x {first.shape[1]}."
+        )
+
+
+def _check_segments(segmentation: Segmentation, path: Path, classes: int) -> None:
+    segments = sorted(int(number) for number in segmentation.segment_numbers)
+    groups = (
+        *segmentation.SharedFunctionalGroupsSequence,
+        *segmentation.PerFrameFunctionalGroupsSequence,
+    )
+    named = (part for group in groups for part in group.get("SegmentIdentificationSequence", ()))
+    unknown = sorted({int(part.ReferencedSegmentNumber) for part in named} - set(segments))
+    if unknown:  # highdicom would pass over their frames
+        raise DataError(f"{path} has frames of segments {unknown}, but describes {segments}.")
+    if classes == 1 and len(segments) > 1:
+        raise DataError(
+            f"{path} has the segments {segments}, but `classes` is 1; keep one segment, or "
+            f"set `classes` to {max(segments) + 1}."
+        )
+    if classes > 1 and max(segments, default=0) >= classes:
+        raise DataError(
+            f"{path} has the segments {segments}, but `classes` is {classes}, so that "
+            f"numbers end at {classes - 1}."
+        )
+
+
+def _slices_of(
+    affine: npt.NDArray[np.float64], count: int, path: Path, series: DicomSeries
+) -> npt.NDArray[np.intp]:
+    """Return the slices of the series that the planes of a segmentation lie on.
+
+    Args:
+        affine: from (plane, row, column) of the segmentation to RAS+ mm.
+        count: of the planes.
+        path: of the segmentation.
+        series: that it was drawn on.
+    """
+    corners = affine @ np.array([[number, 0, 0, 1] for number in range(count)]).T
+    voxels = np.linalg.inv(series.affine) @ corners  # columns, rows and slices of the series
+    numbers = np.rint(voxels[2]).astype(np.intp)
+    on_slices = series.affine @ np.array([[0, 0, number, 1] for number in numbers]).T
+    beside = float(np.linalg.norm((corners - on_slices)[:3], axis=0).max())
+    plane = (*affine[:3, 2], *affine[:3, 1])
+    turned = not nearly(plane, (*series.affine[:3, 0], *series.affine[:3, 1]))
+    outside = numbers.min() < 0 or numbers.max() >= series.shape[2]
+    if turned or outside or beside > tolerance(min(series.slices[0].spacing)):
+        raise DataError(
+            f"Segmentation {path} lies elsewhere than its scan {series.source}: frames "
+            f"{'have other pixels' if turned else 'lie beyond its ends' if outside else ''}"
+            f"{'' if turned or outside else f'lie {beside:.3f} mm beside its slices'}. Take the "
+            "segmentation that was drawn on this series."
+        )
+    return np.asarray(numbers)
