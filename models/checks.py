@@ -1,10 +1,12 @@
 """Do the net's output, the truth and the task's settings fit? Errors that say what to set."""
 
+import warnings
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from lightning_fl.data.module import IGNORE
 from lightning_fl.errors import ConfigError, DataError
 
 
@@ -70,12 +72,22 @@ def checked_logits(output: Any, classes: int, expected: ExpectedLogits) -> Tenso
     return output
 
 
-def check_sizes(logits: Tensor, mask: Tensor) -> None:
-    """Raise a ConfigError unless logits (B, classes, H, W) belong to a mask (B, H, W)."""
-    if mask.ndim != 3:
+def check_sizes(logits: Tensor, mask: Tensor, *, regions: bool = False) -> None:
+    """Raise a ConfigError unless logits (B, classes, H, W) belong to a mask (B, H, W).
+
+    A mask of regions is (B, classes, H, W).
+    """
+    if regions and (mask.ndim != 4 or mask.shape[1] != logits.shape[1]):
+        raise ConfigError(
+            f"Expected masks of {logits.shape[1]} regions (batch, regions, height, width), but got "
+            f"{tuple(mask.shape)}. Set `task.classes` to the number of regions of the datamodule, "
+            "or `task.regions` to false for class numbers."
+        )
+    if not regions and mask.ndim != 3:
         raise ConfigError(
             "Expected masks of shape (batch, height, width) with class numbers, but got "
-            f"{tuple(mask.shape)}. Drop the channel dimension in the datamodule."
+            f"{tuple(mask.shape)}. Drop the channel dimension in the datamodule, or set "
+            "`task.regions` to true for overlapping regions."
         )
     if logits.shape[-2:] != mask.shape[-2:] or len(logits) != len(mask):
         raise ConfigError(
@@ -88,11 +100,33 @@ def check_sizes(logits: Tensor, mask: Tensor) -> None:
 def check_mask_values(mask: Tensor, classes: int) -> None:
     """Raise a DataError for a mask that holds other than class numbers; a binary one holds 0 and 1.
 
-    It waits for the device, so it is not for every step.
+    Any mask may hold `IGNORE`. It waits for the device, so it is not for every step.
     """
     if mask.is_floating_point():
         raise DataError(f"Expected masks of class numbers (int64), but got {mask.dtype}.")
-    _check_class_numbers(mask, classes, "A mask holds")
+    _check_class_numbers(mask[mask != IGNORE], classes, "A mask holds")
+    if classes == 1 and torch.unique(mask).tolist() == [0, IGNORE]:
+        warnings.warn(
+            f"A batch of masks holds 0 and {IGNORE} alone. Pixels of {IGNORE} are ignored; let the "
+            "datamodule give 1 for foreground if that is what they are.",
+            stacklevel=2,
+        )
+
+
+def check_several_labels(labels: Tensor, images: Tensor, count: int) -> None:
+    """Raise an error unless each image has `count` labels of 0, 1 or NaN, which is missing."""
+    if labels.shape != (len(images), count) or not labels.is_floating_point():
+        raise ConfigError(
+            f"Expected float labels of shape ({len(images)}, {count}), one for each of "
+            f"`task.classes`, but got {labels.dtype} of {tuple(labels.shape)}. Set `task.classes` "
+            "to the number of labels, or `task.multilabel` to false for class numbers."
+        )
+    wrong = torch.unique(labels[(labels != 0) & (labels != 1) & ~labels.isnan()]).tolist()
+    if wrong:
+        raise DataError(
+            f"Labels hold the values {wrong[:10]}, but each of several labels is 0, 1 or missing "
+            "(NaN). Let the datamodule turn others, e.g. -1 for uncertain, into one of these."
+        )
 
 
 def check_labels(labels: Tensor, images: Tensor, classes: int) -> None:
@@ -103,7 +137,8 @@ def check_labels(labels: Tensor, images: Tensor, classes: int) -> None:
     if labels.shape != images.shape[:1]:
         raise ConfigError(
             f"Expected labels of shape ({len(images)},), one class number for each image, but got "
-            f"{tuple(labels.shape)}. Let the datamodule give a scalar as the label of a sample."
+            f"{tuple(labels.shape)}. Let the datamodule give a scalar as the label of a sample, or "
+            "set `task.multilabel` to true if an image may have several labels."
         )
     if labels.is_floating_point():
         raise DataError(f"Expected labels to be class numbers (int64), but got {labels.dtype}.")

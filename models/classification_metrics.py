@@ -2,14 +2,18 @@
 
 A split of a small hospital may hold one class only. torchmetrics then gives 0, with a warning at
 every evaluation. A 0 would pull the mean over hospitals down; NaN is left out of it. With two
-classes, class 1 is the disease; with more, scores are means over classes (macro).
+classes, class 1 is the disease; with more, scores are means over classes (macro). Of several labels
+each is scored by itself, on the cases where it is not missing.
 """
+
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassCalibrationError
-from torchmetrics.functional.classification import binary_auroc
+from torchmetrics.functional.classification import binary_auroc, binary_average_precision
 from torchmetrics.utilities import dim_zero_cat
 
 from models.confusion import ConfusionScore
@@ -67,8 +71,32 @@ def auroc(probabilities: Tensor, labels: Tensor) -> Tensor:
     return torch.stack(areas).mean() if areas else probabilities.new_tensor(torch.nan)
 
 
-class Auroc(Metric):
-    """Remembers all cases since the last reset and returns their `auroc`."""
+def label_score(
+    score: Callable[[Tensor, Tensor], Tensor], probabilities: Tensor, labels: Tensor
+) -> Tensor:
+    """Return a score of each of several labels, (labels,).
+
+    A label is NaN that nobody or everybody has of the cases where it is there.
+
+    Args:
+        score: of probabilities (N,) and int64 labels (N,), e.g. torchmetrics' `binary_auroc`.
+        probabilities: (N, labels).
+        labels: 0, 1 or NaN, which is missing, (N, labels).
+    """
+    scores = torch.full_like(probabilities[0], torch.nan)
+    for number, (column, truth) in enumerate(zip(probabilities.T, labels.T, strict=True)):
+        there = ~truth.isnan()
+        if len(truth[there].unique()) == 2:
+            scores[number] = score(column[there], truth[there].long())
+    return scores
+
+
+class CaseRanking(Metric):
+    """Remembers all cases since the last reset and returns a score of them.
+
+    Args:
+        score: of probabilities (N, classes) and class numbers (N,) or labels (N, classes).
+    """
 
     is_differentiable = False
     higher_is_better = True
@@ -76,19 +104,20 @@ class Auroc(Metric):
     probabilities: list[Tensor]
     labels: list[Tensor]
 
-    def __init__(self) -> None:
+    def __init__(self, score: Callable[[Tensor, Tensor], Tensor]) -> None:
         super().__init__()
+        self.score = score
         self.add_state("probabilities", default=[], dist_reduce_fx="cat")
         self.add_state("labels", default=[], dist_reduce_fx="cat")
 
     def update(self, probabilities: Tensor, labels: Tensor) -> None:
-        """Add the cases of a batch: probabilities (B, classes) and class numbers (B,)."""
+        """Add the cases of a batch: probabilities (B, classes) and their labels."""
         self.probabilities.append(probabilities.detach())
         self.labels.append(labels)
 
     def compute(self) -> Tensor:
-        """Return the area over all cases so far."""
-        return auroc(dim_zero_cat(self.probabilities), dim_zero_cat(self.labels))
+        """Return the score of all cases so far."""
+        return self.score(dim_zero_cat(self.probabilities), dim_zero_cat(self.labels))
 
 
 def classification_scores(classes: int, prefix: str) -> MetricCollection:
@@ -111,10 +140,47 @@ def classification_scores(classes: int, prefix: str) -> MetricCollection:
     scores: dict[str, Metric | MetricCollection] = {
         name: ConfusionScore(score, classes=classes) for name, score in counted.items()
     }
-    scores |= {"auroc": Auroc(), "ece": MulticlassCalibrationError(classes, n_bins=15)}
+    scores |= {"auroc": CaseRanking(auroc), "ece": MulticlassCalibrationError(classes, n_bins=15)}
     return MetricCollection(
         scores, prefix=prefix, compute_groups=[list(counted), ["auroc"], ["ece"]]
     )
+
+
+def multilabel_scores(count: int, prefix: str) -> MetricCollection:
+    """Return AUROC and average precision of several labels, as means and one by one.
+
+    They are named `<prefix>auroc` and `<prefix>average_precision`; of the first label alone
+    `<prefix>auroc/1`, and so on.
+
+    Args:
+        count: number of labels.
+        prefix: what comes before each name, e.g. "val/".
+    """
+    of_labels = {
+        "auroc": partial(label_score, binary_auroc),
+        "average_precision": partial(label_score, binary_average_precision),
+    }
+    scores: dict[str, Metric | MetricCollection] = {
+        name: CaseRanking(partial(_mean, score)) for name, score in of_labels.items()
+    }
+    scores |= {
+        f"{name}/{number + 1}": CaseRanking(partial(_single, score, number))
+        for name, score in of_labels.items()
+        for number in range(count)
+    }
+    return MetricCollection(scores, prefix=prefix, compute_groups=[list(scores)])
+
+
+def _mean(
+    score: Callable[[Tensor, Tensor], Tensor], probabilities: Tensor, labels: Tensor
+) -> Tensor:
+    return score(probabilities, labels).nanmean()
+
+
+def _single(
+    score: Callable[[Tensor, Tensor], Tensor], number: int, probabilities: Tensor, labels: Tensor
+) -> Tensor:
+    return score(probabilities[:, [number]], labels[:, [number]])[0]
 
 
 def _recalls(confusion: Tensor) -> Tensor:

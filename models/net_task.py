@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torchmetrics import MetricCollection
 
+from lightning_fl.data.module import IGNORE
 from lightning_fl.errors import ConfigError
 from models.checks import ExpectedLogits, checked_logits, try_net
 from models.evaluation_mode import evaluation_mode
@@ -26,11 +27,13 @@ class NetTask(pl.LightningModule):
 
     Args:
         net: maps images to logits.
-        classes: channels of the logits; 1 is binary (sigmoid), more are classes (softmax).
+        classes: channels of the logits.
         loss: called with logits and truth, gives a scalar.
-        scores: called with the number of classes, at least 2, and the prefix of the scores' names.
-        optimizer: makes the optimiser; None is torch.optim.Adam with a learning rate of 1e-3.
-        lr_scheduler: makes its scheduler, if any.
+        scores: called with the prefix of the scores' names.
+        sigmoid: whether each channel has a probability of its own; else they add up to 1.
+        optimizer: class of the optimiser with its settings, without its parameters; null is
+            torch.optim.Adam with a learning rate of 1e-3.
+        lr_scheduler: class of a learning-rate scheduler with its settings, without its optimiser.
         scheduler_interval: whether the scheduler steps after each training step or each epoch.
 
     Raises:
@@ -47,30 +50,39 @@ class NetTask(pl.LightningModule):
         net: nn.Module,
         classes: int,
         loss: nn.Module,
-        scores: Callable[[int, str], MetricCollection],
-        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] | None,
-        lr_scheduler: Callable[[Optimizer], LRScheduler] | None,
-        scheduler_interval: Literal["step", "epoch"],
+        scores: Callable[[str], MetricCollection],
+        sigmoid: bool,
+        *,
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] | None = None,
+        lr_scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+        scheduler_interval: Literal["step", "epoch"] = "step",
     ) -> None:
         super().__init__()
-        if not 1 <= classes <= 256:
-            raise ConfigError(f"Expected `classes` to be between 1 and 256, but got {classes}.")
+        if not 1 <= classes <= IGNORE:
+            raise ConfigError(
+                f"Expected `classes` to be between 1 and {IGNORE}, but got {classes}."
+            )
         self.net = net
         self.classes = classes
         self.loss = loss
+        self.sigmoid = sigmoid
         # With Adam as the default itself, jsonargparse hands Adam's `weight_decay: 0` to an AdamW.
         self.optimizer = torch.optim.Adam if optimizer is None else optimizer
         self.lr_scheduler = lr_scheduler
         self.scheduler_interval = scheduler_interval
-        self.val_scores = scores(max(classes, 2), "val/")
-        self.test_scores = scores(max(classes, 2), "test/")
+        self.val_scores = scores("val/")
+        self.test_scores = scores("test/")
 
     @abstractmethod
     def scored(self, logits: Tensor) -> Tensor:
         """Turn logits into what the scores compare with the truth."""
 
-    def update_scores(self, scores: MetricCollection, predicted: Tensor, batch: Batch) -> None:
-        """Add a batch to the scores, `predicted` being what `scored` has made of its logits."""
+    def answers(self, logits: Tensor, batch: Batch) -> Any:
+        """Return what the scores compare with the truth of this batch."""
+        return self.scored(logits)
+
+    def update_scores(self, scores: MetricCollection, predicted: Any, batch: Batch) -> None:
+        """Add a batch to the scores, `predicted` being its `answers`."""
         scores.update(predicted, batch[self.truth])
 
     @abstractmethod
@@ -85,7 +97,7 @@ class NetTask(pl.LightningModule):
 
         An ensemble averages probabilities with them and still gives logits as a net does.
         """
-        return output_maps(self.classes)
+        return output_maps(sigmoid=self.sigmoid)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the logits (B, classes, ...) of images (B, C, ...), in float32 or finer.
@@ -102,11 +114,11 @@ class NetTask(pl.LightningModule):
         self._log_loss("train/loss", loss, batch)
         return loss
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def validation_step(self, batch: Batch, batch_idx: int) -> Any:
         """Add a batch to the scores "val/...", and return what was compared with its truth."""
         return self._evaluate(batch, "val/loss", self.val_scores)
 
-    def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def test_step(self, batch: Batch, batch_idx: int) -> Any:
         """Add a batch to the scores "test/...", and return what was compared with its truth."""
         return self._evaluate(batch, "test/loss", self.test_scores)
 
@@ -138,10 +150,10 @@ class NetTask(pl.LightningModule):
         self.check_logits(logits, truth)
         return self.loss(logits, truth), logits
 
-    def _evaluate(self, batch: Batch, loss_name: str, scores: MetricCollection) -> Tensor:
+    def _evaluate(self, batch: Batch, loss_name: str, scores: MetricCollection) -> Any:
         self.check_truth(batch)
         loss, logits = self._loss_and_logits(batch)
-        predicted = self.scored(logits)
+        predicted = self.answers(logits, batch)
         self.update_scores(scores, predicted, batch)
         self._log_loss(loss_name, loss, batch)
         self.log_dict(scores, on_step=False, on_epoch=True, batch_size=len(logits))

@@ -18,24 +18,24 @@ PROBE_SIZES = (64, 96, 224)
 """Sides of the images tried in turn; a vision transformer may take only the last."""
 
 
-def start_output_bias(net: nn.Module, classes: int, prior: float) -> None:
-    """Set the net's bias so that foreground begins with about the probability `prior` in all.
+def start_output_bias(net: nn.Module, classes: int, prior: float, *, sigmoid: bool) -> None:
+    """Set the net's bias so that foreground begins with about the probability `prior`.
 
     Raises:
         ConfigError: no bias of the net moves the logits and nothing but them.
     """
     bias = find_output_bias(net, classes)
     with torch.no_grad():
-        bias.copy_(prior_logits(classes, prior))
+        bias.copy_(prior_logits(classes, prior, sigmoid=sigmoid))
 
 
-def prior_logits(classes: int, prior: float) -> Tensor:
-    """Return logits whose sigmoid (one class) or softmax (more) gives foreground `prior` in all.
+def prior_logits(classes: int, prior: float, *, sigmoid: bool) -> Tensor:
+    """Return logits whose sigmoid gives `prior` in each channel, or whose softmax does in all.
 
-    With several classes, those of the foreground share `prior` evenly and keep a logit of 0.
+    With a softmax the classes of the foreground share `prior` evenly and keep a logit of 0.
     """
-    if classes == 1:
-        return torch.tensor([math.log(prior / (1 - prior))])
+    if sigmoid:
+        return torch.full((classes,), math.log(prior / (1 - prior)))
     logits = torch.zeros(classes)
     logits[0] = math.log((classes - 1) * (1 - prior) / prior)
     return logits

@@ -1,4 +1,4 @@
-"""Logits to probabilities and back; one channel is binary (sigmoid), more are classes (softmax)."""
+"""Logits to probabilities and back, by sigmoid or by softmax."""
 
 from collections.abc import Callable
 
@@ -13,9 +13,9 @@ def fine(logits: Tensor) -> Tensor:
     return logits.float() if logits.itemsize < 4 else logits
 
 
-def output_maps(classes: int) -> tuple[OutputMap, OutputMap]:
+def output_maps(*, sigmoid: bool) -> tuple[OutputMap, OutputMap]:
     """Return the maps from logits to probabilities and back, both of shape (B, classes, ...)."""
-    return (_sigmoid, _logit) if classes == 1 else (_softmax, _log)
+    return (_sigmoid, _logit) if sigmoid else (_softmax, _log)
 
 
 def _sigmoid(logits: Tensor) -> Tensor:

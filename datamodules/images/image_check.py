@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from datamodules.images.image_files import read_mask
-from datamodules.images.image_samples import ImageReader, size_of
+from datamodules.images.image_files import read_mask, size_of
+from datamodules.images.image_samples import ImageReader
 from datamodules.index.row import Row
 from datamodules.targets import ClassNumbers
 from lightning_fl.data.module import IGNORE

@@ -1,5 +1,6 @@
 """Image and mask files as tensors and arrays; each error names the file."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,27 @@ def read_image(path: Path) -> Tensor:
     elif not torch.isfinite(scaled).all():
         raise DataError(f"{path} holds NaN or infinity; write numbers there, e.g. 0.")
     return scaled.unsqueeze(0) if scaled.ndim == 2 else scaled.permute(2, 0, 1)
+
+
+def read_channels(paths: Sequence[Path]) -> Tensor:
+    """Read files one after the other as channels, float32 (C, H, W).
+
+    Raises:
+        DataError: a file cannot be used, or their sizes differ.
+    """
+    images = [read_image(path) for path in paths]
+    for path, image in zip(paths[1:], images[1:], strict=True):
+        if image.shape[1:] != images[0].shape[1:]:
+            raise DataError(
+                f"{paths[0]} has {size_of(images[0])} pixels, but {path}, another channel of "
+                f"it, {size_of(image)}; save all channels in one size."
+            )
+    return images[0] if len(images) == 1 else torch.cat(images)
+
+
+def size_of(image: Tensor) -> str:
+    """Return height and width, e.g. "64 x 48"."""
+    return " x ".join(str(n) for n in image.shape[-2:])
 
 
 def read_mask(path: Path) -> Pixels:

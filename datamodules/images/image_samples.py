@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision.transforms.v2.functional import rgb_to_grayscale
 
-from datamodules.images.image_files import read_image, read_mask
+from datamodules.images.image_files import read_channels, read_mask, size_of
+from datamodules.images.preprocessing import ImagePreprocessing
 from datamodules.index.row import Row
 from datamodules.targets import LabelTarget, MaskTarget, Target
 from lightning_fl.data.augmentation import augmented, augmented_labelled
@@ -23,26 +23,20 @@ class ImageReader:
 
     Attributes:
         target: makes the truth.
-        channels: channels of the images.
+        shape: channels and size of the images.
         reference: the row whose channels all others must have; None converts them instead.
-        size: height and width to resize to; None leaves them.
     """
 
     target: Target
-    channels: int
+    shape: ImagePreprocessing
     reference: Row | None
-    size: tuple[int, int] | None
 
     def __call__(self, row: Row) -> dict[str, Tensor]:
         """Read one row; raise a DataError for a file that cannot be used or does not fit."""
-        image = read_channels(row)
+        image = read_channels(row.images)
         if isinstance(self.target, LabelTarget):
             return {"image": self._prepared(image, row), "label": self.target(row)}
-        if row.mask is None or not isinstance(self.target, MaskTarget):
-            raise ConfigError(
-                f"{row.place} has no mask; set `target` to Labels to classify, or add masks."
-            )
-        mask = torch.from_numpy(self.target(read_mask(row.mask), row.mask))
+        mask = self.mask(row)
         if image.shape[1:] != mask.shape[-2:]:
             raise DataError(
                 f"Image {row.images[0]} has {size_of(image)} pixels, but its mask {row.mask} "
@@ -52,32 +46,32 @@ class ImageReader:
 
     def image(self, row: Row) -> Tensor:
         """Read a row's image alone, float32 (channels, H, W)."""
-        return self._prepared(read_channels(row), row)
+        return self._prepared(read_channels(row.images), row)
+
+    def mask(self, row: Row) -> Tensor:
+        """Read a row's mask as it is in the file, int64 (H, W) or, with regions, (R, H, W)."""
+        if row.mask is None or not isinstance(self.target, MaskTarget):
+            raise ConfigError(
+                f"{row.place} has no mask; set `target` to Labels to classify, or add masks."
+            )
+        return torch.from_numpy(self.target(read_mask(row.mask), row.mask))
 
     def _prepared(self, image: Tensor, row: Row) -> Tensor:
         """Give an image the channels and the size that are asked for."""
-        if len(image) != self.channels:
-            if self.reference is not None:
-                raise DataError(
-                    f"{row.images[0]} has {len(image)} channel(s), but {self.reference.images[0]} "
-                    f"has {self.channels}; set `channels` to 1 or 3 to convert all images."
-                )
-            if (len(image), self.channels) not in ((3, 1), (1, 3)):
-                raise DataError(
-                    f"{row.images[0]} has {len(image)} channel(s), which cannot become `channels`: "
-                    f"{self.channels}; only colour becomes grey, and grey three channels."
-                )
-            image = rgb_to_grayscale(image) if self.channels == 1 else image.expand(3, -1, -1)
-        if self.size is None or image.shape[1:] == self.size:
-            return image
-        return F.interpolate(image[None], self.size, mode="bilinear", antialias=True)[0]
+        if self.reference is not None and len(image) != self.shape.channels:
+            raise DataError(
+                f"{row.images[0]} has {len(image)} channel(s), but {self.reference.images[0]} has "
+                f"{self.shape.channels}; set `channels` to 1 or 3 to convert all images."
+            )
+        return self.shape.prepared(image, row.images[0])
 
     def _resized(self, mask: Tensor) -> Tensor:
         """Give a mask the size that is asked for; each pixel is one of the mask's pixels."""
-        if self.size is None or mask.shape[-2:] == self.size:
+        size = self.shape.size
+        if size is None or mask.shape[-2:] == size:
             return mask
         channels = mask[None] if mask.ndim == 3 else mask[None, None]
-        resized = F.interpolate(channels.double(), self.size, mode="nearest-exact").long()
+        resized = F.interpolate(channels.double(), size, mode="nearest-exact").long()
         return resized[0] if mask.ndim == 3 else resized[0, 0]
 
 
@@ -117,18 +111,9 @@ class ImageSamples(Dataset[Any]):
         return {**sample, "image": self.normalise(sample["image"])}
 
 
-def read_channels(row: Row) -> Tensor:
-    """Read the files of a row one after the other as channels, float32 (C, H, W)."""
-    images = [read_image(path) for path in row.images]
-    for path, image in zip(row.images[1:], images[1:], strict=True):
-        if image.shape[1:] != images[0].shape[1:]:
-            raise DataError(
-                f"{row.images[0]} has {size_of(images[0])} pixels, but {path}, another channel of "
-                f"it, {size_of(image)}; save all channels in one size."
-            )
-    return images[0] if len(images) == 1 else torch.cat(images)
+class ResizedImages(ImageSamples):
+    """Samples that are scored on the pixels of their files."""
 
-
-def size_of(image: Tensor) -> str:
-    """Return height and width, e.g. "64 x 48"."""
-    return " x ".join(str(n) for n in image.shape[-2:])
+    def original(self, index: int) -> Tensor:
+        """Return a sample's mask on the pixels of its file, int64 (H, W) or (R, H, W)."""
+        return self.read.mask(self.rows[index])

@@ -1,23 +1,23 @@
 """2-D images of any index, with masks or labels."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
-import torch
-from torch import Tensor
 from torch.utils.data import Dataset
 
 from datamodules.images.image_check import check_rows
-from datamodules.images.image_samples import ImageReader, ImageSamples, read_channels
-from datamodules.images.normalisation import (
-    Standardise,
-    pooled_statistics,
-    scale_percentiles,
-    standardise_image,
+from datamodules.images.image_files import read_channels
+from datamodules.images.image_samples import (
+    ImageReader,
+    ImageSamples,
+    ResizedImages,
 )
+from datamodules.images.normalisation import pooled_statistics
+from datamodules.images.preprocessing import ImagePreprocessing
 from datamodules.index import Index
 from datamodules.indexed import IndexedDataModule
-from datamodules.targets import ClassNumbers, Target
+from datamodules.targets import ClassNumbers, MaskTarget, Target
 from lightning_fl.data.module import Sample
 from lightning_fl.errors import ConfigError
 
@@ -65,16 +65,37 @@ class Images(IndexedDataModule):
             raise ConfigError(f"Expected `size` to be at least 1 pixel, but got {size}.")
         if channels is not None and channels < 1:
             raise ConfigError(f"Expected `channels` to be at least 1, but got {channels}.")
-        self.normalise = normalise
         reference = None if channels else self.rows(self.site_names()[0])[0]
-        count = channels or (len(read_channels(reference)) if reference else 1)
-        self._read = ImageReader(target or ClassNumbers(), count, reference, height_width)
-        self._statistics: dict[tuple[str, ...], Standardise] = {}  # shared by copies for a site
+        count = channels or (len(read_channels(reference.images)) if reference else 1)
+        target = target or ClassNumbers()
+        names = getattr(target, "names", ()) or getattr(index, "classes", ())
+        statistics = () if normalise != "site" else (0.0,) * count  # of no site yet
+        shape = ImagePreprocessing(
+            count, height_width, normalise, statistics, statistics, tuple(names)
+        )
+        self._read = ImageReader(target, shape, reference)
+        self._prepared: dict[tuple[str, ...], ImagePreprocessing] = {}  # shared by a site's copies
 
     def dataset(self, site: str, patients: Sequence[str], *, augment: bool) -> Dataset[Sample]:
         """Return the images of some patients, in the order of the index."""
         rows, transform = self.rows(site, patients), self.augment if augment else None
-        return ImageSamples(rows, self._read, transform, self._normalisation(site))
+        resized = isinstance(self._read.target, MaskTarget) and self._read.shape.size is not None
+        kind = ResizedImages if resized else ImageSamples
+        return kind(rows, self._read, transform, self.preprocessing(site).normalised)
+
+    def preprocessing(self, site: str) -> ImagePreprocessing:
+        """Return how images of a hospital become what its model sees."""
+        shape = self._read.shape
+        if shape.normalise != "site":
+            return shape
+        seen = self.seen(site)
+        if not seen:
+            return replace(shape, normalise="image", mean=(), sd=())
+        key = (site, *seen)
+        if key not in self._prepared:
+            mean, sd = pooled_statistics(self._read.image(row) for row in self.rows(site, seen))
+            self._prepared[key] = replace(shape, mean=mean, sd=sd)
+        return self._prepared[key]
 
     def check(self) -> None:
         """Read every file of this hospital once (of all, if bound to none).
@@ -85,18 +106,3 @@ class Images(IndexedDataModule):
         for site in self.sites_to_check():
             self.split(site)
             check_rows(site, self.rows(site), self._read)
-
-    def _normalisation(self, site: str) -> Callable[[Tensor], Tensor]:
-        if self.normalise == "none":
-            return torch.nn.Identity()
-        if self.normalise == "percentiles":
-            return scale_percentiles
-        seen = () if self.normalise == "image" else self.seen(site)
-        if not seen:
-            return standardise_image
-        key = (site, *seen)
-        if key not in self._statistics:
-            self._statistics[key] = pooled_statistics(
-                self._read.image(row) for row in self.rows(site, seen)
-            )
-        return self._statistics[key]

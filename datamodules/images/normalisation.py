@@ -39,8 +39,8 @@ def scale_percentiles(image: Tensor) -> Tensor:
     return scaled.clamp(0, 1)
 
 
-def pooled_statistics(images: Iterable[Tensor]) -> Standardise:
-    """Compute mean and standard deviation of each channel over all pixels of some images.
+def pooled_statistics(images: Iterable[Tensor]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation of each channel over all pixels of some images.
 
     Images are seen once, one at a time; the sums are in double precision.
     """
@@ -54,4 +54,4 @@ def pooled_statistics(images: Iterable[Tensor]) -> Standardise:
         raise ValueError("Expected at least one image, but got none.")
     mean = total / count
     sd = (squares / count - mean.square()).clamp(min=0).sqrt()
-    return Standardise(mean.float()[:, None, None], sd.float()[:, None, None])
+    return tuple(mean.float().tolist()), tuple(sd.float().tolist())

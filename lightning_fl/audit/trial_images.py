@@ -80,10 +80,15 @@ def _shuffled(data: FederatedDataModule, site: str, seed: int) -> Iterator[Any]:
 def _checked(sample: Any, data: FederatedDataModule) -> Mapping[str, Tensor]:
     name = type(data).__name__
     content = sorted(sample) if isinstance(sample, Mapping) else type(sample).__name__
-    if "label" not in content or "image" not in content or not isinstance(sample, Mapping):
+    if (
+        "label" not in content
+        or "image" not in content
+        or not isinstance(sample, Mapping)
+        or sample["label"].is_floating_point()
+    ):
         raise ConfigError(
             f"The audit reads labels from gradients, but a sample of {name} is {content}, without "
-            f"image and label. Use data and a task with labels, e.g. "
+            f"image and class number. Use data and a task with one label an image, e.g. "
             f"datamodules.LabelledPhantoms with models.Classification, or {REMEDY}"
         )
     shape = tuple(sample["image"].shape)

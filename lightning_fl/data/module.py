@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
-from lightning_fl.data.cases import number_cases
+from lightning_fl.data.cases import collate_cases, number_cases
 from lightning_fl.data.scans import Preprocessing, ScanFiles
 from lightning_fl.errors import ConfigError, DataError
 from lightning_fl.seeds import derive_seed
@@ -353,7 +353,10 @@ class FederatedDataModule(pl.LightningDataModule, ABC):
 
     def _in_order(self, cases: Iterable[Dataset[Sample]]) -> DataLoader[Sample]:
         return DataLoader(
-            number_cases(cases), batch_size=self.batch_size, num_workers=self.num_workers
+            number_cases(cases),
+            batch_size=self.batch_size,
+            num_workers=self.num_workers,
+            collate_fn=collate_cases,
         )
 
     def _patient_dataset(self, patients: Sequence[str], *, augment: bool) -> Dataset[Sample]:

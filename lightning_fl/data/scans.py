@@ -2,20 +2,24 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from lightning_fl.errors import ConfigError
 
 Mask = npt.NDArray[np.uint8]
-"""Class numbers of every voxel of a scan, in the order and orientation of its own file."""
+"""Class numbers of every voxel of a scan, in the order and orientation of its own file.
+
+Masks of overlapping regions have an axis of regions before those of space, and hold 0 and 1.
+"""
 
 
 ScanSource = Path | tuple[Path, ...]
@@ -51,6 +55,31 @@ class Scan(ABC):
         """Return what the net is shown, in a fixed order: float32 (C, H, W) or (C, D, H, W)."""
 
 
+@dataclass(frozen=True)
+class Picture(Scan):
+    """Show an image of two dimensions as a net sees it.
+
+    Attributes:
+        name: of the file, without suffix.
+        image: float32 (C, H, W).
+        size: height and width of the file's own pixels.
+    """
+
+    suffixes: ClassVar[tuple[str, ...]] = (".png",)
+    """Of the masks that it writes."""
+    name: str
+    image: Tensor = field(repr=False)
+    size: tuple[int, int]
+
+    def images(self) -> Dataset[Tensor]:
+        """Return the image alone."""
+        return [self.image]  # type: ignore[return-value]  # a list is a dataset to torch
+
+    def save(self, mask: Mask, path: Path) -> None:
+        """Write a mask (H, W) as PNG with class numbers, on the file's own pixels."""
+        Image.fromarray(mask).save(path)
+
+
 class Volume(Scan):
     """Show a scan whose every voxel gets a class.
 
@@ -61,6 +90,8 @@ class Volume(Scan):
         spacing: edges of the scan's own voxels in mm, along the axes of its masks.
     """
 
+    suffixes: ClassVar[tuple[str, ...]] = (".nii.gz", ".nii")
+    """Of the masks that it writes."""
     spacing: tuple[float, float, float]
 
     @abstractmethod
@@ -122,6 +153,10 @@ class Preprocessing(ABC):
         Raises:
             DataError: the file cannot be used; names it.
         """
+
+    def class_names(self) -> tuple[str, ...]:
+        """Return what classes or labels are called; () for numbers."""
+        return ()
 
     def to_settings(self) -> dict[str, Any]:
         """Return plain values for a YAML file."""

@@ -129,7 +129,8 @@ class Hospital:
         self.folder = Path(maker.folder)
         if self.file is not None:
             write_text(self.folder / CONFIG, maker.settings)
-            keep_preprocessing(self.folder, blueprint_of(maker).experiment.data, [invitation.site])
+            experiment = blueprint_of(maker).experiment
+            keep_preprocessing(self.folder, experiment.data, [invitation.site], experiment.seed)
             self.records = HospitalRecords(self.folder)
             self.records.message(HOST, "in", payload)
         return json.dumps({"process": os.getpid()}).encode()

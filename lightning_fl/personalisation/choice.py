@@ -7,7 +7,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from lightning_fl.personalisation.candidate import Variant
-from lightning_fl.personalisation.guard import choose, patient_mean
+from lightning_fl.personalisation.guard import choose, means_over_folds
 from lightning_fl.personalisation.settings import Personalisation
 from lightning_fl.personalisation.workbench import LocalTask, Workbench
 from lightning_fl.training.fitting import evaluate
@@ -112,7 +112,7 @@ def _choose_by(
             (len(fold), _scores(others.task, [*without, *settings.variants(others)], fold))
         )
         gradients += others.gradients
-    scores = {v.name: patient_mean([(n, part[v.name]) for n, part in parts]) for v in variants}
+    scores = means_over_folds(parts)
     bars = [variant.name for variant in variants if variant.is_reference]
     name = choose(scores, bars, settings.margin, task.evaluation)
     [chosen] = [variant for variant in variants if variant.name == name]

@@ -26,7 +26,18 @@ def choose(
     return best
 
 
-def patient_mean(scores: Sequence[tuple[int, float]]) -> float:
-    """Return the mean of scores, each weighted by its patients; NaN if one of them is NaN."""
-    patients = sum(count for count, _ in scores)
-    return math.fsum(count * score for count, score in scores) / patients
+def means_over_folds(folds: Sequence[tuple[int, Mapping[str, float]]]) -> dict[str, float]:
+    """Return each variant's mean score over folds, weighted by their patients.
+
+    A variant with NaN in a fold has NaN. A fold that has a score for no variant at all tells
+    nothing: all its pixels are ignored, or its patients have one class alone. It is left out.
+
+    Args:
+        folds: the patients of each, and its scores by variant.
+    """
+    defined = [fold for fold in folds if not all(map(math.isnan, fold[1].values()))] or folds
+    patients = sum(count for count, _ in defined)
+    return {
+        name: math.fsum(count * scores[name] for count, scores in defined) / patients
+        for name in folds[0][1]
+    }

@@ -1,8 +1,9 @@
-"""Use a run's models on new scans.
+"""Use a run's models on new scans and images.
 
 `python -m lightning_fl.predict --run RUN --site A --input scan.nii.gz --output mask.nii.gz`
-segments one scan, or every scan of a folder into a folder; a run that classifies writes a CSV file
-instead. Scans are prepared as in training, by what the run has stored in preprocessing.yaml.
+segments one scan, or every scan of a folder into a folder; images become PNG masks, each on the
+pixels of its file, and overlapping regions have a file each. A run that classifies writes a CSV
+file instead. Scans are prepared as in training, by what the run has stored in preprocessing.yaml.
 """
 
 import sys
@@ -36,7 +37,7 @@ def read_prediction(arguments: Sequence[str] | None = None) -> Prediction:
     directions = models_by_direction(run, options.site, [options.model], options.accelerator)
     check_output_maps(
         directions[0].models[options.model],
-        "Whole scans need probabilities",
+        "Predictions need probabilities",
         "use models.Segmentation or models.Classification",
     )
     if not options.input.exists():
@@ -63,13 +64,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="python -m lightning_fl.predict",
-        description="Segment or classify new scans by a model of a finished run.",
+        description="Segment or classify new scans or images by a model of a finished run.",
         allow_abbrev=False,
     )
     parser.add_argument("--run", type=Path, required=True, help="folder of the run")
     parser.add_argument("--site", help="whose personal model, or whose way to prepare scans")
     parser.add_argument("--model", choices=[PERSONAL, GLOBAL], default=PERSONAL)
-    parser.add_argument("--input", type=Path, required=True, help="a scan, or a folder of scans")
+    parser.add_argument(
+        "--input", type=Path, required=True, help="a scan or image, or a folder of them"
+    )
     parser.add_argument("--output", type=Path, required=True, help="file, or folder for several")
     parser.add_argument("--accelerator", help="cpu, gpu or auto; left out: as the run had it")
     return parser

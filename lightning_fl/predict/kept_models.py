@@ -1,5 +1,6 @@
 """The files that a run leaves for those who use its models; `finished_run` reads them."""
 
+import copy
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -41,9 +42,16 @@ def keep_models_of(folder: Path, site: str, *, alone: bool = False) -> None:
         _write(folder, f"{site}.{GLOBAL}.safetensors", at_site.read_bytes())
 
 
-def keep_preprocessing(folder: Path, data: FederatedDataModule, sites: Iterable[str]) -> None:
-    """Write down how each site's scans become what its model sees, for predictions."""
-    by_site = {site: data.preprocessing(site) for site in sites}
+def keep_preprocessing(
+    folder: Path, data: FederatedDataModule, sites: Iterable[str], seed: int
+) -> None:
+    """Write down how each site's scans become what its model sees, for predictions.
+
+    The seed is that of the run: it decides which patients train, and so what is measured on them.
+    """
+    seeded = copy.copy(data)
+    seeded.seed = seed
+    by_site = {site: seeded.preprocessing(site) for site in sites}
     settings = {site: each.to_settings() for site, each in by_site.items() if each is not None}
     if settings:
         write_text(folder / PREPROCESSING, yaml.safe_dump(settings, sort_keys=False))

@@ -9,15 +9,12 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from lightning_fl.data.scans import Volume
+from lightning_fl.data.scans import Mask, Picture, Volume
 from lightning_fl.errors import ConfigError
 from lightning_fl.files import write_csv
+from lightning_fl.predict.mask_files import mask_files
 from lightning_fl.predict.site_models import SiteModels, segment
 from lightning_fl.results.volume_tables import final_direction
-
-NIFTI = (".nii.gz", ".nii")
-MASK = ".mask.nii.gz"
-"""Suffix of the masks in a folder, behind the names of their scans."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +40,21 @@ class Prediction:
             ConfigError, DataError: see `segment`; scans before the one at fault are written.
         """
         first = self.directions[0].preprocessing.read(self.scans[0])
-        if isinstance(first, Volume):
-            self._segment()
+        task = self.directions[0].models[self.model]
+        resizes = callable(getattr(task, "resized_masks", None))
+        if isinstance(first, Volume) or (isinstance(first, Picture) and resizes):
+            self._segment(first.suffixes)
         else:
             self._classify()
         return self.output
 
-    def _segment(self) -> None:
-        into_folder = not self.output.name.endswith(NIFTI)
+    def _segment(self, suffixes: Sequence[str]) -> None:
+        into_folder = self.output.is_dir() or not self.output.suffix
+        if not into_folder and not self.output.name.endswith(tuple(suffixes)):
+            raise ConfigError(
+                f"--output {self.output} is no folder and has an unknown suffix. Masks of this run "
+                f"are {' or '.join(suffixes)} files; a new folder has no dot in its name."
+            )
         if len(self.scans) > 1 and not into_folder:
             raise ConfigError(
                 f"There are {len(self.scans)} scans, but --output is one file, {self.output}. Name "
@@ -60,39 +64,64 @@ class Prediction:
         inputs = {path.resolve() for path in self.scans}
         written: set[Path] = set()
         for path in self._tracked():
-            volume, masks = segment(self.directions, path)
-            mask = masks[self.model][final_direction(masks[self.model])]
-            target = self.output / f"{volume.name}{MASK}" if into_folder else self.output
-            if target.resolve() in inputs | written:
-                raise ConfigError(
-                    f"The mask of {path} would replace {target}, which is "
-                    f"{'a scan' if target.resolve() in inputs else 'the mask of another scan'}. "
-                    "Name another --output, or rename the scan."
-                )
-            volume.save(mask, target)
-            written.add(target.resolve())
+            scan, mask = self._mask(path)
+            name = self.output / f"{scan.name}.mask{suffixes[0]}" if into_folder else self.output
+            for target, part in mask_files(scan, mask, name).items():
+                if target.resolve() in inputs | written:
+                    raise ConfigError(
+                        f"The mask of {path} would replace {target}, which is "
+                        f"{'a scan' if target.resolve() in inputs else 'the mask of another scan'}."
+                        " Name another --output, or rename the scan."
+                    )
+                scan.save(part, target)
+                written.add(target.resolve())
+
+    def _mask(self, path: Path) -> tuple[Volume | Picture, Mask]:
+        """Read and segment one scan or picture."""
+        scan = self.directions[0].preprocessing.read(path)
+        if isinstance(scan, Picture):
+            return scan, self.directions[0].mask(self.model, scan)
+        volume, masks = segment(self.directions, path)
+        return volume, masks[self.model][final_direction(masks[self.model])]
 
     def _classify(self) -> None:
-        if self.output.is_dir():
-            raise ConfigError(f"--output is the folder {self.output}; name a CSV file for classes.")
+        if self.output.suffix != ".csv" or self.output.is_dir():
+            raise ConfigError(f"--output is {self.output}; name a CSV file for classes (.csv).")
         rows: list[list[object]] = []
         self.output.parent.mkdir(parents=True, exist_ok=True)
+        columns: list[str] = []
         try:
             for path in self._tracked():
-                rows.append(self._classes(path))
+                row = self._classes(path)
+                columns = list(row)
+                rows.append(list(row.values()))
         finally:  # a file that cannot be read costs none of those before it
             if rows:
-                probability_columns = [f"probability_{n}" for n in range(len(rows[0]) - 2)]
-                write_csv(self.output, ["scan", "class", *probability_columns], rows)
+                write_csv(self.output, columns, rows)
 
-    def _classes(self, path: Path) -> list[object]:
-        """Return the row of one scan."""
-        scan = self.directions[0].preprocessing.read(path)
+    def _classes(self, path: Path) -> dict[str, object]:
+        """Return the row of one scan, by column; several labels have no likeliest one."""
+        preprocessing = self.directions[0].preprocessing
+        scan = preprocessing.read(path)
         by_direction = [torch.cat(d.probabilities(self.model, scan)) for d in self.directions]
+        if by_direction[0].ndim != 2:
+            raise ConfigError(
+                f"The task gives probabilities of shape {tuple(by_direction[0].shape)}, which are "
+                "no classes of an image. A task that segments images needs `resized_masks`, as "
+                "models.Segmentation has it."
+            )
         mean = torch.stack(by_direction).mean(dim=(0, 1)).tolist()
-        classes = mean if len(mean) > 1 else [1 - mean[0], mean[0]]
-        likeliest = max(range(len(classes)), key=classes.__getitem__)
-        return [scan.name, likeliest, *(f"{value:.6f}" for value in classes)]
+        multilabel = getattr(self.directions[0].models[self.model], "multilabel", False) is True
+        values = mean if multilabel or len(mean) > 1 else [1 - mean[0], mean[0]]
+        given = preprocessing.class_names()
+        names = given if len(given) == len(values) else [str(n) for n in range(len(values))]
+        likeliest = names[max(range(len(values)), key=values.__getitem__)]
+        row: dict[str, object] = {"scan": scan.name}
+        if not multilabel:
+            row["class"] = likeliest
+        for name, value in zip(names, values, strict=True):
+            row[f"probability_{name}"] = f"{value:.6f}"
+        return row
 
     def _tracked(self) -> Iterable[Path]:
         console = Console(stderr=True)

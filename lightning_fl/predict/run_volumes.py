@@ -13,10 +13,11 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from lightning_fl.data.module import FederatedDataModule
+from lightning_fl.data.module import IGNORE, FederatedDataModule
 from lightning_fl.data.scans import Mask, Volume
 from lightning_fl.files import write_bytes
 from lightning_fl.predict.finished_run import FinishedRun
+from lightning_fl.predict.mask_files import mask_files
 from lightning_fl.predict.site_models import models_by_direction, segment
 from lightning_fl.predict.volume_scores import volume_scores
 from lightning_fl.results.volume_tables import VolumeRow, final_direction, write_volumes
@@ -79,8 +80,10 @@ def _evaluate_site(
         truth = volume.read_mask(files.mask)
         used = {model: each[final_direction(each)] for model, each in masks.items()}
         for model, mask in used.items():
-            volume.save(mask, folder / f"{files.name}.{model}.nii.gz")
-        if gallery and truth.any():
+            path = folder / f"{files.name}.{model}.nii.gz"
+            for file, part in mask_files(volume, mask, path).items():
+                volume.save(part, file)
+        if gallery and (truth % IGNORE).any():
             gallery -= 1
             picture = _draw_slice(volume, truth, used)
             write_bytes(folder / f"{files.name}{PICTURE}", safetensors.torch.save(picture))
@@ -94,8 +97,15 @@ def _evaluate_site(
 
 def _draw_slice(volume: Volume, truth: Mask, masks: Mapping[str, Mask]) -> dict[str, Tensor]:
     """Draw the axial slice with the largest lesion, in the form of the report's galleries."""
-    level = int(np.argmax(np.count_nonzero(volume.axial(truth), axis=(1, 2))))
+    levels = {name: _axial(volume, mask) for name, mask in {"truth": truth, **masks}.items()}
+    level = int(np.argmax(np.count_nonzero(levels["truth"] % IGNORE, axis=(0, 2, 3))))
     tensors = {"image": volume.picture(level)[None].contiguous()}
-    for name, mask in {"truth": truth, **masks}.items():
-        tensors[name] = torch.from_numpy(np.ascontiguousarray(volume.axial(mask)[level]))[None]
+    for name, mask in levels.items():
+        regions = torch.from_numpy(np.ascontiguousarray(mask[:, level]))
+        tensors[name] = regions[None] if truth.ndim > 3 else regions
     return tensors
+
+
+def _axial(volume: Volume, mask: Mask) -> Mask:
+    """Return the axial slices of each region, or of a mask of classes as if of one region."""
+    return np.stack([volume.axial(part) for part in (mask if mask.ndim > 3 else mask[None])])

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from lightning_fl.data.module import IGNORE
 from lightning_fl.data.scans import Mask
 from lightning_fl.training.surface_distance import surface_distances
 
@@ -21,17 +22,29 @@ def volume_scores(
     of the two alone has Dice 0 and the longest distance that there is, the diagonal of the volume.
     See `surface_distances` for the 95 % Hausdorff distance.
 
+    Overlapping regions are scored one by one, as classes are. Voxels of `IGNORE` count nowhere.
+
     Args:
-        predicted: class numbers (X, Y, Z), 0 being background.
-        truth: class numbers of the reader's mask.
+        predicted: class numbers (X, Y, Z), 0 being background, or (regions, X, Y, Z) of 0 and 1.
+        truth: the reader's mask, of the same shape.
         spacing: edges of a voxel in mm.
 
     Returns:
         `dice` in [0, 1], 1 where both are empty; `sensitivity` in [0, 1], NaN without lesion;
-        `hd95` in mm, NaN where both are empty; `volume_error` in ml, never negative.
+        `hd95` in mm, NaN where both are empty; `volume_error` in ml, never negative. All are NaN
+        where no voxel counts.
     """
-    classes = sorted({*np.unique(predicted).tolist(), *np.unique(truth).tolist()} - {0})
-    scores = [_of_class(predicted == number, truth == number, spacing) for number in classes]
+    counted = truth != IGNORE
+    if not counted.any():
+        return dict.fromkeys(("dice", "sensitivity", "hd95", "volume_error"), math.nan)
+    predicted, truth = predicted * counted, truth * counted
+    if truth.ndim > len(spacing):
+        pairs = [(p > 0, t > 0) for p, t in zip(predicted, truth, strict=True) if (p | t).any()]
+        predicted, truth = predicted.max(axis=0), truth.max(axis=0)
+    else:
+        classes = sorted({*np.unique(predicted).tolist(), *np.unique(truth).tolist()} - {0})
+        pairs = [(predicted == number, truth == number) for number in classes]
+    scores = [_of_class(p, t, spacing) for p, t in pairs]
     voxel = math.prod(spacing) / MILLILITRE
     return {
         "dice": _mean([dice for dice, _, _ in scores]) if scores else 1.0,

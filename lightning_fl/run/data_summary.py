@@ -118,9 +118,9 @@ def describe_data(data: FederatedDataModule, site: str, seed: int) -> Iterator[s
     split = bound.split(site)
     images = {part: bound.sample_count(part) for part in PARTS}
     yield f"images: {', '.join(f'{count} {part}' for part, count in images.items())}"
-    given = sorted(set(bound.given_parts(site).values()))
-    folds = " and the folds" if bound.given_folds(site) else ""
-    yield f"the data give the parts: {', '.join(given) or 'none'}{folds}; the rest is drawn"
+    given = set(bound.given_parts(site).values())
+    said = [part for part in PARTS if part in given] + ["folds"] * bool(bound.given_folds(site))
+    yield f"split: {', '.join(said) or 'nothing'} as the data say, the rest drawn"
     contents = Contents()
     patients = [patient for part in PARTS for patient in getattr(split, part)]
     for sample in spread(bound.dataset(site, patients, augment=False), MOST):

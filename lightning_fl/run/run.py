@@ -102,7 +102,8 @@ class Run:
         self.run_id = state.run
         audit = self.prepared_audit()  # refuses what it cannot attack before anything is trained
         self._tell_loggers()
-        keep_preprocessing(self.folder, self.experiment.data, self._sites)
+        data, seed = self.experiment.data, self.experiment.seed
+        keep_preprocessing(self.folder, data, self._sites, seed)
         results = self._with_federation(checkpoints, state, lambda f: self._federate(f, state))
         self._keep_models(state)
         keep_cases(self.folder, results.get("cases", ()))

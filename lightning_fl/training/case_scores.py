@@ -4,26 +4,34 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from lightning_fl.data.cases import CASE
+from lightning_fl.data.cases import CASE, ORIGINAL
+from lightning_fl.data.module import IGNORE
 from lightning_fl.errors import ConfigError
 from lightning_fl.training.overlap import (
     OVERLAP,
+    Masks,
     class_scores,
     foreground_scores,
     overlap_counts,
     sum_by_case,
 )
-from lightning_fl.training.surface_distance import UNDEFINED, SurfaceDistances, surface_distances
+from lightning_fl.training.surface_distance import (
+    UNDEFINED,
+    Region,
+    SurfaceDistances,
+    surface_distances,
+)
 
 Values = dict[tuple[str, str], Tensor]
 """Values of several cases, float64 (cases,), by label and metric.
 
-The label is "" for the mean over the foreground classes, or the number of a class where there are
-several. A value that is not defined is NaN.
+The label is "" for the mean over the foreground classes or regions, or the number of one where
+there are several. A value that is not defined is NaN.
 """
 
 
@@ -49,7 +57,9 @@ class ScoreImages(pl.Callback):
     """Compare masks with the truth in an evaluation, image by image.
 
     The batches hold `mask` and `case`, and `validation_step` and `test_step` return the predicted
-    masks, integers of the truth's shape.
+    masks, integers of the truth's shape: a tensor or, for a batch with `original`, a list. A module
+    with `regions` set to True has masks with an axis of overlapping regions before those of space.
+    Pixels of `IGNORE` are background in both masks when distances are measured.
 
     Args:
         spacing: edges of a mask's pixel in mm, one for each axis; None for distances in pixels.
@@ -79,16 +89,21 @@ class ScoreImages(pl.Callback):
         Raises:
             ConfigError: the spacing does not belong to the masks.
         """
-        self.fits = self.fits and _shows_cases(batch) and _is_mask(outputs, batch["mask"])
+        self.fits = self.fits and _shows_cases(batch) and _are_masks(outputs, _truth(batch))
         if not self.fits:
             return
-        predicted, truth = outputs.long().cpu(), batch["mask"].cpu()
-        classes = 1 + max(1, int(predicted.max()), int(truth.max()))
+        regions = getattr(pl_module, "regions", False) is True
         self.cases.append(batch[CASE].cpu())
-        self.counts.append(overlap_counts(predicted, truth, classes))
-        spacing = _checked(self.spacing, truth.ndim - 1)
-        for pair in zip(predicted, truth, strict=True):
-            self.distances.append(_distances(*pair, spacing))
+        for pair in zip(outputs, _truth(batch), strict=True):
+            predicted, truth = (mask.long().cpu() for mask in pair)
+            counted = truth != IGNORE
+            classes = 1 + max(1, int(predicted.max()), int((truth * counted).max()))
+            self.counts.append(
+                overlap_counts(predicted[None], truth[None], classes, regions=regions)
+            )
+            spacing = _checked(self.spacing, truth.ndim - regions)
+            parts = [_parts(mask * counted, regions) for mask in (predicted, truth)]
+            self.distances.append(_distances(parts[0], parts[1], spacing))
 
     on_test_batch_end = on_validation_batch_end
 
@@ -101,9 +116,7 @@ class ScoreImages(pl.Callback):
         if not self.fits or not self.cases:
             return None
         width = max(classes - 1, *(counts.shape[-1] for counts in self.counts))
-        counts = torch.cat(
-            [torch.nn.functional.pad(c, (0, width - c.shape[-1])) for c in self.counts]
-        )
+        counts = torch.cat([_widened(of_image, width) for of_image in self.counts])
         rows = [
             [by_class.get(k + 1, UNDEFINED) for k in range(width)] for by_class in self.distances
         ]
@@ -136,22 +149,48 @@ def _shows_cases(batch: Any) -> bool:
     return isinstance(batch, Mapping) and {"mask", CASE} <= set(batch)
 
 
-def _is_mask(outputs: Any, truth: Tensor) -> bool:
+def _truth(batch: Mapping[str, Any]) -> Masks:
+    masks: Masks = batch.get(ORIGINAL, batch["mask"])
+    return masks
+
+
+def _are_masks(outputs: Any, truth: Masks) -> bool:
     """Return whether outputs are class numbers of a truth that holds nothing else."""
-    is_integer = isinstance(outputs, Tensor) and not outputs.is_floating_point()
-    # a task of one's own may mark pixels to ignore by a negative number
-    return is_integer and outputs.shape == truth.shape and int(truth.min()) >= 0
+    if isinstance(truth, Tensor):
+        outputs, truth = [outputs], [truth]
+    return isinstance(outputs, Sequence) and all(
+        isinstance(output, Tensor)
+        and not output.is_floating_point()
+        and output.shape == mask.shape
+        # a task of one's own may mark pixels to ignore by a negative number
+        and int(mask.min()) >= 0
+        for output, mask in zip(outputs, truth, strict=True)
+    )
+
+
+def _parts(mask: Tensor, regions: bool) -> dict[int, Region]:
+    """Return where the foreground classes or regions of an image are, by number."""
+    if regions:
+        return {n: region.bool().numpy() for n, region in enumerate(mask, start=1) if region.any()}
+    return {n: (mask == n).numpy() for n in torch.unique(mask).tolist() if n}
 
 
 def _distances(
-    predicted: Tensor, truth: Tensor, spacing: Sequence[float]
+    predicted: dict[int, Region], truth: dict[int, Region], spacing: Sequence[float]
 ) -> dict[int, SurfaceDistances]:
     """Measure the distances of each foreground class that is in an image's truth or prediction."""
-    numbers = set(torch.unique(torch.stack([predicted, truth])).tolist())
+    nowhere = np.zeros_like(next(iter((predicted | truth).values()), np.zeros(0, dtype=bool)))
     return {
-        number: surface_distances((predicted == number).numpy(), (truth == number).numpy(), spacing)
-        for number in numbers - {0}
+        n: surface_distances(predicted.get(n, nowhere), truth.get(n, nowhere), spacing)
+        for n in predicted | truth
     }
+
+
+def _widened(counts: Tensor, width: int) -> Tensor:
+    """Add classes that an image does not show: all pixels that count are true negatives."""
+    absent = torch.zeros_like(counts[..., :1])
+    absent[:, -1] = counts[..., :1].sum(dim=1)
+    return torch.cat([counts, absent.expand(-1, -1, width - counts.shape[-1])], dim=-1)
 
 
 def _values(counts: Tensor, distances: Tensor, suffix: str) -> Values:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from lightning_fl.data.module import IGNORE
 from lightning_fl.training.fitting import TrainerOptions, make_trainer
 
 
@@ -26,7 +27,7 @@ def draw_gallery(
 
     Returns:
         `image` float32 (N, C, H, W), `truth` uint8 (N, H, W) and a uint8 (N, H, W) mask for each
-        model; empty where the task cannot be shown.
+        model, or (N, R, H, W) of overlapping regions; empty where the task cannot be shown.
     """
     batch = _pick(loader, count)
     if not batch:
@@ -51,7 +52,7 @@ def _pick(loader: DataLoader[Any], count: int) -> dict[str, Tensor]:
     for batch in loader:
         if not isinstance(batch, Mapping) or not {"image", "mask"} <= set(batch):
             return {}
-        shows_foreground = batch["mask"].flatten(1).any(dim=1)
+        shows_foreground = (batch["mask"] % IGNORE).flatten(1).any(dim=1)
         positions += (shows_foreground.nonzero().flatten() + offset).tolist()
         offset += len(batch["mask"])
     if not positions or count < 1:

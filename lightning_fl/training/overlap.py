@@ -1,15 +1,23 @@
 """Overlap of predicted and true masks: Dice, IoU, precision and recall from counts of pixels.
 
-Counts are int64 tensors (images, 3, foreground classes): true positives, false positives and false
-negatives. torchmetrics' scores do not do for two reasons. Their `ignore_index=0` drops background
-pixels from the count, and with them the false positives there. Their `zero_division` cannot tell
-"nothing to find, nothing found" from "something to find, nothing found" in precision.
+Counts are int64 tensors (images, 4, foreground classes or regions): true positives, false
+positives, false negatives and true negatives. Pixels of `IGNORE` are in none of them, and a score
+of no pixel at all is NaN. torchmetrics' scores do not do for two reasons. Their `ignore_index=0`
+drops background pixels from the count, and with them the false positives there. Their
+`zero_division` cannot tell "nothing to find, nothing found" from "something to find, nothing
+found" in precision.
 """
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
+
+from lightning_fl.data.module import IGNORE
+
+Masks = Tensor | Sequence[Tensor]
+"""Masks of several images: one tensor, or one for each image where their sizes differ."""
 
 Fraction = tuple[Tensor, Tensor]
 """Numerator and denominator of a score."""
@@ -45,21 +53,34 @@ OVERLAP: Mapping[str, Counted] = {
 }
 
 
-def overlap_counts(predicted: Tensor, truth: Tensor, classes: int) -> Tensor:
-    """Count the pixels of each image, (images, 3, classes - 1).
+def overlap_counts(
+    predicted: Masks, truth: Masks, classes: int, *, regions: bool = False
+) -> Tensor:
+    """Count the pixels of each image, (images, 4, classes - 1) or (images, 4, regions).
 
     Args:
         predicted: class numbers (images, ...), 0 being background.
-        truth: class numbers of the same shape.
-        classes: number of classes, background included.
+        truth: class numbers of the same shape, or `IGNORE`.
+        classes: number of classes, background included; regions do without.
+        regions: whether masks are 0 and 1 of overlapping regions, (images, regions, ...).
     """
+    if not (isinstance(predicted, Tensor) and isinstance(truth, Tensor)):
+        each = [
+            overlap_counts(p[None], t[None], classes, regions=regions)
+            for p, t in zip(predicted, truth, strict=True)
+        ]
+        return torch.cat(each)
+    if regions:
+        binary = overlap_counts(predicted.flatten(0, 1), truth.flatten(0, 1), 2)
+        return binary.view(*truth.shape[:2], 4).transpose(1, 2)
     images = torch.arange(len(truth), device=truth.device).view(-1, *[1] * (truth.ndim - 1))
     pairs = (images * classes + truth.long()) * classes + predicted.long()
-    counts = torch.bincount(pairs.flatten(), minlength=len(truth) * classes**2)
+    counts = torch.bincount(pairs[truth != IGNORE], minlength=len(truth) * classes**2)
     confusion = counts.reshape(len(truth), classes, classes)
     tp = confusion.diagonal(dim1=1, dim2=2)
     fp, fn = confusion.sum(dim=1) - tp, confusion.sum(dim=2) - tp
-    return torch.stack([tp, fp, fn], dim=1)[..., 1:]
+    tn = confusion.sum(dim=(1, 2))[:, None] - tp - fp - fn
+    return torch.stack([tp, fp, fn, tn], dim=1)[..., 1:]
 
 
 def sum_by_case(counts: Tensor, cases: Tensor) -> Tensor:
@@ -80,22 +101,23 @@ def class_scores(score: Counted, counts: Tensor) -> Tensor:
 
     A class that is neither in the truth nor in the prediction scores 1: nothing was to be found and
     nothing was found. Any other score without denominator is 0: precision where nothing is
-    predicted, recall where nothing was to be found but something is predicted.
+    predicted, recall where nothing was to be found but something is predicted. A class of which no
+    pixel counts has NaN.
     """
-    numerator, denominator = score(*counts.unbind(dim=1))
+    numerator, denominator = score(*counts[:, :3].unbind(dim=1))
     scores = numerator / denominator.clamp(min=1)  # a numerator is 0 where its denominator is
-    return scores.where(_present(counts), 1.0)
+    return scores.where(_present(counts), 1.0).where(counts.sum(dim=1) > 0, math.nan)
 
 
 def foreground_scores(score: Counted, counts: Tensor) -> Tensor:
     """Average a score over the classes in the truth or in the prediction, (images,).
 
-    Where there is no class at all, the score is 1.
+    Where there is no class at all, the score is 1; where no pixel counts, it is NaN.
     """
     present = _present(counts)
     mean = class_scores(score, counts).where(present, 0).sum(1) / present.sum(1).clamp(min=1)
-    return mean.where(present.any(1), 1.0)
+    return mean.where(present.any(1), 1.0).where(counts.sum(dim=(1, 2)) > 0, math.nan)
 
 
 def _present(counts: Tensor) -> Tensor:
-    return counts.sum(dim=1) > 0
+    return counts[:, :3].sum(dim=1) > 0

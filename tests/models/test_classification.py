@@ -1,4 +1,5 @@
 import copy
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -238,7 +239,7 @@ def test_labels_of_the_wrong_kind_are_refused() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"classes": 0}, "`classes` to be between 1 and 256, but got 0"),
+        ({"classes": 0}, "`classes` to be between 1 and 255, but got 0"),
         ({"class_weights": [1, 2, 3]}, r"to be 2 positive numbers.* got \[1, 2, 3\]"),
         ({"class_weights": [1, 0]}, r"positive numbers.* got \[1, 0\]"),
         ({"class_weights": [1, 2], "loss": nn.CrossEntropyLoss()}, "Set one of the two to null"),
@@ -262,3 +263,56 @@ def test_yaml_builds_the_task_around_a_net() -> None:
     task = parser.instantiate(parser.parse_string(parser.dump(config))).task(tiny())
     assert task.configure_optimizers().defaults["lr"] == 0.5
     assert task.loss.weight.tolist() == [1, 2]
+
+
+def several(logits: Tensor) -> Classification:
+    return Classification(Answer(lambda image: image), classes=logits.shape[1], multilabel=True)
+
+
+def test_missing_labels_count_neither_in_the_loss_nor_in_its_gradient() -> None:
+    logits = torch.tensor([[0.3, -0.2], [1.0, 0.5], [2.0, 2.0]], requires_grad=True)
+    labels = torch.tensor([[1, math.nan], [0, 1], [math.nan, math.nan]])
+    data: LabelledSample = {"image": logits, "label": labels}
+    each = F.binary_cross_entropy_with_logits(logits, labels.nan_to_num(), reduction="none")
+    loss = several(logits).training_step(data)
+    torch.testing.assert_close(loss, (each[0, 0] + each[1].mean() + 0) / 3)
+    [gradient] = torch.autograd.grad(loss, logits)
+    assert ((gradient == 0) == labels.isnan()).all()
+    nothing = several(logits).training_step({"image": logits, "label": labels[2:].expand(3, 2)})
+    assert nothing.item() == 0
+    assert not torch.autograd.grad(nothing, logits)[0].any()
+
+
+def test_weights_of_several_labels_weigh_those_who_have_them() -> None:
+    logits, labels = torch.zeros(1, 2), torch.tensor([[1.0, 0.0]])
+    loss = Classification(tiny(), multilabel=True, class_weights=[3, 5]).loss
+    torch.testing.assert_close(loss(logits, labels), torch.tensor(math.log(2) * (3 + 1) / 2))
+
+
+def test_several_labels_are_trained_logged_and_predicted_each_by_itself() -> None:
+    task = Classification(tiny(3), classes=3, multilabel=True)
+    labels = torch.tensor([[0, 1, 1], [1, 0, math.nan], [0, 1, 1], [1, 0, math.nan]])
+    data: LabelledSample = {"image": batch()["image"], "label": labels}
+    fit = quiet_trainer(max_epochs=1)
+    fit.fit(task, loader(data), loader(data))
+    names = {f"{n}{of}" for n in ("auroc", "average_precision") for of in ("", "/1", "/2", "/3")}
+    assert set(fit.callback_metrics) == {"train/loss", "val/loss"} | {f"val/{n}" for n in names}
+    assert fit.callback_metrics["val/auroc/3"].isnan()  # all have it, as far as it is known
+    assert not fit.callback_metrics["val/auroc"].isnan()
+    torch.testing.assert_close(task.predict_step(data), task(data["image"]).sigmoid())
+
+
+@pytest.mark.parametrize(
+    ("labels", "error", "message"),
+    [
+        (torch.zeros(4), ConfigError, r"float labels of shape \(4, 2\).*`task.classes`"),
+        (torch.zeros(4, 2).long(), ConfigError, r"but got torch.int64.*`task.multilabel` to false"),
+        (torch.full((4, 2), -1.0), DataError, r"values \[-1\.0\].*missing \(NaN\)"),
+    ],
+)
+def test_labels_that_are_not_several_are_refused(
+    labels: Tensor, error: type[Exception], message: str
+) -> None:
+    task = Classification(tiny(), multilabel=True)
+    with pytest.raises(error, match=message):
+        task.check_batch({"image": batch()["image"], "label": labels})

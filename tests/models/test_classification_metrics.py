@@ -1,11 +1,13 @@
 import math
 import warnings
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor
 from torchmetrics.functional.classification import (
     binary_auroc,
+    binary_average_precision,
     binary_f1_score,
     binary_recall,
     binary_specificity,
@@ -16,7 +18,7 @@ from torchmetrics.functional.classification import (
     multiclass_specificity,
 )
 
-from models.classification_metrics import auroc, classification_scores
+from models.classification_metrics import auroc, classification_scores, multilabel_scores
 
 SHARES = ("accuracy", "balanced_accuracy", "f1", "sensitivity", "specificity")
 
@@ -116,3 +118,26 @@ def test_probabilities_that_are_not_numbers_do_not_stop_the_evaluation() -> None
         "ece",
         *SHARES,
     }
+
+
+def test_several_labels_are_scored_where_they_are_there() -> None:
+    nan = math.nan
+    probabilities = torch.tensor(
+        [[0.9, 0.2, 0.5], [0.8, 0.6, 0.5], [0.3, 0.7, 0.5], [0.6, 0.1, 0.5]]
+    )
+    labels = torch.tensor([[1, nan, 0], [0, 1, nan], [0, 0, 0], [nan, 0, 0.0]])
+    scores = multilabel_scores(3, "")
+    for start in range(0, 4, 2):
+        scores.update(probabilities[start : start + 2], labels[start : start + 2])
+    found = {name: float(value) for name, value in scores.compute().items()}
+    first, second = probabilities[:3, 0], probabilities[1:, 1]
+    truths = torch.tensor([1, 0, 0])
+    references: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+        "auroc": binary_auroc,
+        "average_precision": binary_average_precision,
+    }
+    for name, reference in references.items():
+        expected = [float(reference(first, truths)), float(reference(second, truths))]
+        assert [found[f"{name}/1"], found[f"{name}/2"]] == pytest.approx(expected)
+        assert math.isnan(found[f"{name}/3"])  # nobody has it
+        assert found[name] == pytest.approx(sum(expected) / 2)

@@ -4,9 +4,10 @@ import torch.nn.functional as F
 from monai.losses import DiceLoss as MonaiDiceLoss
 from torch import Tensor
 
+from lightning_fl.data.module import IGNORE
 from lightning_fl.errors import ConfigError
 from models import DiceCrossEntropy
-from models.losses import dice_loss
+from models.losses import cross_entropy, dice_loss
 
 
 def batch(classes: int) -> tuple[Tensor, Tensor]:
@@ -62,3 +63,38 @@ def test_loss_has_second_derivatives(classes: int) -> None:
 def test_weights_must_be_positive(weights: tuple[float, float]) -> None:
     with pytest.raises(ConfigError, match=r"to be weights of at least 0.*got -?\d"):
         DiceCrossEntropy(*weights)
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+def test_ignored_pixels_are_as_if_they_were_not_there(classes: int) -> None:
+    logits, mask = batch(classes)
+    shown = DiceCrossEntropy()(logits[..., :3], mask[..., :3])
+    mask[..., 3] = IGNORE
+    torch.testing.assert_close(DiceCrossEntropy()(logits.requires_grad_(), mask), shown)
+    [gradient] = torch.autograd.grad(DiceCrossEntropy()(logits, mask), logits)
+    assert not gradient[..., 3].any()
+
+
+@pytest.mark.parametrize(("classes", "regions"), [(1, False), (3, False), (3, True)])
+def test_a_batch_that_is_wholly_ignored_has_no_loss_and_no_gradient(
+    classes: int, regions: bool
+) -> None:
+    logits, mask = batch(classes)
+    truth = torch.full_like(logits if regions else mask, IGNORE, dtype=torch.long)
+    loss = DiceCrossEntropy()(logits.requires_grad_(), truth)
+    assert loss.item() == 0
+    assert not torch.autograd.grad(loss, logits)[0].any()
+
+
+def test_cross_entropy_of_a_batch_is_the_mean_of_its_images_whatever_they_ignore() -> None:
+    logits, mask = batch(3)
+    mask[0, 1:] = IGNORE
+    single = [cross_entropy(logits[[n]], mask[[n]]) for n in range(2)]
+    torch.testing.assert_close(cross_entropy(logits, mask), sum(single) / 2)
+
+
+def test_loss_of_regions_is_the_mean_of_their_binary_losses() -> None:
+    logits, _ = batch(2)
+    regions = torch.stack([batch(1)[1], 1 - batch(1)[1]], dim=1)
+    single = [DiceCrossEntropy()(logits[:, [n]], regions[:, n]) for n in range(2)]
+    torch.testing.assert_close(DiceCrossEntropy()(logits, regions), sum(single) / 2)

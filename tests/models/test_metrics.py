@@ -1,9 +1,11 @@
 import copy
+import math
 
 import pytest
 import torch
 from torch import Tensor
 
+from lightning_fl.data.module import IGNORE
 from models.metrics import segmentation_scores
 
 Scores = dict[str, float]
@@ -79,3 +81,18 @@ def test_scores_reset_and_copy() -> None:
     collection.update(rows("1"), rows("0"))
     assert collection.compute()["val/dice"] == 0.0
     assert other.compute()["val/dice"] == 1.0
+
+
+def test_a_patient_without_a_pixel_that_counts_is_left_out_of_every_mean() -> None:
+    predicted, mask = rows("1100", "1111"), rows("1000", "0000")
+    mask[1] = IGNORE
+    found = scores(predicted, mask, torch.tensor([0, 1]))
+    assert found["dice"] == found["dice_pooled"] == pytest.approx(2 / 3)
+    assert all(math.isnan(v) for v in scores(predicted[1:], mask[1:]).values())
+
+
+def test_regions_are_averaged_within_a_case() -> None:
+    collection = segmentation_scores(2, "", regions=True)
+    outer, inner = rows("1111"), rows("0110")
+    collection.update(torch.stack([outer, outer], 1), torch.stack([outer, inner], 1))
+    assert collection.compute()["dice"].item() == pytest.approx((1 + 4 / 6) / 2)

@@ -12,6 +12,7 @@ from monai.networks.nets import BasicUNet, UNet
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from lightning_fl.data.cases import collate_cases
 from lightning_fl.data.module import Sample
 from lightning_fl.errors import ConfigError, DataError
 from models import DiceCrossEntropy, Segmentation
@@ -98,7 +99,7 @@ def test_output_bias_is_found_and_foreground_starts_rare(name: str, classes: int
     net = NETS[name](classes)
     task = Segmentation(net, classes=classes, foreground_prior=0.12).eval()
     last = [p for n, p in net.named_parameters() if n.endswith("bias") and len(p) == classes][-1]
-    torch.testing.assert_close(last.detach(), prior_logits(classes, 0.12))
+    torch.testing.assert_close(last.detach(), prior_logits(classes, 0.12, sigmoid=classes == 1))
     nn.init.zeros_(next(p for p in reversed(list(net.parameters())) if p.ndim == 4))
     logits = task(batch()["image"])
     foreground = logits.sigmoid() if classes == 1 else 1 - logits.softmax(dim=1)[:, :1]
@@ -113,9 +114,11 @@ def test_mean_probability_of_a_random_net_starts_near_the_prior() -> None:
 
 
 def test_prior_of_classes_is_shared_by_the_foreground() -> None:
-    probabilities = prior_logits(4, 0.3).softmax(dim=0)
+    probabilities = prior_logits(4, 0.3, sigmoid=False).softmax(dim=0)
     torch.testing.assert_close(probabilities, torch.tensor([0.7, 0.1, 0.1, 0.1]))
-    assert prior_logits(1, 0.12).item() == pytest.approx(math.log(0.12 / 0.88))
+    assert prior_logits(2, 0.12, sigmoid=True).tolist() == pytest.approx(
+        2 * [math.log(0.12 / 0.88)]
+    )
 
 
 def test_no_prior_leaves_the_net_as_it_is() -> None:
@@ -162,7 +165,7 @@ def evaluate(logits: Tensor, mask: Tensor, classes: int = 1, **columns: Tensor) 
     task = Segmentation(Answer(lambda image: image), classes=classes)
     columns |= {"image": logits, "mask": mask}
     rows: Any = [{name: c[i] for name, c in columns.items()} for i in range(len(mask))]
-    loader: DataLoader[Sample] = DataLoader(rows, batch_size=1)
+    loader: DataLoader[Sample] = DataLoader(rows, batch_size=1, collate_fn=collate_cases)
     return dict(quiet_trainer().test(task, loader, verbose=False)[0])
 
 
@@ -302,9 +305,9 @@ def test_images_that_the_net_cannot_take(net: nn.Module, size: int, message: str
 @pytest.mark.parametrize("step", ["training_step", "validation_step", "test_step", "check_batch"])
 def test_mask_values_outside_the_classes_are_named(step: str) -> None:
     data = batch()
-    data["mask"] *= 255
+    data["mask"] *= 7
     arguments = () if step == "check_batch" else (0,)
-    with pytest.raises(DataError, match=r"values \[255\], but `task.classes` is 1.* 0 to 1"):
+    with pytest.raises(DataError, match=r"values \[7\], but `task.classes` is 1.* 0 to 1"):
         getattr(Segmentation(tiny()), step)(data, *arguments)
 
 
@@ -319,7 +322,7 @@ def test_masks_of_the_wrong_kind_are_refused() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"classes": 0}, "`classes` to be between 1 and 256, but got 0"),
+        ({"classes": 0}, "`classes` to be between 1 and 255, but got 0"),
         ({"foreground_prior": 1.0}, "`foreground_prior` to lie between 0 and 1, but got 1.0"),
         ({"threshold": 0.0}, "`threshold` to lie between 0 and 1, but got 0.0"),
     ],
@@ -352,3 +355,65 @@ def test_yaml_builds_the_task_around_a_net() -> None:
     assert configured["optimizer"].defaults["weight_decay"] == 0.01  # AdamW's own, not Adam's 0
     assert configured["lr_scheduler"]["scheduler"].step_size == 3
     assert task.loss.dice == 0.5
+
+
+def regions(count: int = 2) -> Sample:
+    """Nested regions: the foreground, and the left half of it."""
+    whole = batch(count=count)
+    inner = whole["mask"].clone()
+    inner[..., 32:] = 0
+    return {"image": whole["image"], "mask": torch.stack([whole["mask"], inner], dim=1)}
+
+
+def test_overlapping_regions_are_trained_and_predicted_each_by_itself() -> None:
+    task = Segmentation(tiny(2), classes=2, regions=True, foreground_prior=0.1)
+    torch.testing.assert_close(
+        task.net.get_parameter("2.bias").detach(), torch.full((2,), math.log(1 / 9))
+    )
+    data = regions()
+    task.check_batch(data)
+    torch.autograd.backward(task.training_step(data))
+    assert task.net.get_parameter("2.weight").grad is not None
+    logits = torch.tensor([2.0, -3.0, 4.0, 1.0]).reshape(1, 2, 1, 2)
+    assert task.scored(logits).tolist() == [[[[1, 0]], [[1, 1]]]]
+    to_probabilities, to_logits = task.output_maps()
+    torch.testing.assert_close(to_probabilities(logits), logits.sigmoid())
+    torch.testing.assert_close(to_logits(to_probabilities(logits)), logits)
+
+
+def test_masks_that_are_no_regions_are_refused() -> None:
+    data, task = regions(), Segmentation(tiny(2), classes=2, regions=True)
+    with pytest.raises(ConfigError, match=r"of 2 regions .* got \(2, 64, 64\).*`task.regions`"):
+        task.check_batch({"image": data["image"], "mask": data["mask"][:, 0]})
+    with pytest.raises(DataError, match=r"values \[2\]"):
+        task.check_batch({"image": data["image"], "mask": data["mask"] * 2})
+
+
+def test_a_binary_mask_of_0_and_255_alone_is_ignored_with_a_warning() -> None:
+    data = batch()
+    with pytest.warns(UserWarning, match=r"0 and 255 alone.* give 1 for foreground"):
+        Segmentation(tiny()).check_batch({"image": data["image"], "mask": data["mask"] * 255})
+
+
+def test_a_split_that_is_wholly_ignored_has_no_score_and_no_loss() -> None:
+    found = evaluate(torch.zeros(2, 1, 4, 4), torch.full((2, 4, 4), 255))
+    assert found.pop("test/loss") == 0
+    assert all(math.isnan(value) for value in found.values())
+
+
+def test_images_are_scored_on_the_pixels_of_their_files() -> None:
+    """Logits of 1 x 2 pixels: the edge between them is at a finer place in 1 x 8 pixels."""
+    logits = torch.tensor([[[[-1.0, 3.0]]]])
+    original = torch.tensor([[[0, 0, 0, 1, 1, 1, 1, 1]]])  # -1, -1, -0.5, 0.5, 1.5, ...
+    assert evaluate(logits, original[..., 6:], original=original)["test/dice"] == 1.0
+    task = Segmentation(nn.Identity())
+    sizes = [torch.Size((1, 8)), torch.Size((2, 2))]
+    first, second = task.resized_masks(logits.expand(2, 1, 1, 2), sizes)
+    assert torch.equal(first.long(), original[0])
+    assert second.tolist() == [[0, 1], [0, 1]]
+
+
+def test_the_largest_component_alone_is_kept_if_asked_for() -> None:
+    logits = torch.tensor([[1.0, 1, -1, 1], [-1, -1, -1, -1], [1, -1, -1, -1]])[None, None]
+    task = Segmentation(nn.Identity(), largest_component=True)
+    assert task.scored(logits)[0].tolist() == [[1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]

@@ -7,12 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from contourpy import contour_generator
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors.numpy import load_file
 
+from lightning_fl.data.module import IGNORE
 from lightning_fl.results.scores import MODELS
+from lightning_fl.training.overlap import dice as overlap_dice
+from lightning_fl.training.overlap import foreground_scores, overlap_counts
 
 LARGEST_SIDE = 256  # pixels; a page of pictures should stay a few megabytes
 LARGEST_GALLERY = 8
@@ -66,7 +70,8 @@ def read_slices(path: Path, limit: int) -> Iterator[Slice]:
 
     Args:
         path: the file, with the tensors `image` (N, C, H, W), `truth` (N, H, W), and (N, H, W) for
-            each model that predicted: any of "global", "local", "personal".
+            each model that predicted: any of "global", "local", "personal". Masks of overlapping
+            regions are (N, R, H, W).
         limit: largest number of slices.
 
     Raises:
@@ -78,8 +83,8 @@ def read_slices(path: Path, limit: int) -> Iterator[Slice]:
         predicted = {model: tensors[model][number] for model in models}
         yield Slice(
             image=png_address(tensors["image"][number]),
-            height=truth.shape[0],
-            width=truth.shape[1],
+            height=truth.shape[-2],
+            width=truth.shape[-1],
             truth=outline(truth),
             outlines={model: outline(mask) for model, mask in predicted.items()},
             dice={model: dice(mask, truth) for model, mask in predicted.items()},
@@ -89,28 +94,35 @@ def read_slices(path: Path, limit: int) -> Iterator[Slice]:
 def dice(predicted: Mask, truth: Mask) -> float:
     """Return the Dice of one slice: the mean over the foreground classes in either mask.
 
-    Without any foreground it is 1.
+    Without any foreground it is 1, and without any pixel that counts NaN.
 
     Args:
-        predicted: (H, W) class numbers, 0 being background.
-        truth: (H, W) class numbers.
+        predicted: (H, W) class numbers, 0 being background, or (R, H, W) 0 and 1 of regions.
+        truth: of the same shape; `IGNORE` marks pixels that do not count.
     """
-    classes = np.union1d(predicted, truth)
-    pairs = ((predicted == number, truth == number) for number in classes[classes > 0])
-    scores = [2 * np.sum(p & t) / (np.sum(p) + np.sum(t)) for p, t in pairs]
-    return float(np.mean(scores)) if scores else 1.0
+    counted = truth != IGNORE
+    counts = overlap_counts(
+        torch.tensor(predicted)[None],
+        torch.tensor(truth)[None],
+        1 + max(1, int(predicted.max()), int((truth * counted).max())),
+        regions=truth.ndim == 3,
+    )
+    return foreground_scores(overlap_dice, counts).item()
 
 
 def outline(mask: Mask) -> str:
     """Trace the boundary of each foreground class as the `d` of an SVG path.
 
     Args:
-        mask: (H, W) class numbers; pixel (row, column) covers the unit square at that place.
+        mask: (H, W) class numbers, or (R, H, W) 0 and 1 of regions; pixel (row, column) covers the
+            unit square at that place. `IGNORE` is not outlined.
     """
+    if mask.ndim == 3:
+        return "".join(outline(region) for region in mask)
     paths = []
     # A rim of background closes the outlines of what touches the border.
     padded = np.pad(mask, 1)
-    for number in np.unique(mask[mask > 0]):
+    for number in np.unique(mask[mask % IGNORE > 0]):
         for line in contour_generator(z=(padded == number).astype(float)).lines(0.5):
             points = " ".join(f"{x - 0.5:g},{y - 0.5:g}" for x, y in np.asarray(line))
             paths.append(f"M{points}Z")

@@ -3,7 +3,7 @@ import gc
 import json
 import re
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from torch import nn
+from torch.utils.data import Dataset
 
 from datamodules import ChestPhantoms, LabelledPhantoms
 from lightning_fl.aggregation import CyclicCKKS, Plain
@@ -19,6 +20,7 @@ from lightning_fl.algorithms import Centralised, Local
 from lightning_fl.audit import Audit
 from lightning_fl.audit.prepared_audit import PreparedAudit, prepare_audit
 from lightning_fl.audit.protection import Protection
+from lightning_fl.audit.trial_images import draw_images
 from lightning_fl.audit.trials import TrialAttack, TrialRow
 from lightning_fl.audit.views.guesses import VIEWS
 from lightning_fl.data.module import FederatedDataModule
@@ -262,9 +264,20 @@ def test_settings_out_of_range_are_refused(settings: dict[str, Any], message: st
 def test_a_task_without_labels_is_refused(tmp_path: Path) -> None:
     data = ChestPhantoms(sites=3, patients=[3], slices=6, size=32, cache_dir=str(tmp_path))
     with pytest.raises(
-        ConfigError, match=r"ChestPhantoms is \['image', 'mask'\], without image and label"
+        ConfigError, match=r"ChestPhantoms is \['image', 'mask'\], without image and class number"
     ):
         prepared(Audit(), data)
+
+
+def test_several_labels_are_refused(tmp_path: Path) -> None:
+    class Several(LabelledPhantoms):
+        def dataset(self, site: str, patients: Sequence[str], *, augment: bool) -> Dataset[Any]:
+            samples: Any = super().dataset(site, patients, augment=augment)
+            labels = torch.tensor([0.0, 1.0])
+            return [s | {"label": labels} for s in samples]  # type: ignore[return-value]
+
+    with pytest.raises(ConfigError, match=r"without image and class number.* one label an image"):
+        draw_images(Several(sites=3, patients=[3], size=32, cache_dir=str(tmp_path)), 2, 2, 0)
 
 
 def test_without_trials_any_task_and_optimiser_will_do(tmp_path: Path) -> None:

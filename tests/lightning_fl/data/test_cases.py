@@ -3,8 +3,10 @@ from typing import Any, cast
 
 import pytest
 import torch
-from torch.utils.data import Dataset
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
+from lightning_fl.data.cases import collate_cases, number_cases
 from lightning_fl.data.module import POOLED, FederatedDataModule
 from lightning_fl.errors import ConfigError
 
@@ -58,3 +60,28 @@ def test_training_batches_know_no_cases() -> None:
 def test_an_entry_of_that_name_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"has the entry 'case'.* Give it another name"):
         next(iter(Scattered(key="case").for_site("A", 0).loader("val")))
+
+
+def test_masks_before_resizing_stay_a_list_in_a_batch() -> None:
+    class Resized(Dataset[Any]):
+        """One sample, whose file has so many pixels."""
+
+        def __init__(self, pixels: int) -> None:
+            self.pixels = pixels
+
+        def __len__(self) -> int:
+            return 1
+
+        def __getitem__(self, index: int) -> Any:
+            return {"mask": torch.zeros(2, dtype=torch.long)}
+
+        def original(self, index: int) -> Tensor:
+            return torch.full((self.pixels,), index)
+
+    loader = DataLoader(
+        number_cases([Resized(3), Resized(5)]), batch_size=2, collate_fn=collate_cases
+    )
+    [batch] = loader
+    assert [mask.tolist() for mask in batch["original"]] == [3 * [0], 5 * [0]]
+    assert batch["mask"].shape == (2, 2)
+    assert batch["case"].tolist() == [0, 1]

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from lightning_fl.personalisation.guard import choose, patient_mean
+from lightning_fl.personalisation.guard import choose, means_over_folds
 from lightning_fl.training.evaluation import Evaluation
 
 DICE = Evaluation()
@@ -52,5 +52,12 @@ def test_the_best_of_several_within_reach_of_the_margin_wins() -> None:
 
 
 def test_folds_count_by_patients_and_one_nan_spoils_a_candidate() -> None:
-    assert patient_mean([(3, 0.4), (1, 0.8)]) == pytest.approx(0.5)
-    assert math.isnan(patient_mean([(3, 0.4), (1, NAN)]))
+    means = means_over_folds([(3, {"a": 0.4, "b": 0.4}), (1, {"a": 0.8, "b": NAN})])
+    assert means == pytest.approx({"a": 0.5, "b": NAN}, nan_ok=True)
+
+
+def test_a_fold_without_a_score_for_anyone_is_left_out() -> None:
+    nothing = (7, {"a": NAN, "b": NAN})
+    means = means_over_folds([(3, {"a": 0.4, "b": 0.2}), nothing])
+    assert means == pytest.approx({"a": 0.4, "b": 0.2})
+    assert all(map(math.isnan, means_over_folds([nothing]).values()))

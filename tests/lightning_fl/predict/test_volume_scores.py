@@ -89,3 +89,20 @@ def test_several_classes_are_averaged() -> None:
     scores = volume_scores(found, truth, (1, 1, 1))
     assert scores["dice"] == pytest.approx(0.5)
     assert scores["sensitivity"] == pytest.approx(0.5)
+
+
+def test_ignored_voxels_count_nowhere() -> None:
+    truth, found = box(5, 9), box(5, 11)
+    truth[9:] = 255
+    expected = {"dice": 1.0, "sensitivity": 1.0, "hd95": 0.0, "volume_error": 0.0}
+    assert volume_scores(found, truth, (1, 1, 1)) == expected
+    nothing = volume_scores(found, np.full_like(truth, 255), (1, 1, 1))
+    assert set(nothing) == set(expected)
+    assert all(math.isnan(value) for value in nothing.values())
+
+
+def test_regions_are_averaged_and_their_union_is_the_volume() -> None:
+    whole, part = box(5, 9), box(5, 7)
+    scores = volume_scores(np.stack([whole, whole]), np.stack([whole, part]), (1, 1, 1))
+    assert scores["dice"] == pytest.approx((1 + 2 / 3) / 2)
+    assert scores["volume_error"] == 0.0

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from lightning_fl.data.cases import collate_cases
+from lightning_fl.data.module import IGNORE
 from lightning_fl.training.case_scores import CaseScores, ScoreImages
 from lightning_fl.training.fitting import TrainerOptions, evaluate
 from tests.toy import ToyModule, toy_loader
@@ -138,3 +140,57 @@ def test_steps_that_return_no_masks_have_no_cases(other: Callable[[Tensor], Tens
 def test_batches_that_know_no_cases_have_none() -> None:
     samples: Any = [{"image": PREDICTED[0], "mask": TRUTH[0]}]
     assert evaluated(Copy(), DataLoader(samples)) is None
+
+
+def test_ignored_pixels_have_no_overlap_and_no_distance() -> None:
+    predicted, truth = rows("1100 0001", "1111 1111"), rows("1000 0000", "0000 0000")
+    truth[0, 1], truth[0, 0, 3], truth[1] = IGNORE, IGNORE, IGNORE
+    found = score(predicted, truth, [0, 1], classes=3)
+    nan = pytest.approx(math.nan, nan_ok=True)
+    assert found.cases["", "dice"].tolist() == [pytest.approx(2 / 3), nan]
+    assert found.cases["", "assd_px"].tolist() == [pytest.approx(1 / 3), nan]
+    assert found.cases["2", "dice"].tolist() == [1.0, nan]
+
+
+def test_regions_have_scores_of_their_own() -> None:
+    class Regions(Copy):
+        regions = True
+
+    outer, inner = rows("1111 1111", "0110 0110"), rows("0110 0000", "0110 0000")
+    samples: Any = [
+        {
+            "image": torch.stack([p, t]),
+            "mask": torch.stack([p, t * IGNORE]),
+            "case": torch.tensor(n),
+        }
+        for n, (p, t) in enumerate(zip(outer, inner, strict=True))
+    ]
+    samples[0]["mask"][1] = outer[0]
+    found = evaluated(Regions(), DataLoader(samples, batch_size=2), (1.0, 1.0))
+    assert found is not None
+    assert found.cases["1", "dice"].tolist() == [1.0, 1.0]
+    assert found.cases["2", "dice"].tolist() == pytest.approx([4 / 10, 1.0])
+    assert found.cases["2", "assd"][0] > 0
+
+
+def test_masks_before_resizing_are_scored_on_their_own_pixels() -> None:
+    class Enlarged(Copy):
+        def test_step(self, batch: Any, batch_idx: int) -> Any:
+            super().test_step(batch, batch_idx)
+            return batch["original"]
+
+    sizes = [(4, 8), (2, 4)]
+    samples: Any = [
+        {
+            "image": p,
+            "mask": p,
+            "case": torch.tensor(0),
+            "original": torch.ones(s, dtype=torch.long),
+        }
+        for p, s in zip(PREDICTED, sizes, strict=False)
+    ]
+    loader = DataLoader(samples, batch_size=2, collate_fn=collate_cases)
+    found = evaluated(Enlarged(), loader, (1.0, 1.0))
+    assert found is not None
+    assert found.images["", "iou"].tolist() == [1.0, 1.0]
+    assert found.cases["", "hd95"].tolist() == [0.0]

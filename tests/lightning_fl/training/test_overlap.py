@@ -1,3 +1,4 @@
+import math
 from collections.abc import Callable
 
 import pytest
@@ -13,6 +14,7 @@ from torchmetrics.functional.classification import (
 
 from lightning_fl.training.overlap import (
     OVERLAP,
+    Counted,
     class_scores,
     foreground_scores,
     overlap_counts,
@@ -102,3 +104,30 @@ def test_an_image_without_case_is_a_case_by_itself() -> None:
     counts = torch.tensor([1, 10, 100, 1000]).view(4, 1, 1)
     summed = sum_by_case(counts, torch.tensor([-1, 0, -1, 0]))
     assert sorted(summed.flatten().tolist()) == [1, 100, 1010]
+
+
+def test_ignored_pixels_are_in_no_count() -> None:
+    counts = overlap_counts(torch.tensor([[1, 1, 2, 0]]), torch.tensor([[1, 255, 255, 0]]), 3)
+    assert counts.tolist() == [[[1, 0], [0, 0], [0, 0], [1, 2]]]
+    assert class_scores(OVERLAP["precision"], counts).tolist() == [[1.0, 1.0]]
+
+
+@pytest.mark.parametrize("score", OVERLAP.values())
+def test_an_image_that_is_wholly_ignored_has_no_score(score: Counted) -> None:
+    counts = overlap_counts(torch.tensor([[0, 1], [0, 1]]), torch.tensor([[255, 255], [0, 1]]), 3)
+    assert foreground_scores(score, counts).tolist() == pytest.approx([math.nan, 1], nan_ok=True)
+    assert class_scores(score, counts)[0].isnan().all()
+
+
+def test_overlapping_regions_are_counted_one_by_one() -> None:
+    predicted = torch.tensor([[[1, 1, 0], [0, 1, 0], [1, 1, 1]]])
+    truth = torch.tensor([[[1, 1, 1], [0, 1, 255], [255, 255, 255]]])
+    counts = overlap_counts(predicted, truth, 2, regions=True)
+    assert counts[0].T.tolist() == [[2, 0, 1, 0], [1, 0, 0, 1], [0, 0, 0, 0]]
+    assert foreground_scores(OVERLAP["dice"], counts).item() == pytest.approx((4 / 5 + 1) / 2)
+
+
+def test_images_of_several_sizes_are_counted_in_a_list() -> None:
+    masks = [torch.tensor([[0, 1]]), torch.tensor([[1, 1], [2, 0]])]
+    counts = overlap_counts(masks, masks, 3)
+    assert counts[:, 0].tolist() == [[1, 0], [2, 1]]

@@ -29,7 +29,7 @@ from tests.lightning_fl.aggregation.hosts import (
     random_updates,
 )
 
-MEDDLED = 22
+MEDDLED = 31
 """A round in which a ring goes round as B, A, C."""
 
 
@@ -281,7 +281,7 @@ def what_a_meddler_reads(hosts: Hosts) -> torch.Tensor:
     nothing = key.encrypt(np.zeros(parameters.degree))
     data = torch.frombuffer(bytearray(nothing[0]), dtype=torch.uint8)
     arriving = by_hand.message("A", sender="B", tensors={"block": data})
-    answer = by_hand.ask("ring_pass", "A", arriving)
+    answer = by_hand.ask("ring_pass", "A", by_hand.tagged(arriving))
 
     block = bytes(answer.tensors["block"].numpy())
     reals = key.decrypt(key.context.from_bytes([block]))

@@ -181,7 +181,7 @@ def update_read_by_swapping_the_public_key(masking: Any) -> torch.Tensor:
     nothing = hers.encrypt(np.zeros(4096))[0]
     block = {"block": torch.frombuffer(bytearray(nothing), dtype=torch.uint8)}
     message = ring.message("B", sender="A", tensors=block, context=context)
-    answer = ring.ask("ring_pass", "B", message)
+    answer = ring.ask("ring_pass", "B", ring.tagged(message))
     return read(ring, hers, bytes(answer.tensors["block"].numpy()))
 
 
@@ -190,7 +190,8 @@ def update_read_by_closing_early(masking: Any) -> torch.Tensor:
 
     B and C pass A's block on, so they give their shares of the key to what A then decrypts.
 
-    It stands in for B and C with integers that it knows: zero updates of one sample each.
+    It stands in for B and C with integers that it knows: zero updates of one sample each. It has
+    made up the mask keys, so it can tag its blocks.
     """
     ring = attacked_by_hand(masking)
     parameters = plan_of(ring).parameters
@@ -206,7 +207,8 @@ def update_read_by_closing_early(masking: Any) -> torch.Tensor:
         words = pack(np.append(np.zeros(plan_of(ring).length, int), counts), parameters)
         context.add(total, context.encrypt(to_reals(words, 0, parameters)))
     block = torch.frombuffer(bytearray(context.to_bytes(total)[0]), dtype=torch.uint8)
-    closed = ring.ask("ring_close", "A", ring.message("A", sender="C", tensors={"block": block}))
+    early = ring.tagged(ring.message("A", sender="C", tensors={"block": block}))
+    closed = ring.ask("ring_close", "A", early)
     return ring.sums(closed)
 
 

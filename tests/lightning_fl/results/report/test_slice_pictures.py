@@ -1,5 +1,6 @@
 import base64
 import io
+import math
 
 import numpy as np
 import pytest
@@ -58,3 +59,14 @@ def test_a_png_can_have_the_range_of_another_image() -> None:
     alone, shared = (np.asarray(opened(png_address(dark, like=like))) for like in (None, bright))
     assert alone.max() == 255
     assert shared.max() < 30
+
+
+def test_regions_are_outlined_one_by_one_and_ignored_pixels_count_nowhere() -> None:
+    nested = np.stack([mask("111", "111"), mask("010", "000")])
+    assert outline(nested).count("M") == 2
+    ignored = mask("010", "000")
+    ignored[1] = 255
+    assert outline(ignored) == outline(mask("010", "000"))
+    assert dice(mask("010", "111"), ignored) == 1.0
+    assert dice(nested, np.stack([nested[0], mask("000", "000")])) == 0.5
+    assert math.isnan(dice(mask("01"), np.full((1, 2), 255, np.uint8)))
