@@ -110,8 +110,8 @@ def _say_where(folder: Path) -> None:
 
 def _say_what_was_found(settings: "Settings", sites: "Mapping[str, Message]") -> None:
     """Print what --validate has learnt of each site, and draw images of those that are here."""
-    from lightning_fl.run.contact_sheet import write_contact_sheet
-    from lightning_fl.run.data_summary import describe_data
+    from lightning_fl.data.summary import describe_data
+    from lightning_fl.results.contact_sheet import write_contact_sheet
 
     experiment = settings.experiment
     data, seed, elsewhere = experiment.data, experiment.seed, experiment.engine.sites

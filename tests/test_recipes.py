@@ -9,18 +9,16 @@ import train
 from datamodules.examples import __main__ as make_example
 from datamodules.examples.layouts import LAYOUTS
 from tests.folders import ROOT
-from tests.toy import SMALL_NET
+from tests.toy import SMALL_DENSENET, SMALL_NET
 
 PAGE = (ROOT / "docs" / "recipes.md").read_text()
 RECIPES = dict(re.findall(r"^## (\w+).*?^```yaml\n(.*?)^```", PAGE, re.M | re.S))
 """By layout."""
-TINY_CLASSIFIER = (
-    *("--net.init_args.init_features", "4", "--net.init_args.growth_rate", "4"),
-    *("--net.init_args.block_config", "[1, 1]", "--data.init_args.size", "32"),
-)
+ON_ANOTHER = {"Augmentation": "folders"}
+"""Recipes that any layout can have, and the one on which they are tried."""
 TINY = {
     "images": (*SMALL_NET, "--data.init_args.size", "32"),
-    "labels": TINY_CLASSIFIER,
+    "labels": (*SMALL_DENSENET, "--data.init_args.size", "32"),
     "volumes": SMALL_NET,
 }
 """Arguments that make the net of each config small."""
@@ -34,18 +32,19 @@ QUICK = (
 
 
 def test_every_layout_has_a_recipe() -> None:
-    assert set(RECIPES) == set(LAYOUTS)
+    assert set(RECIPES) == {*LAYOUTS, *ON_ANOTHER}
 
 
-@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("recipe", RECIPES)
 def test_recipe_validates_and_trains(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    name = ON_ANOTHER.get(recipe, recipe)
     patients = "10" if name == "medmnist" else "4"
     amount = ["--size", "32", "--patients", patients, "--sites", "3"]
     assert make_example.main([name, f"data/{name}", *amount]) == 0
-    Path("recipe.yaml").write_text(RECIPES[name])
+    Path("recipe.yaml").write_text(RECIPES[recipe])
     [config] = LAYOUTS[name].configs
     kind = Path(config).stem
     cache = ["--data.init_args.cache_dir", "cache"] if kind == "volumes" else []

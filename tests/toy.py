@@ -169,6 +169,18 @@ class ToyHospitals(FederatedDataModule):
         return Subset(TensorDataset(x, y + offset), rows)
 
 
+class AlikeHospitals(ToyHospitals):
+    """Hospitals of three patients, each of whom has the same one sample."""
+
+    def __init__(self, sample: Mapping[str, Tensor], sites: str = "A") -> None:
+        super().__init__(dict.fromkeys(sites, 3))
+        self.sample = sample
+
+    def dataset(self, site: str, patients: Sequence[str], *, augment: bool) -> Dataset[Any]:
+        samples: Any = [self.sample for _ in patients]  # a list is a dataset to torch
+        return samples
+
+
 class Listener(Monitor):
     """Remembers what it hears."""
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -80,7 +81,7 @@ def medmnist(folder: Path, amount: Amount) -> Iterator[str]:
         labels.append([label])
         yield patient
     ends = [int(share * len(labels)) for share in (0.6, 0.8)]
-    arrays = {
+    arrays: dict[str, Any] = {
         f"{part}_{name}": chunk
         for name, values in (("images", images), ("labels", labels))
         for part, chunk in zip(

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -67,7 +68,7 @@ class Contents:
             ignored = int((~known).any(0).sum())
             counts = [*enumerate(foreground.flatten(1).sum(1).tolist()), (IGNORE, ignored)]
         else:
-            values, numbers = mask.unique(return_counts=True)
+            values, numbers = np.unique(mask.numpy(), return_counts=True)
             counts = zip(values.tolist(), numbers.tolist(), strict=True)
         for number, count in counts:
             self.pixels[number] = self.pixels.get(number, 0) + count

@@ -11,8 +11,8 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from lightning_fl.data.module import IGNORE, FederatedDataModule
+from lightning_fl.data.summary import spread
 from lightning_fl.results.report.slice_pictures import picture_of
-from lightning_fl.run.data_summary import spread
 
 SHEET = "contact_sheet.png"
 TILE, TEXT, MARGIN = 192, 16, 8
@@ -75,8 +75,9 @@ def _tile(image: NDArray[np.float32], layers: NDArray[np.bool_]) -> Image.Image:
     """Draw an image with an outline around each layer, (N, H, W)."""
     tile = Image.new("RGB", (TILE, TILE), "#dddddd")
     picture = picture_of(image).convert("RGB")
-    scale = TILE / max(picture.size)
-    picture = picture.resize(tuple(max(1, round(n * scale)) for n in picture.size))
+    width, height = picture.size
+    scale = TILE / max(width, height)
+    picture = picture.resize((max(1, round(width * scale)), max(1, round(height * scale))))
     tile.paste(picture)
     pen = ImageDraw.Draw(tile)
     for number, layer in enumerate(layers):
