@@ -15,7 +15,12 @@ from torch import Tensor
 from lightning_fl.aggregation import CyclicCKKS
 from lightning_fl.audit.active.imprint import correlations
 from lightning_fl.audit.active.lying_coordinator import LyingCoordinator, Refused
-from lightning_fl.audit.active.trusting import ForgetfulRing, TrustingSite, UnboundRing
+from lightning_fl.audit.active.trusting import (
+    ForgetfulRing,
+    TrustingSite,
+    UnboundRing,
+    UntaggedRing,
+)
 from lightning_fl.data.module import FederatedDataModule
 from lightning_fl.engines.local import set_libraries_aside
 from lightning_fl.errors import ConfigError
@@ -66,6 +71,10 @@ ATTACKS = {
     "second_ring": Attack(
         "A second sum without one hospital",
         *(LyingCoordinator.second_ring, 1, 1, Site, ForgetfulRing),
+    ),
+    "forged_sum": Attack(
+        "A sum of the coordinator's own, which leads to weights that imprint images",
+        *(LyingCoordinator.forged_sum, IMAGES, HOSPITALS, Site, UntaggedRing),
     ),
 }
 

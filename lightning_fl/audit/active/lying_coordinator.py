@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,9 +13,10 @@ from torch.utils.data import Dataset
 
 from lightning_fl.aggregation import CyclicCKKS
 from lightning_fl.aggregation.ring.identity import SUFFIX, make
-from lightning_fl.aggregation.ring.ring import Ring, RingBroken
+from lightning_fl.aggregation.ring.ring import Ring, RingBroken, Sums
 from lightning_fl.aggregation.ring.ring_plan import ring_order
 from lightning_fl.algorithms import FedAvg
+from lightning_fl.audit.active.forged_ring import ForgedRing
 from lightning_fl.audit.active.imprint import (
     SCORE,
     ImprintTask,
@@ -163,6 +164,19 @@ class LyingCoordinator:
         difference = self._sum(self.names) - self._sum(others)
         return read_single(difference, self.pixels)
 
+    def forged_sum(self) -> list[Tensor]:
+        """Encrypt a sum that leads to imprinting weights, and let the initiator sign its mean."""
+        for name in self.names:
+            self._load(name, self.first)
+        mean = imprinting(self.pixels, self._thresholds()) - self.first
+        sums = self._ring(self.names, 1, mean)
+        ring = cast("CyclicCKKS", self.setup.aggregator)
+        signed = ring.settings.mean(sums.values, sums.counts, 1)
+        info = {"blocks": 1, "share": 1.0, "proof": sums.proof}
+        for name in self.names:
+            self._ask("apply", name, 1, info=info, tensors={"mean": signed})
+        return read_bins(self._ring(self.names, 2).values, self.pixels)
+
     # ------------------------------------------------------------------ messages
 
     def _thresholds(self) -> Tensor:
@@ -174,15 +188,20 @@ class LyingCoordinator:
         self._ask("load", site, 0, info=info, tensors={"weights": weights})
 
     def _sum(self, sites: Sequence[str]) -> Tensor:
-        """Let sites train, and sum their updates in a ring."""
+        """Let sites train the first round, and sum their updates in a ring."""
+        return self._ring(sites, 1).values
+
+    def _ring(self, sites: Sequence[str], round_: int, mean: Tensor | None = None) -> Sums:
+        """Let sites train a round, and ask for a ring; with a mean, for one that gives it."""
         for name in sites:
-            self._ask("train", name, 1)
-        order = ring_order(sites, 1)
+            self._ask("train", name, round_)
+        order = ring_order(sites, round_)
         ring = cast("CyclicCKKS", self.setup.aggregator)
         plan = ring.settings.plan(len(order), self.setup.layout, None)
         terms = {"largest": 1, "exponents": None, "share": 1.0}
+        ring_of = Ring if mean is None else partial(ForgedRing, mean=mean)
         try:
-            return Ring(self.channel, 1, order, plan, terms).run().values
+            return ring_of(self.channel, round_, order, plan, terms).run()
         except RingBroken as broken:
             raise Refused(str(broken) or "an earlier ring of the round forbids it") from broken
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from lightning_fl.aggregation import CyclicCKKS
 from lightning_fl.aggregation.base import HoldsUpdate
+from lightning_fl.aggregation.ring.byte_tensors import as_bytes
 from lightning_fl.aggregation.ring.history import RingHistory
 from lightning_fl.aggregation.ring.member import RingMember
 from lightning_fl.site.site import Site
@@ -43,6 +44,19 @@ class ForgetfulRing(CyclicCKKS):
     def site_operations(self, site: HoldsUpdate) -> dict[str, SiteOperation]:
         """Return the ring's operations."""
         return dict(_ForgetfulMember(self.settings, site, self.noise).operations())
+
+
+class UntaggedRing(CyclicCKKS):
+    """A ring whose sites take a block from whoever has the public key."""
+
+    def site_operations(self, site: HoldsUpdate) -> dict[str, SiteOperation]:
+        """Return the ring's operations."""
+        return dict(_CredulousMember(self.settings, site, self.noise).operations())
+
+
+class _CredulousMember(RingMember):
+    def _sent(self, message: Message) -> memoryview:
+        return as_bytes(message.tensors.get("block"))
 
 
 class _AnyOrigin:

@@ -42,7 +42,13 @@ def test_without_the_defence_it_meets_an_attack_reads_the_images(attack: str) ->
     assert not outcome.refused
 
 
-TRIALS = {"equal_weights": 40, "other_weights": 45, "questions": 15, "second_ring": 5}
+TRIALS = {
+    "equal_weights": 30,
+    "other_weights": 45,
+    "questions": 15,
+    "second_ring": 5,
+    "forged_sum": 10,
+}
 """Trials of each attack; they have 1000 images together."""
 
 
