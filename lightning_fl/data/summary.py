@@ -121,7 +121,7 @@ def describe_data(data: FederatedDataModule, site: str, seed: int) -> Iterator[s
     yield f"images: {', '.join(f'{count} {part}' for part, count in images.items())}"
     given = set(bound.given_parts(site).values())
     said = [part for part in PARTS if part in given] + ["folds"] * bool(bound.given_folds(site))
-    yield f"split: {', '.join(said) or 'nothing'} as the data say, the rest drawn"
+    yield f"split: {', '.join(said)} as the data say, the rest drawn" if said else "split: drawn"
     contents = Contents()
     patients = [patient for part in PARTS for patient in getattr(split, part)]
     for sample in spread(bound.dataset(site, patients, augment=False), MOST):
