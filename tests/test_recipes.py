@@ -19,7 +19,7 @@ ON_ANOTHER = {"Augmentation": "folders"}
 TINY = {
     "images": (*SMALL_NET, "--data.init_args.size", "32"),
     "labels": (*SMALL_DENSENET, "--data.init_args.size", "32"),
-    "volumes": SMALL_NET,
+    "volumes": (*SMALL_NET, "--data.init_args.batch_size", "12"),
 }
 """Arguments that make the net of each config small."""
 QUICK = (
@@ -49,7 +49,7 @@ def test_recipe_validates_and_trains(
     kind = Path(config).stem
     cache = ["--data.init_args.cache_dir", "cache"] if kind == "volumes" else []
     files = ["--config", str(ROOT / config), "--config", "recipe.yaml"]
-    arguments = [*files, *TINY[kind], *QUICK, *cache, "--output", "run"]
+    arguments = [*files, *QUICK, *TINY[kind], *cache, "--output", "run"]
     assert train.main([*arguments, "--validate"]) == 0, capsys.readouterr().err
     said = capsys.readouterr().out
     assert "by share of pixels" in said or "images by label" in said

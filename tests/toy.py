@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from unittest.mock import patch
 
 import pytorch_lightning as pl
@@ -177,8 +177,7 @@ class AlikeHospitals(ToyHospitals):
         self.sample = sample
 
     def dataset(self, site: str, patients: Sequence[str], *, augment: bool) -> Dataset[Any]:
-        samples: Any = [self.sample for _ in patients]  # a list is a dataset to torch
-        return samples
+        return cast(Dataset[Any], [self.sample for _ in patients])  # to torch a list is one
 
 
 class Listener(Monitor):

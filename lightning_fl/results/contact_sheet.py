@@ -52,7 +52,7 @@ def write_contact_sheet(
             sheet.paste(tile, (left, top + TEXT))
             pen.text((left, top + TEXT + TILE + 2), text, fill="black")
     folder.mkdir(parents=True, exist_ok=True)
-    sheet.save(folder / SHEET, optimize=True)
+    sheet.save(folder / SHEET)
     return folder / SHEET
 
 

@@ -5,7 +5,7 @@ import logging
 import re
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from itertools import count
@@ -20,6 +20,7 @@ from jsonargparse import (  # type: ignore[attr-defined]  # ActionConfigFile is 
     get_loader,
     set_loader,
 )
+from jsonargparse.typing import register_type
 
 from lightning_fl.errors import ConfigError
 from lightning_fl.files import write_text
@@ -69,6 +70,8 @@ def _load(text: str) -> Any:
 
 
 set_loader(MODE, _load, (yaml.YAMLError,))
+# jsonargparse writes the type of MONAI's `keys` as "Unable to serialize instance", without an error
+register_type(Hashable, serializer=lambda value: value, deserializer=lambda value: value)
 # jsonargparse leaves an enumeration that is a default as it is
 yaml.SafeDumper.add_multi_representer(Enum, lambda dumper, data: dumper.represent_data(data.value))
 

@@ -52,6 +52,14 @@ def test_the_resolved_config_keeps_nulls_and_reads_back_the_same(tmp_path: Path)
     assert not {"config", "resume", "validate"} & set(yaml.safe_load(text))
 
 
+def test_keys_of_dictionary_transforms_are_written_as_they_are(tmp_path: Path) -> None:
+    flip = {"class_path": "monai.transforms.RandFlipd", "init_args": {"keys": ["image", "mask"]}}
+    file = tmp_path / "flip.yaml"
+    file.write_text(yaml.safe_dump({"data": {"init_args": {"augment": flip}}}))
+    settings = yaml.safe_load(read_settings([*QUICKSTART, "--config", str(file)]).text)
+    assert settings["data"]["init_args"]["augment"]["init_args"]["keys"] == ["image", "mask"]
+
+
 def test_the_network_of_another_class_takes_its_own_settings() -> None:
     override = ["--config", "configs/overrides/monai_basic_unet.yaml"]
     settings = yaml.safe_load(read_settings([*QUICKSTART, *override]).text)
