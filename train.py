@@ -67,7 +67,7 @@ def _run(arguments: Sequence[str]) -> int:
         settings = read_settings(arguments)
         folder = settings.folder
         if settings.validate:
-            _say_what_was_found(_validate(settings))
+            _say_what_was_found(settings, _validate(settings))
         elif settings.experiment.directions:
             runs = DirectionRuns(settings, progress_monitor)
             _say_where(folder)
@@ -108,8 +108,14 @@ def _say_where(folder: Path) -> None:
     sys.stdout.flush()  # a pipe keeps lines back
 
 
-def _say_what_was_found(sites: "Mapping[str, Message]") -> None:
-    """One line for each site that --validate has tried."""
+def _say_what_was_found(settings: "Settings", sites: "Mapping[str, Message]") -> None:
+    """Print what --validate has learnt of each site, and draw images of those that are here."""
+    from lightning_fl.data.summary import describe_data
+    from lightning_fl.results.contact_sheet import write_contact_sheet
+
+    experiment = settings.experiment
+    data, seed, elsewhere = experiment.data, experiment.seed, experiment.engine.sites
+    shown = []
     for site, answer in sites.items():
         if "patients" not in answer.info:
             sys.stdout.write(f"{site}: fits; it keeps its numbers to itself\n")
@@ -119,6 +125,11 @@ def _say_what_was_found(sites: "Mapping[str, Message]") -> None:
             f"{site}: {patients['train']} patients to train, {patients['val']} to validate, "
             f"{patients['test']} to test; {answer.info['samples']['train']} training images\n"
         )
+        if not elsewhere and site in data.site_names():
+            sys.stdout.writelines(f"  {line}\n" for line in describe_data(data, site, seed))
+            shown.append(site)
+    if shown and (sheet := write_contact_sheet(settings.folder, data, shown, seed)):
+        sys.stdout.write(f"Images with their masks outlined: {sheet}\n")
     sys.stdout.write("Settings, data and shapes fit together; nothing was trained.\n")
 
 

@@ -31,6 +31,7 @@ AUDIT = {
 }
 """Settings of the smallest audit of every view and of the models."""
 EXAMPLES = {"covid_ct": "covid", "rad_chestct": "rad", "deploy_demo": "images"}
+LAYOUTS = {"images": "folders", "labels": "classes", "volumes": "prostate"}
 """Configs whose data are made first: what `datamodules.examples.__main__` calls them."""
 
 
@@ -52,10 +53,24 @@ def example_data(config: Path, cache: Path) -> list[str]:
     return [*place, *coarse, *small, "--directions", "[axial]"]
 
 
+def layout_data(config: Path, cache: Path) -> list[str]:
+    """Arguments that give a config for own data a tiny example of the layout that it names."""
+    layout = LAYOUTS[config.stem]
+    few = ["--size", "32", "--sites", "3", "--patients", "4"]
+    assert make_example.main([layout, str(cache / layout), *few]) == 0
+    root = ["--data.init_args.index.init_args.root", str(cache / layout)]
+    if layout == "prostate":
+        return [*root, "--data.init_args.cache_dir", str(cache), *SMALL_NET]
+    net = SMALL_DENSENET if layout == "classes" else SMALL_NET
+    return [*root, "--data.init_args.size", "32", *net]
+
+
 def tiny_data(config: Path, cache: Path) -> list[str]:
     """Arguments that make a config's data small."""
     if config.stem in EXAMPLES:
         return example_data(config, cache)
+    if config.stem in LAYOUTS:
+        return layout_data(config, cache)
     if config.stem == "lgg_mri":
         if not LGG.is_dir():
             pytest.skip("needs the brain MRI that lgg_mri.yaml names")

@@ -78,14 +78,15 @@ def test_a_run_is_repeated_from_its_own_config(
     assert {"global", "global_bn", "finetuned", "personal"} == set(first["mean"])
 
 
-def test_validate_checks_and_leaves_no_run(
+def test_validate_tells_of_the_data_and_leaves_a_picture_of_them_alone(
     tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert train.main([*tiny, "--validate"]) == 0
-    assert not (tmp_path / "run").exists()
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["contact_sheet.png"]
     output = capsys.readouterr().out
     for site in "ABC":
         assert f"{site}: 1 patients to train, 1 to validate, 1 to test" in output
+    assert output.count("classes by share of pixels: 0 ") == 3
 
 
 def test_the_folder_is_named_before_anything_is_trained(
@@ -200,12 +201,13 @@ def test_an_unreadable_image_is_named(
 
 
 def test_validate_with_hidden_counts_names_none(
-    tiny: list[str], capsys: pytest.CaptureFixture[str]
+    tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert train.main([*tiny, "--validate", "--aggregator.weights", "hidden"]) == 0
     output = capsys.readouterr().out
     assert "A: fits; it keeps its numbers to itself" in output
-    assert "training images" not in output
+    assert "images" not in output
+    assert not (tmp_path / "run").exists()
 
 
 def test_two_sites_are_refused_before_anything_is_trained(

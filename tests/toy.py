@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from unittest.mock import patch
 
 import pytorch_lightning as pl
@@ -167,6 +167,18 @@ class ToyHospitals(FederatedDataModule):
         everyone = self.patients(site)
         rows = [3 * everyone.index(p) + i for p in patients for i in range(3)]
         return Subset(TensorDataset(x, y + offset), rows)
+
+
+class AlikeHospitals(ToyHospitals):
+    """Hospitals of three patients, each of whom has the same one sample."""
+
+    def __init__(self, sample: Mapping[str, Tensor], sites: str = "A") -> None:
+        super().__init__(dict.fromkeys(sites, 3))
+        self.sample = sample
+
+    def dataset(self, site: str, patients: Sequence[str], *, augment: bool) -> Dataset[Any]:
+        samples = [self.sample for _ in patients]  # a list is a dataset to torch
+        return cast("Dataset[Any]", samples)
 
 
 class Listener(Monitor):

@@ -1,4 +1,4 @@
-"""Makes small example data: `python -m datamodules.examples rad|covid|images OUT`."""
+"""Makes small example data: `python -m datamodules.examples LAYOUT OUT`."""
 
 import argparse
 import shlex
@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
-from datamodules.examples import EXAMPLES, claim
+from datamodules.examples import EXAMPLES, ExampleData, claim
 from lightning_fl.errors import ConfigError
 
 AMOUNTS = {
@@ -43,22 +43,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ConfigError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
-    configs = () if options.apart else example.configs
-    sys.stdout.write(summary(options.out, total, configs))
+    sys.stdout.write(_made(options.out, total) + _next(options, example))
     return 0
 
 
-def summary(folder: Path, patients: int, configs: Sequence[str]) -> str:
-    """Say what was made, and the command that trains on it or gives it to a hospital."""
+def _made(folder: Path, patients: int) -> str:
     sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
-    made = f"Made {patients} patients in {len(sizes)} files ({sum(sizes) / 1e6:.1f} MB) in {folder}"
-    if not configs:
+    mega = sum(sizes) / 1e6
+    return f"Made {patients} patients in {len(sizes)} files ({mega:.1f} MB) in {folder}.\n"
+
+
+def _next(options: argparse.Namespace, example: ExampleData) -> str:
+    """Say what trains on the data, or gives them to a hospital."""
+    if options.apart:
         module = "lightning_fl.hospital.prepare_kit"
-        kit = ["python", "-m", module, "KIT", "--data", str(folder / "A")]
-        return f"{made}.\nName its own folder in each hospital's kit, e.g.\n{shlex.join(kit)}\n"
-    named = [part for config in configs for part in ("--config", config)]
-    command = ["python", "train.py", *named, "--data.init_args.root", str(folder)]
-    return f"{made}.\nTrain on them with\n{shlex.join(command)}\n"
+        kit = ["python", "-m", module, "KIT", "--data", str(options.out / "A")]
+        return f"Name its own folder in each hospital's kit, e.g.\n{shlex.join(kit)}\n"
+    named = [part for config in example.configs for part in ("--config", config)]
+    command = shlex.join(["python", "train.py", *named])
+    if example.recipe:
+        return (
+            f"Copy the settings under {options.task!r} in docs/recipes.md into data.yaml, with "
+            f"this folder, and train by\n{command} --config data.yaml\n"
+        )
+    root = shlex.join(["--data.init_args.root", str(options.out)])
+    return f"Train on them with\n{command} {root}\n"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -70,7 +79,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("task", choices=list(EXAMPLES), help="whose formats")
     parser.add_argument("out", type=Path, metavar="OUT", help="folder to write, new or empty")
     for name, help_text in AMOUNTS.items():
-        usual = ", ".join(f"{task} {getattr(e.amount, name)}" for task, e in EXAMPLES.items())
+        made = [(task, e.amount) for task, e in EXAMPLES.items() if not e.recipe]
+        usual = ", ".join(f"{task} {getattr(amount, name)}" for task, amount in made)
         parser.add_argument(f"--{name}", type=int, help=f"{help_text} ({usual})")
     parser.add_argument(
         "--apart", action="store_true", help="a root of its own for each hospital (images only)"

@@ -71,12 +71,14 @@ class ExampleData:
             `sites * patients` times.
         make_apart: writes a root for each hospital, named as the hospital; None where one file
             describes all hospitals.
+        recipe: whether docs/recipes.md has the data's settings; else their root is all there is.
     """
 
     configs: tuple[str, ...]
     amount: Amount
     make: Make
     make_apart: Make | None = None
+    recipe: bool = False
 
 
 def claim(folder: Path) -> None:

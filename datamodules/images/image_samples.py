@@ -13,7 +13,7 @@ from datamodules.images.image_files import read_channels, read_mask, size_of
 from datamodules.images.preprocessing import ImagePreprocessing
 from datamodules.index.row import Row
 from datamodules.targets import LabelTarget, MaskTarget, Target
-from lightning_fl.data.augmentation import augmented, augmented_image
+from lightning_fl.data.augmentation import augmented, augmented_labelled
 from lightning_fl.errors import ConfigError, DataError
 
 
@@ -107,7 +107,7 @@ class ImageSamples(Dataset[Any]):
         if self.transform is not None and "mask" in sample:
             sample = augmented(sample, self.transform)
         elif self.transform is not None:
-            sample["image"] = augmented_image(sample["image"], self.transform)
+            sample = augmented_labelled(sample, self.transform)
         return {**sample, "image": self.normalise(sample["image"])}
 
 

@@ -65,7 +65,8 @@ class Table(Index):
         texts = {
             name: text if "{" in text else f"{{{text}}}" for name, text in self.columns.items()
         }
-        header = {name: f"{{{name}}}" for name in names} | texts
+        given_away = {"split", "fold"} & {*self.columns.values()}  # FLamby's split is called fold
+        header = {name: f"{{{name}}}" for name in names if name not in given_away} | texts
         fields = [field for text in texts.values() for _, field, *_ in Formatter().parse(text)]
         absent = [field for field in fields if field is not None and field not in names]
         given = {"site": self.site, "patient": self.patient}

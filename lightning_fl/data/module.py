@@ -71,8 +71,9 @@ class FederatedDataModule(pl.LightningDataModule, ABC):
         folds: cut each hospital's patients into so many parts, one of which is tested, in place of
             `test`; every patient is tested once in as many runs. null for none.
         fold: which of these parts is tested, 0 to folds - 1.
-        augment: transform of a training sample's image and mask, e.g. a torchvision v2 transform
-            called with two tv_tensors (Image, Mask); never used for validation or test.
+        augment: transform of a training sample's image with its mask or label, never used for
+            validation or test: of torchvision.transforms.v2, a dictionary transform of MONAI with
+            the keys image and mask, or one of albumentations.
     """
 
     def __init__(

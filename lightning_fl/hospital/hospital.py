@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from lightning_fl.data.summary import describe_data
 from lightning_fl.engines.hosting import HOST, SAME, Invitation
 from lightning_fl.errors import AgreementError, ConfigError, HospitalError, NonFiniteError
 from lightning_fl.files import write_text
@@ -20,6 +21,7 @@ from lightning_fl.hospital.records import HospitalRecords
 from lightning_fl.hospital.sent_settings import read_sent
 from lightning_fl.predict.kept_models import keep_models_of, keep_preprocessing
 from lightning_fl.results.case_tables import keep_cases
+from lightning_fl.results.contact_sheet import write_contact_sheet
 from lightning_fl.run.config import changed_settings, resolve
 from lightning_fl.run.import_paths import import_paths
 from lightning_fl.run.site_maker import NOT_OF_SITES, SiteMaker, blueprint_of
@@ -29,6 +31,8 @@ from lightning_fl.wire.messages import MessageError
 from lightning_fl.wire.versions import package_versions
 
 _log = logging.getLogger(__name__)
+DATA = "data.txt"
+"""What was read of a hospital's data, in the folder of a run."""
 PLAIN = (bool, int, float, str)
 """Types of settings whose values a refusal may name."""
 
@@ -97,12 +101,25 @@ class Hospital:
                 f"run, so it does not answer {op!r}. Ask it to `describe` itself first."
             )
         answer = self._ask_site(op, payload)
+        if op == "describe" and self.site is not None:
+            self._show_data(self.site)
         if self.records is not None:
             self.records.message(op, "out", answer)
         if op == "personalise" and self.site is not None:
             keep_models_of(self.folder, self.site.name, alone=True)
             keep_cases(self.folder, [self.site.name])
         return answer
+
+    def _show_data(self, site: Site) -> None:
+        """Say and draw once a run what was read here; neither leaves the hospital."""
+        file, data, seed = self.folder / DATA, site.state.data, site.setup.seed
+        if file.exists() or site.name not in data.site_names():
+            return
+        lines = [*describe_data(data, site.name, seed)]
+        for line in lines:
+            _log.info("%s", line)
+        write_contact_sheet(self.folder, data, [site.name], seed)
+        write_text(file, "\n".join(lines) + "\n")
 
     def _ask_site(self, op: str, payload: bytes) -> bytes:
         if self.site is None:

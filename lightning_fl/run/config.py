@@ -147,7 +147,7 @@ class Settings:
 
     Attributes:
         experiment: the settings, instantiated.
-        folder: of the run.
+        folder: of the run. To `validate`, it need not be there, and gets a picture of the data.
         validate: only check.
         text: the resolved settings as YAML, nulls included; running it gives the same numbers.
     """
@@ -191,7 +191,7 @@ def read_settings(arguments: Sequence[str]) -> Settings:
         began = _dump(parser, parser.parse_args(["--config", str(saved)]))
         refuse_changes(yaml.safe_load(began), yaml.safe_load(_dump(parser, cfg)), saved)
     if early.validate:
-        folder = Path()  # nothing is written
+        folder = Path(early.resume or cfg.output or _timed_folder(early.config))
     else:
         folder = Path(early.resume) if early.resume else _new_folder(cfg, early.config)
     experiment = _build(parser, cfg)
@@ -272,9 +272,8 @@ def _build(parser: Parser, cfg: Namespace) -> Experiment:
 
 def _new_folder(cfg: Namespace, configs: Sequence[str]) -> Path:
     """Choose the folder of a new run, which must not hold another one."""
-    name = Path(configs[0]).stem if configs else "run"
     if cfg.output is None:
-        return _unique_folder(Path("runs") / name / time.strftime("%Y-%m-%d_%H-%M-%S"))
+        return _unique_folder(_timed_folder(configs))
     folder = Path(cfg.output)
     # a run that failed its first check has left no round, and may be started again
     if any(folder.glob("checkpoints/round-*")) or any(folder.glob("*/checkpoints/round-*")):
@@ -283,6 +282,11 @@ def _new_folder(cfg: Namespace, configs: Sequence[str]) -> Path:
             "folder with --output."
         )
     return folder
+
+
+def _timed_folder(configs: Sequence[str]) -> Path:
+    name = Path(configs[0]).stem if configs else "run"
+    return Path("runs") / name / time.strftime("%Y-%m-%d_%H-%M-%S")
 
 
 def _unique_folder(folder: Path) -> Path:

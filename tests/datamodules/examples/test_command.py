@@ -61,7 +61,7 @@ def test_file_in_place_of_the_folder_is_named(
 def test_unknown_task_lists_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(["brain", "out"])
-    assert "'brain' (choose from 'rad', 'covid', 'images')" in capsys.readouterr().err
+    assert "'brain' (choose from 'rad', 'covid', 'images', 'folders', " in capsys.readouterr().err
 
 
 def test_settings_are_checked_before_the_folder_is_made(

@@ -152,3 +152,9 @@ def test_a_column_that_stands_for_another_has_to_be_there(tmp_path: Path) -> Non
 def test_excel_tables_in_another_encoding_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="Save it as CSV in UTF-8"):
         rows(tmp_path, "site,patient,image,mask\nKöln,P1,a.png,m.png\n", encoding="cp1252")
+
+
+def test_a_column_fold_may_hold_the_split(tmp_path: Path) -> None:
+    text = "site,patient,image,mask,fold\nA,P1,a.png,m.png,test\n"
+    [row] = rows(tmp_path, text, columns={"split": "fold"})
+    assert (row.part, row.fold) == ("test", None)

@@ -22,10 +22,11 @@ from lightning_fl.engines.hosting import HOST, Invitation
 from lightning_fl.errors import AgreementError, DataError, HospitalError
 from lightning_fl.hospital import offline
 from lightning_fl.hospital.file import NAME
-from lightning_fl.hospital.hospital import Hospital
+from lightning_fl.hospital.hospital import DATA, Hospital
 from lightning_fl.hospital.new_file import new_file
 from lightning_fl.hospital.records import ERRORS, MESSAGES
 from lightning_fl.results.case_tables import read_cases
+from lightning_fl.results.contact_sheet import SHEET
 from lightning_fl.run.config import read_settings
 from lightning_fl.training.layout import to_vector
 from lightning_fl.wire.messages import COORDINATOR, Message, digest_of
@@ -139,6 +140,17 @@ def test_every_message_is_written_down_with_its_size_and_digest(
         ("describe", "in", len(request), digest_of(request)),
         ("describe", "out", len(answer), digest_of(answer)),
     ]
+
+
+def test_what_was_read_of_the_data_is_kept_at_the_hospital_alone(
+    hospital: Hospital, invitation: Invitation, tmp_path: Path
+) -> None:
+    hospital.handle(HOST, invitation.encode())
+    answer = ask(hospital, "describe")
+    folder = tmp_path / "runs" / RUN
+    assert "classes by share of pixels: 0 " in (folder / DATA).read_text()
+    assert (folder / SHEET).stat().st_mode & 0o077 == 0
+    assert set(answer.info) == {"layout", "samples", "patients"}
 
 
 def test_nothing_is_answered_before_a_site_is_hosted(hospital: Hospital) -> None:
