@@ -9,6 +9,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from datamodules.index.files import split_npz
 from lightning_fl.errors import DataError
 from lightning_fl.files import write_bytes
 
@@ -88,7 +89,7 @@ def stamps(*paths: Path) -> tuple[FileStamp, ...]:
 
 def _files(path: Path) -> list[Path]:
     if not path.is_dir():
-        return [path]
+        return [split_npz(path)[0]]
     return sorted(file for file in path.rglob("*") if not file.is_dir())
 
 

@@ -14,6 +14,9 @@ import yaml
 
 import train
 from datamodules.examples import __main__ as make_example
+from datamodules.readers.mask import read_mask
+from datamodules.readers.volume import read_volume
+from datamodules.targets import ClassNumbers
 from lightning_fl.errors import ConfigError
 from lightning_fl.predict import __main__ as predict
 from lightning_fl.predict.finished_run import FinishedRun
@@ -119,6 +122,16 @@ def test_prediction_equals_the_masks_of_the_evaluation(
     assert predict.main([*named, "--input", str(scan), "--output", str(output)]) == 0
     assert np.array_equal(voxels(output), voxels(mask))
     assert voxels(mask).any()
+
+
+def test_a_dicom_series_becomes_a_dicom_segmentation(run: Path, made: Path, tmp_path: Path) -> None:
+    [mask] = (run / "masks" / "C").glob("*.global.nii.gz")
+    series = made / "C" / mask.name.removesuffix(".global.nii.gz") / "ct"
+    named = ["--run", str(run), "--site", "C", "--model", "global", "--input", str(series)]
+    assert predict.main([*named, "--output", str(tmp_path / "mask.dcm")]) == 0
+    read = read_mask(tmp_path / "mask.dcm", read_volume(series), ClassNumbers())
+    assert read.any()
+    np.testing.assert_array_equal(read, voxels(mask))
 
 
 def test_a_folder_of_patients_becomes_a_folder_of_masks(
@@ -284,6 +297,7 @@ def test_directions_need_data_that_have_one(
         ({"--site": "Z"}, ["no personal model of site 'Z'", "'A', 'B', 'C'"]),
         ({"--run": "nowhere"}, ["'nowhere' is no folder of a run"]),
         ({"--input": "none.nii.gz"}, ["There is no none.nii.gz"]),
+        ({"--output": "one.dcm"}, ["one.dcm", "needs a DICOM series", ".nii.gz or .nii"]),
         ({"--output": "one.nii.gz"}, ["There are 3 scans, but --output is one file"]),
     ],
 )

@@ -177,7 +177,8 @@ class AlikeHospitals(ToyHospitals):
         self.sample = sample
 
     def dataset(self, site: str, patients: Sequence[str], *, augment: bool) -> Dataset[Any]:
-        return cast(Dataset[Any], [self.sample for _ in patients])  # to torch a list is one
+        samples = [self.sample for _ in patients]  # a list is a dataset to torch
+        return cast("Dataset[Any]", samples)
 
 
 class Listener(Monitor):

@@ -1,7 +1,6 @@
 """Image and mask files as tensors and arrays; each error names the file."""
 
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from datamodules.index.files import ARRAYS, split_npz
+from datamodules.readers.arrays import IMAGE_KEYS, MASK_KEYS, read_array
 from lightning_fl.errors import DataError
 
 Pixels = npt.NDArray[Any]
@@ -25,10 +25,6 @@ MASK_MODES = {"1": "1", "LA": "L", "P": "P", "RGBA": "RGB", "L": "L", "RGB": "RG
 
 ORIENTED = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}
 """Where Pillow keeps what may hold an orientation; it turns TIFF files by itself."""
-
-IMAGE_KEYS = ("image", "images", "img", "data")
-MASK_KEYS = ("mask", "label", "masks", "seg")
-"""What arrays of an .npz file are called where the path names none."""
 
 
 def read_image(path: Path) -> Tensor:
@@ -104,7 +100,9 @@ def _picture(path: Path, modes: dict[str, str]) -> Pixels:
                 ImageOps.exif_transpose(image, in_place=True)
     # SyntaxError is what Pillow raises for a PNG with a broken chunk.
     except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise _unreadable(path, error) from error
+        raise DataError(
+            f"{path} cannot be read ({error}); copy it again or remove it and its mask."
+        ) from error
     if image.mode in SIXTEEN_BIT:
         return np.array(image).astype(np.uint16)  # of this machine's byte order
     if image.mode not in modes:
@@ -118,16 +116,7 @@ def _picture(path: Path, modes: dict[str, str]) -> Pixels:
 
 def _array(path: Path, keys: tuple[str, ...]) -> Pixels:
     """Load an array of numbers, (H, W), (H, W, C) or (C, H, W)."""
-    file, names = split_npz(path)
-    try:
-        if file.suffix.lower() == ".npy":
-            array = np.load(path, allow_pickle=False)
-        elif len(names) == 2:  # an element of a data set in one file
-            array = _stack(file, names[0])[int(names[1])]
-        else:
-            array = _of_npz(file, names or keys)
-    except (OSError, ValueError, EOFError, KeyError, IndexError) as error:
-        raise _unreadable(path, error) from error
+    array = read_array(path, keys)
     if array.ndim not in (2, 3) or array.dtype.kind not in "buif" or not array.size:
         raise DataError(
             f"{path} holds an array of shape {array.shape} and type {array.dtype}; expected "
@@ -135,27 +124,3 @@ def _array(path: Path, keys: tuple[str, ...]) -> Pixels:
         )
     channels_first = array.ndim == 3 and array.shape[0] < array.shape[2]
     return np.moveaxis(array, 0, 2) if channels_first else array
-
-
-def _of_npz(file: Path, keys: tuple[str, ...]) -> Pixels:
-    """Load the array with the first of these names, or the only one."""
-    with np.load(file, allow_pickle=False) as arrays:
-        there = [key for key in keys if key in arrays] or list(arrays)
-        if len(there) != 1 and not set(there) & set(keys):
-            raise DataError(
-                f"{file} holds the arrays {there}; name one in the path, e.g. {file}/{there[0]}."
-            )
-        array: Pixels = arrays[there[0]]
-        return array
-
-
-@lru_cache(maxsize=8)
-def _stack(file: Path, key: str) -> Pixels:
-    """Load all images of a data set, which a compressed file gives only together."""
-    with np.load(file, allow_pickle=False) as arrays:
-        stack: Pixels = arrays[key]
-        return stack
-
-
-def _unreadable(path: Path, error: Exception) -> DataError:
-    return DataError(f"{path} cannot be read ({error}); copy it again or remove it and its mask.")

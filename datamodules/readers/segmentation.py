@@ -1,27 +1,40 @@
 """DICOM segmentations by highdicom: masks whose frames name their place and segment."""
 
+import io
+from importlib.metadata import version
 from pathlib import Path
 
 import highdicom as hd
 import numpy as np
 import numpy.typing as npt
-from highdicom.seg import Segmentation
+from highdicom import AlgorithmIdentificationSequence
+from highdicom.seg import Segmentation, SegmentDescription
+from pydicom import dcmread
+from pydicom.sr.codedict import codes
+from pydicom.uid import generate_uid
 
 from datamodules.readers.dicom import LPS_TO_RAS, DicomSeries, nearly, open_series, tolerance
 from datamodules.readers.dicom_slice import DAMAGE
+from datamodules.targets import MaskTarget
 from lightning_fl.errors import DataError
 
+SEGMENTATION = ".dcm"
+"""Suffix of a mask that is a DICOM segmentation."""
 
-def read_segmentation(path: Path, scan: Path, classes: int) -> npt.NDArray[np.uint8]:
-    """Read the mask of a series; slices without a frame are background.
+SERIES_NUMBER = 9001
+"""Of what is written: higher than those that scanners give."""
+
+
+def read_segmentation(path: Path, scan: Path, target: MaskTarget) -> npt.NDArray[np.uint8]:
+    """Read the segments of a series; slices without a frame are 0.
 
     Args:
         path: DICOM file of a segmentation.
         scan: folder of the series it was drawn on.
-        classes: see `datamodules.readers.mask.read_mask`; one segment may have any number.
+        target: has to know the numbers of the segments, also of those that are empty.
 
     Returns:
-        Class numbers in the order of the series' array (columns, rows, slices).
+        Numbers of segments in the order of the series' array (columns, rows, slices).
 
     Raises:
         DataError: it is no binary segmentation, lies elsewhere than the series, has other segments
@@ -36,7 +49,7 @@ def read_segmentation(path: Path, scan: Path, classes: int) -> npt.NDArray[np.ui
     try:
         segmentation = hd.seg.segread(path)
         _check_kind(segmentation, path, series)
-        _check_segments(segmentation, path, classes)
+        _check_segments(segmentation, path, target)
         # positions are often rounded to 0.1 mm; `_slices_of` looks at where they lie
         volume = segmentation.get_volume(combine_segments=True, atol=0.2, dtype=np.uint8)
     except DataError:
@@ -49,7 +62,56 @@ def read_segmentation(path: Path, scan: Path, classes: int) -> npt.NDArray[np.ui
     numbers = _slices_of(LPS_TO_RAS @ volume.affine, len(volume.array), path, series)
     mask = np.zeros(series.shape, dtype=np.uint8, order="F")
     mask[:, :, numbers] = volume.array.transpose(2, 1, 0)  # from (slices, rows, columns)
-    return (mask != 0).astype(np.uint8) if classes == 1 else mask
+    return mask
+
+
+def to_segmentation(mask: npt.NDArray[np.uint8], scan: Path) -> bytes:
+    """Return the content of a DICOM segmentation with a segment for each class of a mask.
+
+    Args:
+        mask: class numbers in the order of the series' array (columns, rows, slices).
+        scan: folder of the series.
+
+    Raises:
+        DataError: the series lacks what a segmentation needs; names it.
+    """
+    paths = [placed.path for placed in open_series(scan).slices]
+    try:
+        segmentation = Segmentation(
+            source_images=[dcmread(path, force=True) for path in paths],
+            pixel_array=np.ascontiguousarray(mask.transpose(2, 1, 0)),
+            segmentation_type="BINARY",
+            segment_descriptions=[_segment(n) for n in range(1, max(1, int(mask.max())) + 1)],
+            series_instance_uid=generate_uid(),
+            series_number=SERIES_NUMBER,
+            sop_instance_uid=generate_uid(),
+            instance_number=1,
+            manufacturer="lightning_fl",
+            manufacturer_model_name="lightning_fl",
+            software_versions=version("lightning_fl"),
+            device_serial_number="0",
+        )
+        content = io.BytesIO()
+        segmentation.save_as(content)
+    except DAMAGE as error:
+        raise DataError(
+            f"A DICOM segmentation of {scan} cannot be written ({error}); name a NIfTI file "
+            "(.nii.gz) instead."
+        ) from error
+    return content.getvalue()
+
+
+def _segment(number: int) -> SegmentDescription:
+    return SegmentDescription(
+        segment_number=number,
+        segment_label=f"class {number}",
+        segmented_property_category=codes.SCT.Tissue,  # what the classes mean is not told
+        segmented_property_type=codes.SCT.Tissue,
+        algorithm_type="AUTOMATIC",
+        algorithm_identification=AlgorithmIdentificationSequence(
+            "lightning_fl", codes.DCM.ArtificialIntelligence, version("lightning_fl")
+        ),
+    )
 
 
 def _check_kind(segmentation: Segmentation, path: Path, series: DicomSeries) -> None:
@@ -71,7 +133,7 @@ def _check_kind(segmentation: Segmentation, path: Path, series: DicomSeries) -> 
         )
 
 
-def _check_segments(segmentation: Segmentation, path: Path, classes: int) -> None:
+def _check_segments(segmentation: Segmentation, path: Path, target: MaskTarget) -> None:
     segments = sorted(int(number) for number in segmentation.segment_numbers)
     groups = (
         *segmentation.SharedFunctionalGroupsSequence,
@@ -81,16 +143,7 @@ def _check_segments(segmentation: Segmentation, path: Path, classes: int) -> Non
     unknown = sorted({int(part.ReferencedSegmentNumber) for part in named} - set(segments))
     if unknown:  # highdicom would pass over their frames
         raise DataError(f"{path} has frames of segments {unknown}, but describes {segments}.")
-    if classes == 1 and len(segments) > 1:
-        raise DataError(
-            f"{path} has the segments {segments}, but `classes` is 1; keep one segment, or "
-            f"set `classes` to {max(segments) + 1}."
-        )
-    if classes > 1 and max(segments, default=0) >= classes:
-        raise DataError(
-            f"{path} has the segments {segments}, but `classes` is {classes}, so that "
-            f"numbers end at {classes - 1}."
-        )
+    target(np.array(segments), path)
 
 
 def _slices_of(

@@ -82,9 +82,11 @@ def inverse(orientation: Orientation) -> Orientation:
 
 
 def turn(array: npt.NDArray[T], orientation: Orientation) -> npt.NDArray[T]:
-    """View an array with its first three axes turned and swapped."""
-    turned: npt.NDArray[T] = apply_orientation(array, orientation)  # type: ignore[no-untyped-call]
-    return turned
+    """View an array (..., i, j, k) with its last three axes turned and swapped."""
+    last, first = (-3, -2, -1), (0, 1, 2)
+    in_front = np.moveaxis(array, last, first)
+    turned: npt.NDArray[T] = apply_orientation(in_front, orientation)  # type: ignore[no-untyped-call]
+    return np.moveaxis(turned, first, last)
 
 
 def affine_of_turned(affine: Affine, orientation: Orientation, shape: tuple[int, ...]) -> Affine:

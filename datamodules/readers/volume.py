@@ -1,7 +1,5 @@
 """Scans in memory, whichever format they come in."""
 
-import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk  # noqa: N813  (as its own examples do)
 
+from datamodules.index.files import split_npz
+from datamodules.readers.arrays import IMAGE_KEYS, read_array
 from datamodules.readers.dicom import LPS_TO_RAS, open_series
 from datamodules.readers.nifti import read_nifti
 from datamodules.readers.space import (
@@ -58,11 +58,11 @@ class ScanVolume:
     modality: str | None
 
     def from_ras(self, array: npt.NDArray[T]) -> npt.NDArray[T]:
-        """View an array (X, Y, Z, ...) in the order of the file."""
+        """View an array (..., X, Y, Z) in the order of the file."""
         return turn(array, inverse(self.orientation))
 
     def to_ras(self, array: npt.NDArray[T]) -> npt.NDArray[T]:
-        """View an array in the order of the file as (X, Y, Z, ...) in RAS+."""
+        """View an array (..., i, j, k) in the order of the file as (..., X, Y, Z) in RAS+."""
         return turn(array, self.orientation)
 
     @property
@@ -72,11 +72,15 @@ class ScanVolume:
         return x, y, z
 
 
-def read_volume(path: Path) -> ScanVolume:
+def read_volume(path: Path, keys: tuple[str, ...] = IMAGE_KEYS) -> ScanVolume:
     """Read a scan: NIfTI, MetaImage, NRRD, NumPy, or the folder of one DICOM series.
 
     A fourth axis becomes the channels. A NumPy array is (X, Y, Z) or (C, X, Y, Z) and has voxels of
     1 mm. Little more than the float32 size of the scan is in memory, and twice that at most.
+
+    Args:
+        path: file or folder; `x.npz/key` is an array of an .npz file.
+        keys: names of the array to take from an .npz file where the path has none.
 
     Raises:
         DataError: the file or series cannot be used; names it.
@@ -85,13 +89,13 @@ def read_volume(path: Path) -> ScanVolume:
         series = open_series(path)
         array, affine, modality = series.read(), series.affine, series.modality
     else:
-        (array, affine), modality = _reader(path)(path), None
+        (array, affine), modality = _reader(path)(path, keys), None
     check_affine(affine, path)
     orientation = orientation_to_ras(affine)
     i, j, k = array.shape[1:]
     x, y, z = edges(affine).tolist()
     return ScanVolume(
-        values=np.moveaxis(turn(np.moveaxis(smallest(array), 0, -1), orientation), -1, 0),
+        values=turn(smallest(array), orientation),
         spacing=reorder((x, y, z), orientation),
         affine=affine,
         shape=(i, j, k),
@@ -113,8 +117,7 @@ def read_channels(paths: Sequence[Path]) -> ScanVolume:
     channels = [first.values]
     for other in others:
         onto = fit_onto(other, first, "Channel")
-        in_file_order = other.from_ras(np.moveaxis(other.values, 0, -1))
-        channels.append(np.moveaxis(first.to_ras(turn(in_file_order, onto)), -1, 0))
+        channels.append(first.to_ras(turn(other.from_ras(other.values), onto)))
     return replace(first, values=np.concatenate(channels))
 
 
@@ -136,7 +139,7 @@ def _whole(values: npt.NDArray[Any]) -> bool:
     return values.dtype.kind in "iu" or all(np.array_equal(p, np.rint(p)) for p in planes)
 
 
-def _read_itk(path: Path) -> tuple[npt.NDArray[Any], Affine]:
+def _read_itk(path: Path, _: tuple[str, ...]) -> tuple[npt.NDArray[Any], Affine]:
     """Read a MetaImage or NRRD file by SimpleITK: values (C, i, j, k) and the affine."""
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
@@ -167,23 +170,9 @@ def _read_itk(path: Path) -> tuple[npt.NDArray[Any], Affine]:
     return array if array.ndim == 4 else array[None], LPS_TO_RAS @ affine
 
 
-def _read_numpy(path: Path) -> tuple[npt.NDArray[Any], Affine]:
-    """Read a .npy file, or the one array of a .npz file."""
-    try:
-        opened: Any = np.load(path, allow_pickle=False)
-        if not isinstance(opened, np.ndarray):
-            with opened:
-                if len(opened.files) != 1:
-                    raise DataError(
-                        f"{path} holds the arrays {opened.files}; expected one. Store image and "
-                        "mask in a file each."
-                    )
-                opened = opened[opened.files[0]]
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"Cannot read {path} ({error}); it may be cut off or damaged.") from error
-    array: npt.NDArray[Any] = opened
+def _read_numpy(path: Path, keys: tuple[str, ...]) -> tuple[npt.NDArray[Any], Affine]:
+    """Read an array (X, Y, Z) or (C, X, Y, Z) of a .npy or .npz file."""
+    array = read_array(path, keys)
     if array.ndim not in (3, 4) or array.size == 0 or array.dtype.kind not in "biuf":
         raise DataError(
             f"{path} holds {array.dtype} of shape {array.shape}; expected numbers (X, Y, Z) "
@@ -195,8 +184,10 @@ def _read_numpy(path: Path) -> tuple[npt.NDArray[Any], Affine]:
     return array if array.ndim == 4 else array[None], np.eye(4)
 
 
-READERS: dict[str, Callable[[Path], tuple[npt.NDArray[Any], Affine]]] = {
-    **dict.fromkeys((".nii.gz", ".nii"), read_nifti),
+Reader = Callable[[Path, tuple[str, ...]], tuple[npt.NDArray[Any], Affine]]
+
+READERS: dict[str, Reader] = {
+    **dict.fromkeys((".nii.gz", ".nii"), lambda path, _: read_nifti(path)),
     **dict.fromkeys((".mha", ".mhd", ".nrrd", ".nhdr"), _read_itk),
     **dict.fromkeys((".npy", ".npz"), _read_numpy),
 }
@@ -205,12 +196,13 @@ READERS: dict[str, Callable[[Path], tuple[npt.NDArray[Any], Affine]]] = {
 
 def suffix_of(path: Path) -> str:
     """Return a volume file's suffix, e.g. ".nii.gz", or "" for a name of anything else."""
-    return next((suffix for suffix in READERS if path.name.lower().endswith(suffix)), "")
+    name = split_npz(path)[0].name.lower()
+    return next((suffix for suffix in READERS if name.endswith(suffix)), "")
 
 
-def _reader(path: Path) -> Callable[[Path], tuple[npt.NDArray[Any], Affine]]:
+def _reader(path: Path) -> Reader:
     expected = f"a file ending in {', '.join(READERS)} or the folder of a DICOM series"
-    if not path.exists():
+    if not split_npz(path)[0].exists():
         raise DataError(f"There is no {path}; expected {expected}.")
     if not suffix_of(path):
         raise DataError(f"Cannot tell what {path} is; expected {expected}.")

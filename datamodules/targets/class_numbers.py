@@ -38,7 +38,8 @@ class ClassNumbers(MaskTarget):
         if self.classes == 1:
             foreground = result != 0
             # counting is four times as fast as comparing the foreground alone
-            of_one = np.count_nonzero(result == result.max(initial=0))
+            number = result.max(initial=0) or result.min(initial=0)
+            of_one = np.count_nonzero(result == number)
             if foreground.any() and np.count_nonzero(foreground) != of_one:
                 raise DataError(
                     f"Mask {path} holds {some(np.unique(values))}, but a binary mask holds 0 and "

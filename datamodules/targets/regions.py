@@ -33,6 +33,11 @@ class Regions(MaskTarget):
                 f"Expected numbers of a mask for each of `regions`, but got {dict(self.regions)}."
             )
 
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """The number of regions."""
+        return (len(self.regions),)
+
     def __call__(self, values: Values, path: Path) -> Classes:
         """Return 0 and 1 of shape (R, ...), for R regions and masks of shape (...)."""
         inside = [np.isin(values, numbers) for numbers in self.regions.values()]

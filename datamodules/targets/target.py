@@ -25,6 +25,11 @@ class Target(ABC):  # noqa: B024  (its two kinds are called with different thing
 class MaskTarget(Target):
     """Make class numbers of the numbers in a mask file."""
 
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Axes that the truth has before those of the mask: (R,) for R regions, otherwise ()."""
+        return ()
+
     @abstractmethod
     def __call__(self, values: Values, path: Path) -> Classes:
         """Return class numbers, int64 of the mask's shape, or of 0 and 1 with regions before it.

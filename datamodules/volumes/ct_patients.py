@@ -5,13 +5,12 @@ from pathlib import Path
 
 from datamodules.index.index import Index
 from datamodules.index.row import Row
+from datamodules.readers.segmentation import SEGMENTATION
 from datamodules.site_folders import site_names, sub_folders
 from datamodules.volumes.fold_file import read_folds
 from lightning_fl.errors import ConfigError, DataError
 
 SUFFIXES = (".nii", ".nii.gz")
-SEGMENTATION = ".dcm"
-"""Suffix of a mask that is a DICOM segmentation."""
 
 
 class CTPatients(Index):

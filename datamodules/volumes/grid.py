@@ -86,25 +86,26 @@ class Placement:
             inside[part] = planes.numpy()
         return grid
 
-    def mask(self, mask: npt.NDArray[np.uint8], classes: int) -> npt.NDArray[np.uint8]:
-        """Bring class numbers (X, Y, Z) to the grid; background lies around the scan.
+    def mask(self, mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """Bring class numbers (..., X, Y, Z) to the grid; background lies around the scan.
 
         A voxel gets the class that covers most of it. The nearest voxel would keep or lose a small
-        lesion by chance, and would move outlines by up to half a voxel.
-
-        Args:
-            mask: the scan's.
-            classes: 1, or the number of classes, background included.
+        lesion by chance, and would move outlines by up to half a voxel. Each region of the first
+        axis, if there are four, is brought there by itself.
         """
+        if mask.ndim > 3:
+            return np.stack([self.mask(region) for region in mask])
         grid = np.zeros((self.x.size, self.y.size, self.z.size), dtype=np.uint8)
         inside = grid[self.covered]
-        if classes <= 2:
-            for part, values in self._cover(mask, lambda slab: slab == 1):
-                inside[part] = (values > 0.5).numpy()
+        counts = sum(np.bincount(plane.ravel(), minlength=256) for plane in np.moveaxis(mask, 2, 0))
+        labels = [int(label) for label in np.flatnonzero(counts) if label]
+        if len(labels) == 1:
+            for part, values in self._cover(mask, partial(np.equal, labels[0])):
+                inside[part] = (values > 0.5).numpy() * np.uint8(labels[0])
             return grid
         background = torch.ones(inside.shape)
         most = torch.zeros(inside.shape)
-        for label in range(1, classes):
+        for label in labels:
             for part, values in self._cover(mask, partial(np.equal, label)):
                 background[part] -= values
                 more = values > most[part]

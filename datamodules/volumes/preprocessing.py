@@ -1,15 +1,14 @@
 """How files of scans become what a net sees, as settings that a run stores for prediction."""
 
 import functools
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
+from datamodules.index.files import split_npz, without_suffix
 from datamodules.normalisation import Normalisation, Window
 from datamodules.readers.volume import ScanVolume, read_channels, suffix_of
 from datamodules.site_folders import sub_folders
+from datamodules.targets import ClassNumbers, MaskTarget
 from datamodules.volume_cache import FileStamp, stamps
 from datamodules.volumes.ct_patients import find_images
 from datamodules.volumes.grid import ScanGrid, Shape, Spacing
@@ -17,7 +16,7 @@ from datamodules.volumes.modality import Modality, check_modality, check_setting
 from datamodules.volumes.sliced_scan import SlicedScan
 from datamodules.volumes.slices import Slicing
 from lightning_fl.data.scans import Preprocessing, ScanSource
-from lightning_fl.errors import ConfigError, DataError
+from lightning_fl.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -29,11 +28,11 @@ class VolumePreprocessing(Preprocessing):
         shape: see `ScanGrid`.
         direction: see `Slicing`.
         neighbours: see `Slicing`.
-        classes: 1 for masks of 0 and one other number; otherwise the number of classes, background
-            included.
+        target: makes classes or regions of masks.
         modality: of all scans, or None.
-        normalise: how values become shades, or what `to_settings` made of it.
-        image: what a patient's scan is called in a folder of patients, without suffix.
+        normalise: how values become shades.
+        images: what a patient's scan is called in the patient's folder, without suffix; one name
+            for each channel that is a file of its own. {patient} stands for the folder's name.
 
     Raises:
         ConfigError: a setting is out of range or unknown.
@@ -43,18 +42,12 @@ class VolumePreprocessing(Preprocessing):
     shape: Shape = (160, 160, 160)
     direction: str = "axial"
     neighbours: int = 3
-    classes: int = 1
+    target: MaskTarget = field(default_factory=ClassNumbers)
     modality: Modality = "CT"
     normalise: Normalisation = field(default_factory=Window)
-    image: str = "ct"
+    images: tuple[str, ...] = ("ct",)
 
     def __post_init__(self) -> None:
-        if not 1 <= self.classes <= 256:
-            raise ConfigError(
-                f"Expected `classes` to be between 1 and 256, but got {self.classes}."
-            )
-        if isinstance(self.normalise, Mapping):
-            object.__setattr__(self, "normalise", _built(self.normalise))
         check_settings(self.modality, self.normalise)
         _ = self.grid, self.slicing  # which check the others
 
@@ -68,21 +61,11 @@ class VolumePreprocessing(Preprocessing):
         """How the grid becomes images."""
         return Slicing(self.direction, self.neighbours)
 
-    def to_settings(self) -> dict[str, Any]:
-        """Return plain values for a YAML file."""
-        settings = super().to_settings()
-        kind, values = type(self.normalise), settings["init_args"]["normalise"]
-        settings["init_args"]["normalise"] = {
-            "class_path": f"{kind.__module__}.{kind.__qualname__}",
-            "init_args": {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()},
-        }
-        return settings
-
-    def find(self, source: Path) -> tuple[Path, ...]:
+    def find(self, source: Path) -> tuple[ScanSource, ...]:
         """Find the scans in a file, a patient's folder, or a folder of patients, files or series.
 
         Raises:
-            DataError: there is none, or a patient has two.
+            DataError: there is none, or a patient has two, or not all channels.
         """
         if not source.is_dir():
             if source.is_file():
@@ -104,8 +87,8 @@ class VolumePreprocessing(Preprocessing):
             return tuple(folders)
         raise DataError(
             f"{source} holds no scan; expected files (NIfTI, MHA, NRRD), a DICOM series, or "
-            f"folders of patients with {self.image}.nii.gz, {self.image}.nii or a folder "
-            f"{self.image}."
+            f"folders of patients with {self.images[0]}.nii.gz, {self.images[0]}.nii or a folder "
+            f"{self.images[0]}."
         )
 
     def read(self, path: ScanSource) -> SlicedScan:
@@ -118,22 +101,27 @@ class VolumePreprocessing(Preprocessing):
         scan = _last_read(paths, stamps(*paths))
         check_modality(scan, self.modality)
         name = self._name(paths[0])
-        return SlicedScan(name, scan, self.grid, self.slicing, self.normalise, self.classes)
+        return SlicedScan(name, scan, self.grid, self.slicing, self.normalise, self.target)
 
-    def _image(self, folder: Path) -> Path | None:
+    def _image(self, folder: Path) -> ScanSource | None:
         """Return the scan of a patient's folder, or None if it is another kind of folder."""
-        images = find_images(folder, self.image)
-        if len(images) > 1:
-            names = " and ".join(path.name for path in images)
-            raise DataError(f"{folder} has more than one scan: {names}; name one of them.")
-        return images[0] if images else None
+        names = [name.replace("{patient}", folder.name) for name in self.images]
+        channels = [find_images(folder, name) for name in names]
+        for name, images in zip(names, channels, strict=True):
+            if len(images) > 1:
+                files = " and ".join(path.name for path in images)
+                raise DataError(f"{folder} has more than one scan: {files}; name one of them.")
+            if not images and any(channels):
+                raise DataError(f"{folder} has no {name}, one of the channels {names}; add it.")
+        paths = tuple(path for images in channels for path in images)
+        return paths[0] if len(paths) == 1 else paths or None
 
     def _name(self, path: Path) -> str:
         """Name a scan by its file, or by its patient's folder if every scan is called `image`."""
-        absolute = path.absolute()
-        name = absolute.name
-        stem = name[: len(name) - len(suffix_of(absolute))]
-        return absolute.parent.name if stem == self.image else stem
+        absolute = split_npz(path)[0].absolute()
+        folder, stem = absolute.parent.name, without_suffix(absolute.name)
+        names = [name.replace("{patient}", folder) for name in self.images]
+        return folder if stem in names else stem
 
 
 def _files(folder: Path) -> list[Path]:
@@ -146,16 +134,6 @@ def _check_one_kind(source: Path, scan: Path, others: list[Path]) -> None:
             f"{source} holds scans of several kinds, so which are meant is not clear: {scan} "
             f"beside {others[0]}. Put each kind into a folder of its own."
         )
-
-
-def _built(settings: Mapping[str, Any]) -> Normalisation:
-    """Build the normalisation that `to_settings` described."""
-    module, _, name = str(settings.get("class_path")).rpartition(".")
-    kind = getattr(import_module(module), name, None) if module else None
-    if not (isinstance(kind, type) and issubclass(kind, Normalisation)):
-        raise ConfigError(f"Expected a Normalisation, but got {settings!r}.")
-    values = settings.get("init_args", {})
-    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 
 @functools.lru_cache(maxsize=1)  # each direction asks for the same scan

@@ -14,9 +14,11 @@ from datamodules.normalisation.base import Measures
 from datamodules.normalisation.oddities import warn_of
 from datamodules.readers.mask import read_mask
 from datamodules.readers.volume import read_channels
+from datamodules.targets import MaskTarget
 from datamodules.volume_cache import FileStamp, cached, stamps
 from datamodules.volumes.grid import Box, Placement, ScanGrid
 from datamodules.volumes.modality import check_modality
+from lightning_fl.data.module import IGNORE
 from lightning_fl.errors import DataError
 
 VERSION = 2
@@ -41,7 +43,7 @@ class PreparedScan:
     Attributes:
         image: (C, X, Y, Z), HU in int16 or other values in float32.
         measures: of the normalisation, for each channel.
-        mask: class numbers (X, Y, Z).
+        mask: class numbers (X, Y, Z), or (R, X, Y, Z) of R regions.
         covered: part of the grid that lies in the scan.
         lesions: counted on the scan before it was resampled.
     """
@@ -72,14 +74,14 @@ class ScanCache:
     Attributes:
         folder: where it lies; made when first needed.
         grid: of the scans.
-        classes: of the masks, see `datamodules.readers.mask.read_mask`.
+        target: makes classes or regions of the masks.
         normalise: decides what is measured and how exactly values are kept.
         modality: of all scans, or None.
     """
 
     folder: Path
     grid: ScanGrid
-    classes: int
+    target: MaskTarget
     normalise: Normalisation
     modality: str | None = None
 
@@ -116,12 +118,14 @@ class CachedScan:
             DataError: a file cannot be used, or the cache cannot be written.
         """
         cache, dtype = self.cache, self.cache.normalise.dtype
-        key = (VERSION, self.stamps, cache.grid, cache.classes, cache.modality)
+        key = (VERSION, self.stamps, cache.grid, cache.modality)
+        truth = (*key, cache.target)
+        wanted = (*cache.target.channels, *cache.grid.shape)
         make = functools.cache(self._make)  # one reading for all three
         folder, shape = cache.folder, cache.grid.shape
         image = cached(folder, (*key, dtype.__name__), lambda: make().image, (-1, *shape), dtype)
-        mask = cached(folder, (*key, "mask"), lambda: make().mask, shape, np.uint8)
-        facts = cached(folder, (*key, cache.normalise), lambda: make().facts(), (-1,), np.float64)
+        mask = cached(folder, (*truth, "mask"), lambda: make().mask, wanted, np.uint8)
+        facts = cached(folder, (*truth, cache.normalise), lambda: make().facts(), (-1,), np.float64)
         x0, x1, y0, y1, z0, z1, voxels, lost = (int(number) for number in facts[:_FACTS])
         covered = (slice(x0, x1), slice(y0, y1), slice(z0, z1))
         measures = facts[_FACTS:].reshape(-1, 2)
@@ -136,14 +140,16 @@ class CachedScan:
         """Bring the scan and its mask to the grid."""
         cache, scan = self.cache, read_channels(self.images)
         check_modality(scan, cache.modality)
-        mask = scan.to_ras(read_mask(self.mask, scan, cache.classes))
-        placement = cache.grid.place(mask.shape, scan.spacing)
-        voxels, reached = (int(np.count_nonzero(m)) for m in (mask, mask[placement.reached]))
+        mask = scan.to_ras(read_mask(self.mask, scan, cache.target))
+        x, y, z = mask.shape[-3:]
+        placement = cache.grid.place((x, y, z), scan.spacing)
+        parts = (mask, mask[..., *placement.reached])
+        voxels, reached = (int(np.count_nonzero(part % IGNORE)) for part in parts)
         values = cache.normalise.prepare(scan.values, scan.source)
         return PreparedScan(
             put_on_grid(values, placement, cache.normalise),
             cache.normalise.measures(values),
-            placement.mask(mask, cache.classes),
+            placement.mask(mask),
             placement.covered,
             Lesions(voxels, lost=voxels - reached),
         )

@@ -14,7 +14,9 @@ from torch.utils.data import Dataset
 from datamodules.normalisation import Normalisation
 from datamodules.normalisation.base import Measures
 from datamodules.readers.mask import read_mask, save_mask
+from datamodules.readers.segmentation import SEGMENTATION
 from datamodules.readers.volume import ScanVolume
+from datamodules.targets import MaskTarget
 from datamodules.volumes.grid import ScanGrid
 from datamodules.volumes.scan_cache import put_on_grid
 from datamodules.volumes.slices import Slicing
@@ -32,7 +34,7 @@ class SlicedScan(Volume):
         grid: that nets work on.
         slicing: how the grid becomes images.
         normalise: how values become shades.
-        classes: of its masks, see `datamodules.readers.mask.read_mask`.
+        target: makes classes or regions of its masks.
     """
 
     def __init__(
@@ -42,14 +44,16 @@ class SlicedScan(Volume):
         grid: ScanGrid,
         slicing: Slicing,
         normalise: Normalisation,
-        classes: int,
+        target: MaskTarget,
     ) -> None:
         self.name = name
         self.spacing = scan.file_spacing
+        if scan.source.is_dir():
+            self.suffixes = (*Volume.suffixes, SEGMENTATION)
         self.scan = scan
         self.slicing = slicing
         self.normalise = normalise
-        self.classes = classes
+        self.target = target
         x, y, z = scan.values.shape[1:]
         self.placement = grid.place((x, y, z), scan.spacing)
 
@@ -84,7 +88,7 @@ class SlicedScan(Volume):
 
     def read_mask(self, path: Path) -> Mask:
         """Read a truth that belongs to this scan."""
-        return read_mask(path, self.scan, self.classes)
+        return read_mask(path, self.scan, self.target)
 
     def axial(self, mask: Mask) -> Mask:
         """Turn a mask into axial slices (Z, H, W): front up, the patient's right on the left."""
@@ -96,7 +100,7 @@ class SlicedScan(Volume):
         return self.normalise.picture(self.normalise.apply(plane, self.measures[:1]))
 
     def save(self, mask: Mask, path: Path) -> None:
-        """Write a mask as NIfTI in the scan's space."""
+        """Write a mask as NIfTI in the scan's space, or of a series as DICOM segmentation."""
         save_mask(mask, self.scan, path)
 
 

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from lightning_fl.data.module import IGNORE
 from lightning_fl.errors import ConfigError
 
 T = TypeVar("T", bound=np.generic)
@@ -73,13 +74,14 @@ class Slicing:
         return torch.from_numpy(np.concatenate(planes, dtype=np.float32))
 
     def mask(self, grid: npt.NDArray[np.uint8], index: int) -> Tensor:
-        """Cut out the classes of one slice, int64 (H, W)."""
-        return torch.from_numpy(self._planes(grid)[index].astype(np.int64))
+        """Cut out the classes of one slice, int64 (H, W), or (R, H, W) of R regions."""
+        planes = self._planes(grid)[index]
+        return torch.from_numpy(planes.astype(np.int64))
 
     def foreground(self, grid: npt.NDArray[np.uint8]) -> npt.NDArray[np.intp]:
-        """Return the numbers of the slices that are not background only."""
-        others = tuple(axis for axis in range(3) if axis != self.axis)
-        return np.flatnonzero(grid.any(axis=others))
+        """Return the numbers of the slices with foreground, in any region."""
+        planes = self._planes(grid)
+        return np.flatnonzero((planes % IGNORE).reshape(len(planes), -1).any(axis=1))
 
     def assemble(self, batches: Sequence[Tensor]) -> Tensor:
         """Put a volume's slices, (N, classes, H, W) in order, together as (classes, X, Y, Z)."""
@@ -88,5 +90,6 @@ class Slicing:
         return slices.movedim((1, 0, 2, 3), (0, self.axis + 1, rows + 1, columns + 1))
 
     def _planes(self, grid: npt.NDArray[T]) -> npt.NDArray[T]:
-        """View a grid (X, Y, Z) as slices (N, H, W)."""
-        return grid.transpose(self.axis, *ROWS_AND_COLUMNS[self.direction])[:, ::-1, ::-1]
+        """View a grid (..., X, Y, Z) as slices (N, ..., H, W)."""
+        rows, columns = (axis - 3 for axis in ROWS_AND_COLUMNS[self.direction])
+        return np.moveaxis(grid, (self.axis - 3, rows, columns), (0, -2, -1))[..., ::-1, ::-1]

@@ -13,6 +13,7 @@ from datamodules.index.index import Index
 from datamodules.index.row import Row
 from datamodules.indexed import IndexedDataModule
 from datamodules.normalisation import Normalisation
+from datamodules.targets import ClassNumbers, MaskTarget
 from datamodules.volumes.modality import Modality, default_normalisation
 from datamodules.volumes.preprocessing import VolumePreprocessing
 from datamodules.volumes.scan_cache import CachedScan, Lesions, ScanCache
@@ -52,17 +53,20 @@ class Volumes(IndexedDataModule):
             lungs, in steps that nets with five halvings (multiples of 32) can take.
         direction: of the slices: "axial", "coronal" or "sagittal".
         neighbours: neighbouring slices that are the channels of an image, an odd number.
-        classes: 1 for binary masks of 0 and one other number, e.g. 255; otherwise the number of
-            classes, background included, and masks hold 0 to classes - 1.
+        target: what the net shall predict of a voxel: ClassNumbers, MaskMap, Threshold or Regions.
+        classes: where `target` is null: 1 for binary masks of 0 and one other number, e.g. 255;
+            otherwise the number of classes, background included, and masks hold 0 to classes - 1.
         train_slices: "all", or "lesion" to train on the slices with foreground and as many others,
             evenly spread; every patient keeps at least one. Scores are always of all slices.
-        name: what a patient's scan is called in folders of patients to predict, without suffix.
+        name: what a patient's scan is called in folders of patients to predict, without suffix; a
+            list of names for channels in files of their own, in the order of the index, e.g.
+            `["{patient}_flair", "{patient}_t1"]`, where {patient} is the name of the folder.
         cache_dir: folder for resampled scans; null is ~/.cache/lightning_fl/volumes.
         **kwargs: of the base class.
 
     Raises:
         ConfigError: a setting cannot work.
-        DataError: the index refuses its files, or a scan has no mask.
+        DataError: the index refuses its files.
     """
 
     def __init__(
@@ -75,16 +79,19 @@ class Volumes(IndexedDataModule):
         shape: tuple[int, int, int] = (160, 160, 160),
         direction: str = "axial",
         neighbours: int = 3,
+        target: MaskTarget | None = None,
         classes: int = 1,
         train_slices: Literal["all", "lesion"] = "all",
-        name: str = "ct",
+        name: str | Sequence[str] = "ct",
         cache_dir: str | None = None,
         **kwargs: Any,  # jsonargparse finds the base class's own types
     ) -> None:
         super().__init__(index, **kwargs)
         normalise = normalise or default_normalisation(modality)
+        target = target or ClassNumbers(classes)
+        names = (name,) if isinstance(name, str) else tuple(name)
         self._as = VolumePreprocessing(
-            spacing, shape, direction, neighbours, classes, modality, normalise, name
+            spacing, shape, direction, neighbours, target, modality, normalise, names
         )
         if train_slices not in ("all", "lesion"):
             raise ConfigError(
@@ -92,16 +99,9 @@ class Volumes(IndexedDataModule):
             )
         self.train_slices = train_slices
         folder = Path(cache_dir or "~/.cache/lightning_fl/volumes").expanduser()
-        self._cache = ScanCache(folder, self._as.grid, classes, normalise, modality)
+        self._cache = ScanCache(folder, self._as.grid, target, normalise, modality)
         self._cached: dict[str, CachedScan] = {}  # both shared by copies for a site
         self._fitted: dict[tuple[str, ...], Normalisation] = {}
-        for site in self.site_names():
-            for row in self.rows(site):
-                if row.mask is None:
-                    raise DataError(
-                        f"{row.place}: patient {row.patient!r} of site {site!r} has no mask. Add "
-                        "one, or remove the patient."
-                    )
 
     def dataset(self, site: str, patients: Sequence[str], *, augment: bool) -> Dataset[Sample]:
         """Return the slices of some patients; of those that train, what `train_slices` chooses."""
@@ -143,7 +143,7 @@ class Volumes(IndexedDataModule):
                 row.mask,
             )
             for number, row in enumerate(rows)
-            if row.mask is not None  # as all of them, see above
+            if row.mask is not None  # as all of them, see `ScanCache.add`
         )
 
     def check(self) -> None:

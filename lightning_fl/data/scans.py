@@ -1,8 +1,8 @@
 """Scans, for evaluation in three dimensions and for prediction on new files."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
@@ -88,10 +88,10 @@ class Volume(Scan):
 
     Attributes:
         spacing: edges of the scan's own voxels in mm, along the axes of its masks.
+        suffixes: of the masks that it writes; the first is for masks in a folder.
     """
 
-    suffixes: ClassVar[tuple[str, ...]] = (".nii.gz", ".nii")
-    """Of the masks that it writes."""
+    suffixes: tuple[str, ...] = (".nii.gz", ".nii")
     spacing: tuple[float, float, float]
 
     @abstractmethod
@@ -127,7 +127,7 @@ class Volume(Scan):
 
     @abstractmethod
     def save(self, mask: Mask, path: Path) -> None:
-        """Write a mask as NIfTI (.nii or .nii.gz) in the scan's own space."""
+        """Write a mask in the scan's own space, in the format that the suffix names."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ class Preprocessing(ABC):
     """
 
     @abstractmethod
-    def find(self, source: Path) -> tuple[Path, ...]:
+    def find(self, source: Path) -> tuple[ScanSource, ...]:
         """Find the scans that a file or folder holds, each to be given to `read`.
 
         Raises:
@@ -160,9 +160,8 @@ class Preprocessing(ABC):
 
     def to_settings(self) -> dict[str, Any]:
         """Return plain values for a YAML file."""
-        kind = type(self)
-        plain = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
-        return {"class_path": f"{kind.__module__}.{kind.__qualname__}", "init_args": plain}
+        settings: dict[str, Any] = _plain(self)
+        return settings
 
 
 def from_settings(settings: dict[str, Any]) -> Preprocessing:
@@ -171,12 +170,40 @@ def from_settings(settings: dict[str, Any]) -> Preprocessing:
     Raises:
         ConfigError: they name nothing that is a Preprocessing here.
     """
-    module, _, name = str(settings.get("class_path")).rpartition(".")
+    built = _built(settings)
+    if not isinstance(built, Preprocessing):
+        raise ConfigError(f"Expected a Preprocessing, but {settings} is none.")
+    return built
+
+
+def _plain(value: Any) -> Any:
+    """Return values for a YAML file: a dataclass becomes its path and its fields."""
+    if is_dataclass(value):
+        kind = type(value)
+        values = {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+        return {"class_path": f"{kind.__module__}.{kind.__qualname__}", "init_args": values}
+    if isinstance(value, Mapping):
+        return {key: _plain(entry) for key, entry in value.items()}
+    return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else value
+
+
+def _built(plain: Any) -> Any:
+    """Return what `_plain` has made plain; lists become tuples.
+
+    Nothing but a dataclass is built, so that a file cannot name a function to call.
+    """
+    if isinstance(plain, list):
+        return tuple(_built(entry) for entry in plain)
+    if not isinstance(plain, dict):
+        return plain
+    values = {key: _built(entry) for key, entry in plain.items()}
+    if "class_path" not in values:
+        return values
+    module, _, name = str(values["class_path"]).rpartition(".")
     try:
-        kind = getattr(import_module(module), name)
+        kind: Any = getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"Cannot find the preprocessing {settings!r}: {error}") from error
-    if not (isinstance(kind, type) and issubclass(kind, Preprocessing)):
-        raise ConfigError(f"Expected a Preprocessing, but {settings['class_path']} is none.")
-    values = settings["init_args"]
-    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        raise ConfigError(f"Cannot find the preprocessing {plain!r}: {error}") from error
+    if not (isinstance(kind, type) and is_dataclass(kind)):
+        raise ConfigError(f"Expected a Preprocessing, but {values['class_path']} is none.")
+    return kind(**values.get("init_args", {}))

@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from lightning_fl.data.scans import Mask, Picture, Volume
+from lightning_fl.data.scans import Mask, Picture, ScanSource, Volume
 from lightning_fl.errors import ConfigError
 from lightning_fl.files import write_csv
 from lightning_fl.predict.mask_files import mask_files
@@ -24,13 +24,13 @@ class Prediction:
     Attributes:
         directions: the model, once for each direction of the run.
         model: "global" or "personal".
-        scans: files or folders, each one scan.
+        scans: files or folders, each one scan or, as a tuple, one of its channels.
         output: a file for one scan to be segmented or for classes, else a folder.
     """
 
     directions: Sequence[SiteModels]
     model: str
-    scans: Sequence[Path]
+    scans: Sequence[ScanSource]
     output: Path
 
     def run(self) -> Path:
@@ -51,9 +51,11 @@ class Prediction:
     def _segment(self, suffixes: Sequence[str]) -> None:
         into_folder = self.output.is_dir() or not self.output.suffix
         if not into_folder and not self.output.name.endswith(tuple(suffixes)):
+            series = "a DICOM segmentation needs a DICOM series as --input; "
             raise ConfigError(
-                f"--output {self.output} is no folder and has an unknown suffix. Masks of this run "
-                f"are {' or '.join(suffixes)} files; a new folder has no dot in its name."
+                f"--output {self.output} is no folder and has an unknown suffix; "
+                f"{series if self.output.suffix == '.dcm' else ''}masks of {self.scans[0]} are "
+                f"{' or '.join(suffixes)} files. A new folder has no dot in its name."
             )
         if len(self.scans) > 1 and not into_folder:
             raise ConfigError(
@@ -61,7 +63,8 @@ class Prediction:
                 "a folder."
             )
         (self.output if into_folder else self.output.parent).mkdir(parents=True, exist_ok=True)
-        inputs = {path.resolve() for path in self.scans}
+        sources = [(scan,) if isinstance(scan, Path) else scan for scan in self.scans]
+        inputs = {path.resolve() for source in sources for path in source}
         written: set[Path] = set()
         for path in self._tracked():
             scan, mask = self._mask(path)
@@ -76,7 +79,7 @@ class Prediction:
                 scan.save(part, target)
                 written.add(target.resolve())
 
-    def _mask(self, path: Path) -> tuple[Volume | Picture, Mask]:
+    def _mask(self, path: ScanSource) -> tuple[Volume | Picture, Mask]:
         """Read and segment one scan or picture."""
         scan = self.directions[0].preprocessing.read(path)
         if isinstance(scan, Picture):
@@ -99,7 +102,7 @@ class Prediction:
             if rows:
                 write_csv(self.output, columns, rows)
 
-    def _classes(self, path: Path) -> dict[str, object]:
+    def _classes(self, path: ScanSource) -> dict[str, object]:
         """Return the row of one scan, by column; several labels have no likeliest one."""
         preprocessing = self.directions[0].preprocessing
         scan = preprocessing.read(path)
@@ -123,6 +126,6 @@ class Prediction:
             row[f"probability_{name}"] = f"{value:.6f}"
         return row
 
-    def _tracked(self) -> Iterable[Path]:
+    def _tracked(self) -> Iterable[ScanSource]:
         console = Console(stderr=True)
         return track(self.scans, "scans", console=console, disable=not sys.stderr.isatty())

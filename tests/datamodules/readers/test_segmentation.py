@@ -6,8 +6,9 @@ import pytest
 from pydicom import dcmread
 from pydicom.uid import CTImageStorage
 
-from datamodules.readers.mask import read_mask
+from datamodules.readers.mask import read_mask, save_mask
 from datamodules.readers.volume import read_volume
+from datamodules.targets import ClassNumbers
 from lightning_fl.errors import DataError
 from tests.datamodules.readers.scan_files import edit, noise, write_segmentation, write_series
 
@@ -29,7 +30,7 @@ def test_frames_lie_on_the_slices_they_were_drawn_on(
 ) -> None:
     files = write_series(tmp_path / "ct", noise(), orientation=orientation)
     mask = write_segmentation(tmp_path / "mask.dcm", files, drawn(), numbers=(number,))
-    read = read_mask(mask, read_volume(tmp_path / "ct"), classes=1)
+    read = read_mask(mask, read_volume(tmp_path / "ct"), ClassNumbers(1))
     np.testing.assert_array_equal(read, drawn()[..., 0])
     assert read.dtype == np.uint8
 
@@ -37,8 +38,30 @@ def test_frames_lie_on_the_slices_they_were_drawn_on(
 def test_segments_become_classes_by_their_number(tmp_path: Path) -> None:
     files = write_series(tmp_path / "ct", noise())
     mask = write_segmentation(tmp_path / "mask.dcm", files, drawn(2), numbers=(3, 1))
-    read = read_mask(mask, read_volume(tmp_path / "ct"), classes=4)
+    read = read_mask(mask, read_volume(tmp_path / "ct"), ClassNumbers(4))
     np.testing.assert_array_equal(read, drawn(2)[..., 0] * 3 + drawn(2)[..., 1])
+
+
+def test_saved_classes_are_read_back_onto_the_series(tmp_path: Path) -> None:
+    write_series(tmp_path / "ct", noise(), orientation=OBLIQUE)
+    ct = read_volume(tmp_path / "ct")
+    classes = np.random.default_rng(2).integers(0, 4, SHAPE).astype(np.uint8)
+    for number, mask in enumerate((classes, np.zeros_like(classes))):
+        save_mask(mask, ct, tmp_path / f"{number}.dcm")
+        read = read_mask(tmp_path / f"{number}.dcm", ct, ClassNumbers(4))
+        np.testing.assert_array_equal(read, mask)
+    written = dcmread(tmp_path / "0.dcm")
+    [series] = written.ReferencedSeriesSequence
+    assert series.SeriesInstanceUID == dcmread(next((tmp_path / "ct").iterdir())).SeriesInstanceUID
+    assert written.SegmentSequence[2].SegmentAlgorithmType == "AUTOMATIC"
+
+
+def test_series_that_names_no_study_is_refused_as_segmentation(tmp_path: Path) -> None:
+    for file in write_series(tmp_path / "ct", noise()):
+        edit(file, StudyInstanceUID=None)
+    ct = read_volume(tmp_path / "ct")
+    with pytest.raises(DataError, match=r"segmentation of .*/ct cannot be written .*StudyInstance"):
+        save_mask(np.ones(SHAPE, np.uint8), ct, tmp_path / "mask.dcm")
 
 
 def test_segmentation_may_lie_in_the_folder_of_its_series(tmp_path: Path) -> None:
@@ -46,14 +69,14 @@ def test_segmentation_may_lie_in_the_folder_of_its_series(tmp_path: Path) -> Non
     mask = write_segmentation(tmp_path / "mask.dcm", files, drawn())
     ct = read_volume(tmp_path)
     assert ct.shape == SHAPE
-    np.testing.assert_array_equal(read_mask(mask, ct, classes=1), drawn()[..., 0])
+    np.testing.assert_array_equal(read_mask(mask, ct, ClassNumbers(1)), drawn()[..., 0])
 
 
 @pytest.mark.parametrize(
     ("classes", "message"),
     [
-        (1, r"has the segments \[1, 2\], but `classes` is 1; .* set `classes` to 3"),
-        (2, r"has the segments \[1, 2\], but `classes` is 2"),
+        (1, r"holds the values \[1, 2\], but a binary mask"),
+        (2, r"holds the values \[2\], but `classes` is 2"),
     ],
 )
 def test_other_segments_than_classes_are_refused(
@@ -62,7 +85,7 @@ def test_other_segments_than_classes_are_refused(
     files = write_series(tmp_path / "ct", noise())
     mask = write_segmentation(tmp_path / "mask.dcm", files, drawn(2), numbers=(1, 2))
     with pytest.raises(DataError, match=rf"mask\.dcm {message}"):
-        read_mask(mask, read_volume(tmp_path / "ct"), classes)
+        read_mask(mask, read_volume(tmp_path / "ct"), ClassNumbers(classes))
 
 
 def test_overlap_is_refused(tmp_path: Path) -> None:
@@ -71,7 +94,7 @@ def test_overlap_is_refused(tmp_path: Path) -> None:
     both[1, 1, 3] = True
     mask = write_segmentation(tmp_path / "mask.dcm", files, both, numbers=(1, 2))
     with pytest.raises(DataError, match=r"mask\.dcm .*segments overlap"):
-        read_mask(mask, read_volume(tmp_path / "ct"), classes=3)
+        read_mask(mask, read_volume(tmp_path / "ct"), ClassNumbers(3))
 
 
 @pytest.mark.parametrize(
@@ -97,7 +120,7 @@ def test_segmentation_that_cannot_be_used_is_named(
     files = write_series(tmp_path / "ct", noise(), frame_of_reference="1.8")
     mask = edit(write_segmentation(tmp_path / "mask.dcm", files, drawn()), **changes)
     with pytest.raises(DataError, match=rf"mask\.dcm {message}"):
-        read_mask(mask, read_volume(tmp_path / "ct"), classes=1)
+        read_mask(mask, read_volume(tmp_path / "ct"), ClassNumbers(1))
 
 
 @pytest.mark.parametrize(("shift", "fits"), [(0.05, True), (1.2, False), (100.0, False)])
@@ -111,11 +134,11 @@ def test_frame_beside_every_slice_is_refused(tmp_path: Path, shift: float, fits:
     dataset.save_as(mask)
     if fits:
         np.testing.assert_array_equal(
-            read_mask(mask, read_volume(tmp_path / "ct"), classes=1), drawn()[..., 0]
+            read_mask(mask, read_volume(tmp_path / "ct"), ClassNumbers(1)), drawn()[..., 0]
         )
         return
     with pytest.raises(DataError, match=r"mask\.dcm .*(regularly-spaced|lie beyond its ends)"):
-        read_mask(mask, read_volume(tmp_path / "ct"), classes=1)
+        read_mask(mask, read_volume(tmp_path / "ct"), ClassNumbers(1))
 
 
 @pytest.mark.parametrize("slices", [[3], [1, 5], [0, 6]])
@@ -124,7 +147,7 @@ def test_few_frames_lie_on_their_slices(tmp_path: Path, slices: list[int]) -> No
     few = np.zeros((*SHAPE, 1), bool)
     few[1:3, 2:5, slices] = True
     mask = write_segmentation(tmp_path / "mask.dcm", files, few)
-    read = read_mask(mask, read_volume(tmp_path / "ct"), classes=1)
+    read = read_mask(mask, read_volume(tmp_path / "ct"), ClassNumbers(1))
     np.testing.assert_array_equal(read, few[..., 0])
 
 
@@ -138,10 +161,10 @@ def test_whole_segmentation_between_slices_is_refused(tmp_path: Path, mm: float)
     dataset.save_as(mask)
     scan = read_volume(tmp_path / "ct")
     if mm < 0.06:
-        np.testing.assert_array_equal(read_mask(mask, scan, classes=1), drawn()[..., 0])
+        np.testing.assert_array_equal(read_mask(mask, scan, ClassNumbers(1)), drawn()[..., 0])
         return
     with pytest.raises(DataError, match=r"lies elsewhere .* lie 1\.250 mm beside its slices"):
-        read_mask(mask, scan, classes=1)
+        read_mask(mask, scan, ClassNumbers(1))
 
 
 def test_frame_moved_within_its_plane_is_refused(tmp_path: Path) -> None:
@@ -152,7 +175,7 @@ def test_frame_moved_within_its_plane_is_refused(tmp_path: Path) -> None:
     place.ImagePositionPatient[0] += 0.7
     dataset.save_as(mask)
     with pytest.raises(DataError, match=r"mask\.dcm .*export it anew"):
-        read_mask(mask, read_volume(tmp_path / "ct"), classes=1)
+        read_mask(mask, read_volume(tmp_path / "ct"), ClassNumbers(1))
 
 
 def test_other_pixels_are_refused(tmp_path: Path) -> None:
@@ -163,7 +186,7 @@ def test_other_pixels_are_refused(tmp_path: Path) -> None:
     shared.PixelMeasuresSequence[0].PixelSpacing = [0.9, 0.7]
     dataset.save_as(mask)
     with pytest.raises(DataError, match=r"mask\.dcm lies elsewhere .* have other pixels"):
-        read_mask(mask, read_volume(tmp_path / "ct"), classes=1)
+        read_mask(mask, read_volume(tmp_path / "ct"), ClassNumbers(1))
 
 
 def test_damaged_files_are_named(tmp_path: Path) -> None:
@@ -172,10 +195,10 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
     ct = read_volume(tmp_path / "ct")
     edit(mask, PixelData=b"\0\0", NumberOfFrames=5)
     with pytest.raises(DataError, match=r"Cannot read .*mask\.dcm"):
-        read_mask(mask, ct, classes=1)
+        read_mask(mask, ct, ClassNumbers(1))
     mask.write_text("no DICOM at all")
     with pytest.raises(DataError, match=r"Cannot read .*mask\.dcm as a DICOM"):
-        read_mask(mask, ct, classes=1)
+        read_mask(mask, ct, ClassNumbers(1))
 
 
 def test_frame_of_a_segment_that_is_not_described_is_refused(tmp_path: Path) -> None:
@@ -185,7 +208,7 @@ def test_frame_of_a_segment_that_is_not_described_is_refused(tmp_path: Path) -> 
     del dataset.SegmentSequence[1]
     dataset.save_as(mask)
     with pytest.raises(DataError, match=r"has frames of segments \[2\], but describes \[1\]"):
-        read_mask(mask, read_volume(tmp_path / "ct"), classes=1)
+        read_mask(mask, read_volume(tmp_path / "ct"), ClassNumbers(1))
 
 
 def test_frames_that_are_not_described_are_refused(tmp_path: Path) -> None:
@@ -195,4 +218,4 @@ def test_frames_that_are_not_described_are_refused(tmp_path: Path) -> None:
     del dataset.PerFrameFunctionalGroupsSequence[-1]
     dataset.save_as(mask)
     with pytest.raises(DataError, match=r"Cannot read .*mask\.dcm as a DICOM segmentation"):
-        read_mask(mask, read_volume(tmp_path / "ct"), classes=1)
+        read_mask(mask, read_volume(tmp_path / "ct"), ClassNumbers(1))

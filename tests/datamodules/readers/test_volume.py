@@ -12,6 +12,7 @@ from nibabel.orientations import inv_ornt_aff
 from datamodules.readers.mask import read_mask, save_mask
 from datamodules.readers.space import inverse, orientation_to_ras, turn
 from datamodules.readers.volume import read_channels, read_volume
+from datamodules.targets import ClassNumbers, MaskMap, Regions
 from lightning_fl.errors import DataError
 from tests.datamodules.readers.scan_files import (
     SPACING,
@@ -48,7 +49,7 @@ def test_a_mask_comes_back_as_it_was_saved_in_every_orientation(
     ct = read_volume(write_nifti(tmp_path / "ct.nii", noise(), affine))
     mask = np.random.default_rng(3).integers(0, 4, ct.shape, dtype=np.uint8)
     save_mask(mask, ct, tmp_path / "mask.nii.gz")
-    np.testing.assert_array_equal(read_mask(tmp_path / "mask.nii.gz", ct, classes=4), mask)
+    np.testing.assert_array_equal(read_mask(tmp_path / "mask.nii.gz", ct, ClassNumbers(4)), mask)
     saved: Any = nib.load(tmp_path / "mask.nii.gz")
     np.testing.assert_allclose(saved.affine, affine, atol=1e-5)
     np.testing.assert_allclose(saved.get_qform(), affine, atol=1e-4)
@@ -59,11 +60,11 @@ def test_a_mask_comes_back_as_it_was_saved_in_every_orientation(
 
 def test_views_take_further_axes_along(tmp_path: Path) -> None:
     ct = read_volume(write_nifti(tmp_path / "ct.nii", noise(), all_affines()[13]))
-    both = np.stack([ct.values[0], -ct.values[0]], axis=-1)
+    both = np.stack([ct.values[0], -ct.values[0]])
     stored = ct.from_ras(both)
-    assert stored.shape == (*ct.shape, 2)
+    assert stored.shape == (2, *ct.shape)
     assert np.shares_memory(stored, both)
-    np.testing.assert_array_equal(stored[..., 1], -ct.from_ras(ct.values[0]))
+    np.testing.assert_array_equal(stored[1], -ct.from_ras(ct.values[0]))
 
 
 def test_known_voxel_lands_at_its_place(tmp_path: Path) -> None:
@@ -108,7 +109,7 @@ def test_nifti_mask_of_a_dicom_series_may_be_turned(tmp_path: Path, number: int)
     back = inv_ornt_aff(other, mask.shape)  # type: ignore[no-untyped-call]
     turned = np.ascontiguousarray(turn(mask, other))
     write_nifti(tmp_path / "mask.nii", turned, ct.affine @ back)
-    np.testing.assert_array_equal(read_mask(tmp_path / "mask.nii", ct, classes=3), mask)
+    np.testing.assert_array_equal(read_mask(tmp_path / "mask.nii", ct, ClassNumbers(3)), mask)
 
 
 def test_mask_stored_mirrored_lies_where_it_was_drawn(tmp_path: Path) -> None:
@@ -118,7 +119,7 @@ def test_mask_stored_mirrored_lies_where_it_was_drawn(tmp_path: Path) -> None:
     mirrored = affine @ np.array([[-1, 0, 0, 4], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
     scan = read_volume(write_nifti(tmp_path / "ct.nii", noise(), affine))
     path = write_nifti(tmp_path / "mask.nii", mask[::-1].copy(), mirrored)
-    np.testing.assert_array_equal(read_mask(path, scan, classes=1), mask)
+    np.testing.assert_array_equal(read_mask(path, scan, ClassNumbers(1)), mask)
 
 
 @pytest.mark.parametrize("noise_factor", [1 + 1e-7, 0.99998])
@@ -126,7 +127,7 @@ def test_numbers_of_a_mask_may_have_float_noise(tmp_path: Path, noise_factor: fl
     scan = read_volume(write_nifti(tmp_path / "ct.nii", noise()))
     drawn = np.random.default_rng(0).integers(0, 3, scan.shape)
     path = write_nifti(tmp_path / "mask.nii", drawn * noise_factor)
-    np.testing.assert_array_equal(read_mask(path, scan, classes=3), drawn)
+    np.testing.assert_array_equal(read_mask(path, scan, ClassNumbers(3)), drawn)
 
 
 @pytest.mark.parametrize("number", [1, 255, 1000, -3, 0.5])
@@ -134,7 +135,7 @@ def test_one_class_is_whatever_is_not_zero(tmp_path: Path, number: float) -> Non
     ct = read_volume(write_nifti(tmp_path / "ct.nii", noise()))
     drawn = np.zeros(ct.shape)
     drawn[1, 2, 3] = number
-    mask = read_mask(write_nifti(tmp_path / "mask.nii", drawn), ct, classes=1)
+    mask = read_mask(write_nifti(tmp_path / "mask.nii", drawn), ct, ClassNumbers(1))
     assert mask.dtype == np.uint8
     assert np.argwhere(mask).tolist() == [[1, 2, 3]]
     assert mask[1, 2, 3] == 1
@@ -144,18 +145,18 @@ def test_rescaled_mask_counts_after_rescaling(tmp_path: Path) -> None:
     ct = read_volume(write_nifti(tmp_path / "ct.nii", noise()))
     stored = np.random.default_rng(0).integers(0, 3, ct.shape).astype(np.int16)
     path = write_nifti(tmp_path / "mask.nii", stored, slope=2)
-    np.testing.assert_array_equal(read_mask(path, ct, classes=5), stored * 2)
+    np.testing.assert_array_equal(read_mask(path, ct, ClassNumbers(5)), stored * 2)
 
 
 @pytest.mark.parametrize(
     ("numbers", "classes", "message"),
     [
-        ([1, 2], 1, "holds 1, 2 beside 0, but expected 0 and one other number"),
-        ([1, 4], 3, "holds 1, 4 beside 0, but expected whole numbers from 0 to 2"),
-        ([0.5], 3, "holds 0.5 beside 0"),
-        ([-1], 3, "holds -1 beside 0"),
-        ([np.nan], 1, "holds nan beside 0"),
-        ([*range(1, 300)], 3, "holds 1, 8, 15, 22, 29, 36 and others beside 0"),
+        ([1, 2], 1, "holds the values [0, 1, 2], but a binary mask holds 0 and one other number"),
+        ([1, 4], 3, "holds the values [4], but `classes` is 3, which allows 0 to 2"),
+        ([0.5], 3, "holds the values [0.5]"),
+        ([-1], 3, "holds the values [-1]"),
+        ([np.nan], 1, "holds the values [0, nan]"),
+        ([*range(1, 300)], 3, "holds the values [3, 4, 5, 6, 7, 8, 9, 10, ...]"),
     ],
 )
 def test_mask_with_other_numbers_is_refused(
@@ -166,7 +167,7 @@ def test_mask_with_other_numbers_is_refused(
     drawn.flat[: len(numbers)] = numbers
     path = write_nifti(tmp_path / "mask.nii", drawn)
     with pytest.raises(DataError, match=rf"mask\.nii {re.escape(message)}"):
-        read_mask(path, ct, classes)
+        read_mask(path, ct, ClassNumbers(classes))
 
 
 def test_mask_of_another_shape_is_refused_with_both_shapes(tmp_path: Path) -> None:
@@ -174,7 +175,7 @@ def test_mask_of_another_shape_is_refused_with_both_shapes(tmp_path: Path) -> No
     mask = write_nifti(tmp_path / "mask.nii", np.zeros((5, 6, 8), np.uint8))
     message = r"mask\.nii has shape \(5, 6, 8\), but its scan .*ct\.nii has \(5, 6, 7\)"
     with pytest.raises(DataError, match=message):
-        read_mask(mask, read_volume(path), classes=1)
+        read_mask(mask, read_volume(path), ClassNumbers(1))
 
 
 @pytest.mark.parametrize(
@@ -195,10 +196,10 @@ def test_affines_may_differ_by_a_thousandth_of_a_voxel(
     affine[row, column] += change
     mask = write_nifti(tmp_path / "mask.nii", np.zeros((5, 6, 7), np.uint8), affine)
     if fits:
-        read_mask(mask, read_volume(path), classes=1)
+        read_mask(mask, read_volume(path), ClassNumbers(1))
         return
     with pytest.raises(DataError, match=r"elsewhere .* their affines are \[\[0\.7"):
-        read_mask(mask, read_volume(path), classes=1)
+        read_mask(mask, read_volume(path), ClassNumbers(1))
 
 
 def test_small_differences_of_the_edges_may_not_add_up(tmp_path: Path) -> None:
@@ -208,15 +209,16 @@ def test_small_differences_of_the_edges_may_not_add_up(tmp_path: Path) -> None:
     affine[2, 2] *= 1.0009
     mask = write_nifti(tmp_path / "mask.nii", np.zeros(shape, np.uint8), affine)
     with pytest.raises(DataError, match="lies elsewhere"):
-        read_mask(mask, read_volume(path), classes=1)
+        read_mask(mask, read_volume(path), ClassNumbers(1))
 
 
 def test_saving_refuses_another_shape_and_suffix(tmp_path: Path) -> None:
     ct = read_volume(write_nifti(tmp_path / "ct.nii", noise()))
     with pytest.raises(DataError, match=r"of the shape \(5, 6, 7\) of .* got \(7, 6, 5\)"):
         save_mask(np.zeros((7, 6, 5), np.uint8), ct, tmp_path / "mask.nii")
-    with pytest.raises(DataError, match=r"ending in \.nii or \.nii\.gz .* got .*mask\.png"):
-        save_mask(np.zeros(ct.shape, np.uint8), ct, tmp_path / "mask.png")
+    for name in ("mask.png", "mask.dcm"):
+        with pytest.raises(DataError, match=rf"ending in \.nii or \.nii\.gz .* got .*{name}"):
+            save_mask(np.zeros(ct.shape, np.uint8), ct, tmp_path / name)
     assert not list(tmp_path.glob("mask*"))
 
 
@@ -257,8 +259,8 @@ def test_channels_of_itk_formats(tmp_path: Path, suffix: str, vector: bool) -> N
     sitk.WriteImage(image, str(tmp_path / f"scan{suffix}"))
     scan = read_volume(tmp_path / f"scan{suffix}")
     assert scan.values.dtype == np.float32
-    in_file_order = scan.from_ras(np.moveaxis(scan.values, 0, -1))
-    np.testing.assert_allclose(in_file_order, stored.transpose(3, 2, 1, 0), rtol=1e-6)
+    in_file_order = scan.from_ras(scan.values)
+    np.testing.assert_allclose(in_file_order, stored.transpose(0, 3, 2, 1), rtol=1e-6)
 
 
 @pytest.mark.parametrize("suffix", [".mha", ".nrrd"])
@@ -280,12 +282,38 @@ def test_numpy_arrays_have_voxels_of_one_mm(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_volume(tmp_path / "scan.npz").values, noise((2, 5, 6, 7)))
 
 
+def test_arrays_of_one_npz_file_are_scans_and_masks(tmp_path: Path) -> None:
+    mask = (noise() > 0).astype(np.uint8)
+    scans = np.stack([noise(), noise(seed=1)])
+    np.savez(tmp_path / "a.npz", image=noise(), mask=mask, scans=scans, truth=mask * 3)
+    scan = read_volume(tmp_path / "a.npz")
+    np.testing.assert_array_equal(scan.values[0], noise())
+    np.testing.assert_array_equal(read_volume(tmp_path / "a.npz/scans/1").values[0], scans[1])
+    for name, target in (("a.npz", ClassNumbers(2)), ("a.npz/truth", MaskMap({0: 0, 3: 1}))):
+        np.testing.assert_array_equal(read_mask(tmp_path / name, scan, target), mask)
+    with pytest.raises(DataError, match=r"a\.npz holds the arrays \['image', .* e\.g\. .*/image"):
+        read_volume(tmp_path / "a.npz/none")
+
+
+def test_regions_lie_as_their_scan_does(tmp_path: Path) -> None:
+    affine = all_affines()[13]
+    scan = read_volume(write_nifti(tmp_path / "scan.nii", noise(), affine))
+    drawn = np.random.default_rng(1).choice([0, 1, 2, 4, 9], size=scan.shape)
+    path = write_nifti(tmp_path / "mask.nii", drawn.astype(np.uint8), affine)
+    regions = Regions({"WT": (1, 2, 4), "ET": (4,)}, ignore=(9,))
+    expected = np.where(drawn == 9, 255, [drawn > 0, drawn == 4])
+    np.testing.assert_array_equal(read_mask(path, scan, regions), expected)
+
+
 def test_numpy_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
-    np.savez(tmp_path / "two.npz", image=noise(), mask=noise())
+    np.savez(tmp_path / "two.npz", ct=noise(), truth=noise())
     np.save(tmp_path / "flat.npy", noise((5, 6)))
     (tmp_path / "cut.npz").write_bytes((tmp_path / "two.npz").read_bytes()[:-40])
     for name, message in (
-        ("two.npz", r"holds the arrays \['image', 'mask'\]; expected one"),
+        (
+            "two.npz",
+            r"holds the arrays \['ct', 'truth'\]; name one in the path, e\.g\. .*two\.npz/ct",
+        ),
         ("flat.npy", r"holds int16 of shape \(5, 6\)"),
         ("cut.npz", "may be cut off or damaged"),
     ):
@@ -334,7 +362,7 @@ def test_dicom_segmentation_needs_a_dicom_series(tmp_path: Path) -> None:
     mask = write_segmentation(tmp_path / "mask.dcm", files, np.ones((5, 6, 7, 1), bool))
     ct = read_volume(write_nifti(tmp_path / "ct.nii", noise()))
     with pytest.raises(DataError, match=r"mask\.dcm is a .* its scan .*ct\.nii is no DICOM series"):
-        read_mask(mask, ct, classes=1)
+        read_mask(mask, ct, ClassNumbers(1))
 
 
 @pytest.mark.parametrize("dtype", [np.int16, np.float32, np.float64])

@@ -53,7 +53,7 @@ def test_ball_comes_back_where_it_was(
     centre = (shape[0] / 2 + 3.3, shape[1] / 2 - 4.2, shape[2] / 2 + 1.7)
     mask = ball(shape, spacing, centre, mm=14)
     placement = grid.place(shape, spacing)
-    again = back(placement, placement.mask(mask, 1))
+    again = back(placement, placement.mask(mask))
     assert dice(mask, again) > 0.97
     np.testing.assert_allclose(center_of_mass(again), center_of_mass(mask), atol=0.2)
 
@@ -65,7 +65,7 @@ def test_ball_lies_on_the_grid_where_its_mm_say(
     centre = (shape[0] / 2 + 3.3, shape[1] / 2 - 4.2, shape[2] / 2 + 1.7)
     mask = ball(shape, spacing, centre, mm=14)
     placement = grid.place(shape, spacing)
-    found = center_of_mass(placement.mask(mask, 1))
+    found = center_of_mass(placement.mask(mask))
     bright = placement.image(np.where(mask == 1, 1000, -1024).astype(np.int16), np.int16, -1024)
     # from the middle of the scan, which is the middle of the grid but for an odd voxel
     mm = [(c + 0.5 - n / 2) * edge for c, n, edge in zip(centre, shape, spacing, strict=True)]
@@ -78,7 +78,7 @@ def test_ball_lies_on_the_grid_where_its_mm_say(
 
 def test_volume_of_a_ball_is_kept() -> None:
     mask = ball((60, 60, 60), (1, 1, 1), (31, 29, 30), mm=15)
-    on_grid = ScanGrid((1.7, 1.7, 2.9), (40, 40, 24)).place((60, 60, 60), (1, 1, 1)).mask(mask, 1)
+    on_grid = ScanGrid((1.7, 1.7, 2.9), (40, 40, 24)).place((60, 60, 60), (1, 1, 1)).mask(mask)
     x, y, z = (60 / round(60 / edge) for edge in (1.7, 1.7, 2.9))
     assert on_grid.sum() * x * y * z == pytest.approx(mask.sum(), rel=0.02)
 
@@ -136,7 +136,7 @@ def test_several_classes_keep_their_places() -> None:
     mask = ball(shape, (1, 1, 1), (20, 20, 20), mm=14)
     mask[:, :24] *= 2  # an edge between two voxels of the grid
     placement = ScanGrid((1.6, 1.6, 1.6), (24, 28, 24)).place(shape, (1, 1, 1))
-    on_grid = placement.mask(mask, 3)
+    on_grid = placement.mask(mask)
     one_hot = torch.stack([torch.from_numpy(on_grid) == label for label in range(3)]).float()
     again = placement.back(one_hot, lambda p: p.argmax(dim=1))
     for label in (1, 2):
@@ -147,15 +147,19 @@ def test_class_that_covers_most_of_a_voxel_wins() -> None:
     mask = np.zeros((6, 1, 1), dtype=np.uint8)
     mask[:, 0, 0] = [1, 1, 2, 2, 2, 0]
     placement = ScanGrid((6, 1, 1), (1, 1, 1)).place((6, 1, 1), (1, 1, 1))
-    assert placement.mask(mask, 3).item() == 2
-    assert ScanGrid((6, 1, 1), (1, 1, 1)).place((6, 1, 1), (1, 1, 1)).mask(mask, 2).item() == 0
+    assert placement.mask(mask).item() == 2
+    mask[:, 0, 0] = [1, 1, 255, 0, 0, 0]
+    assert placement.mask(mask).item() == 0
+    mask[:, 0, 0] = [1, 1, 255, 255, 255, 0]
+    assert placement.mask(mask).item() == 255
 
 
-def test_two_classes_are_as_one_and_background() -> None:
+def test_each_region_is_resampled_as_a_mask_of_one_class() -> None:
     mask = ball((30, 30, 30), (1, 1, 1), (15, 14, 16), mm=8)
+    regions = np.stack([mask, ball((30, 30, 30), (1, 1, 1), (15, 14, 16), mm=4)])
     placement = ScanGrid((1.3, 1.3, 1.3), (24, 24, 24)).place((30, 30, 30), (1, 1, 1))
-    np.testing.assert_array_equal(placement.mask(mask, 1), placement.mask(mask, 2))
-    np.testing.assert_array_equal(placement.mask(mask, 1), placement.mask(mask, 3))
+    for region, on_grid in zip(regions, placement.mask(regions), strict=True):
+        np.testing.assert_array_equal(on_grid, placement.mask(region))
 
 
 def test_scan_of_one_slice_becomes_at_least_one() -> None:

@@ -204,7 +204,7 @@ def test_scan_without_mask_is_named(tmp_path: Path) -> None:
     lines = ["site,patient,image,mask,label", "A,A0,A/0_image.nii.gz,,1"]
     (tmp_path / "table.csv").write_text("\n".join(lines))
     with pytest.raises(DataError, match=r"table\.csv, line 2: patient 'A0' .* has no mask"):
-        volumes(tmp_path / "table.csv")
+        volumes(tmp_path / "table.csv").dataset("A", ["A0"], augment=False)
 
 
 def test_built_from_yaml_values(tmp_path: Path) -> None:
