@@ -9,7 +9,9 @@ from lightning_fl.errors import ConfigError, DataError
 PICTURES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".webp")
 VOLUMES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd")
 ARRAYS = (".npy", ".npz")
-SUFFIXES = (*PICTURES, *VOLUMES, *ARRAYS)
+SEGMENTATION = ".dcm"
+"""Of a mask that is a DICOM segmentation."""
+SUFFIXES = (*PICTURES, *VOLUMES, *ARRAYS, SEGMENTATION)
 """Of the files that some reader reads."""
 
 

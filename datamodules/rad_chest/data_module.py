@@ -6,15 +6,16 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
+from datamodules.indexed import IndexedDataModule
 from datamodules.rad_chest.preprocessing import RadPreprocessing
+from datamodules.rad_chest.rad_table import RadTable
 from datamodules.rad_chest.samples import VolumeSamples, cached_cube, warn_of_volume
 from datamodules.rad_chest.site_rule import SiteRule
-from datamodules.rad_chest.volume_table import TableRule, read_table
-from lightning_fl.data.module import FederatedDataModule, LabelledSample
+from lightning_fl.data.module import LabelledSample
 from lightning_fl.errors import ConfigError
 
 
-class RadChestCT(FederatedDataModule):
+class RadChestCT(IndexedDataModule):
     """Reads `root/<VolumeAcc_DEID>` (.npz with int16 HU under `ct`) and `root/metadata.csv`.
 
     For classification: a sample is a volume scaled to a cube, float32 (1, size, size, size) in
@@ -67,39 +68,30 @@ class RadChestCT(FederatedDataModule):
         cache_dir: str | None = None,
         **kwargs: Any,  # jsonargparse finds the base class's own types
     ) -> None:
-        super().__init__(**kwargs)
         if classes < 2:
             raise ConfigError(f"Expected `classes` to be at least 2, but got {classes}.")
         place = Path(root).expanduser()
-        rule = TableRule(label, classes, patient, SiteRule(sites_by, tuple(bins or ())))
-        self._index = read_table(place / metadata, place / volumes, rule, sites)
-        slices = dict.fromkeys(self._index, 1) | (thickness or {})
-        self._prepare = {
-            site: RadPreprocessing(size, level, width, slices[site]) for site in self._index
-        }
-        unknown = sorted(set(slices) - set(self._index))
+        rule = SiteRule(sites_by, tuple(bins or ()))
+        super().__init__(
+            RadTable(place / metadata, place / volumes, label, classes, patient, rule, sites),
+            sites=sites,
+            **kwargs,
+        )
+        names = self.site_names()
+        slices = dict.fromkeys(names, 1) | (thickness or {})
+        self._prepare = {site: RadPreprocessing(size, level, width, slices[site]) for site in names}
+        unknown = sorted(set(slices) - set(names))
         if unknown:
-            raise ConfigError(
-                f"`thickness` names {unknown}, but the hospitals are {list(self._index)}."
-            )
+            raise ConfigError(f"`thickness` names {unknown}, but the hospitals are {list(names)}.")
         self.cache_dir = Path(cache_dir or "~/.cache/lightning_fl/rad_chest").expanduser()
-
-    def site_names(self) -> tuple[str, ...]:
-        """Return what `sites_by` or `bins` give, or `sites`."""
-        return tuple(self._index)
-
-    def patients(self, site: str) -> tuple[str, ...]:
-        """Return a hospital's patients, sorted."""
-        return tuple(sorted({volume.patient for volume in self._index[site]}))
 
     def dataset(  # type: ignore[override]  # its samples have a label where others have a mask
         self, site: str, patients: Sequence[str], *, augment: bool
     ) -> Dataset[LabelledSample]:
         """Return the volumes of some patients, by name."""
-        wanted = set(patients)
-        volumes = [volume for volume in self._index[site] if volume.patient in wanted]
         transform = self.augment if augment else None
-        return VolumeSamples(volumes, self._prepare[site], self.cache_dir, transform)
+        rows = self.rows(site, patients)
+        return VolumeSamples(rows, self._prepare[site], self.cache_dir, transform)
 
     def preprocessing(self, site: str) -> RadPreprocessing:
         """Return size, window and slice thickness of a hospital."""
@@ -113,6 +105,6 @@ class RadChestCT(FederatedDataModule):
         """
         for site in self.sites_to_check():
             self.split(site)
-            for volume in self._index[site]:
-                cached_cube(volume.path, self._prepare[site], self.cache_dir)
-                warn_of_volume(volume.path, self.cache_dir)
+            for row in self.rows(site):
+                cached_cube(row.images[0], self._prepare[site], self.cache_dir)
+                warn_of_volume(row.images[0], self.cache_dir)

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from datamodules.index.row import Row
 from datamodules.normalisation.oddities import warn_of
-from datamodules.rad_chest.preprocessing import RadPreprocessing
-from datamodules.rad_chest.volume_file import Volume, read_volume
-from datamodules.rad_chest.volume_table import LabelledVolume
+from datamodules.rad_chest.preprocessing import HU, RadPreprocessing, read_volume
 from datamodules.volume_cache import cached, stamps
 from lightning_fl.data.module import LabelledSample
 from lightning_fl.errors import ConfigError
@@ -21,7 +20,7 @@ VERSION = 1
 """Raise it with every change that moves a voxel: older files are then no longer found."""
 
 
-def cached_cube(path: Path, prepare: RadPreprocessing, folder: Path) -> Volume:
+def cached_cube(path: Path, prepare: RadPreprocessing, folder: Path) -> HU:
     """Map a volume's cube of HU from disk; scale it first if it is not there.
 
     It depends on the file and on the cube's size alone, so another window or thickness reuses it.
@@ -39,7 +38,7 @@ class VolumeSamples(Dataset[LabelledSample]):
     """Samples of some volumes, in their order.
 
     Args:
-        volumes: files and labels.
+        rows: of the volumes.
         prepare: of their hospital.
         folder: the cache.
         transform: augmentation of an image (1, size, size, size), or None.
@@ -47,25 +46,25 @@ class VolumeSamples(Dataset[LabelledSample]):
 
     def __init__(
         self,
-        volumes: Sequence[LabelledVolume],
+        rows: Sequence[Row],
         prepare: RadPreprocessing,
         folder: Path,
         transform: Callable[[Any], Any] | None = None,
     ) -> None:
-        self.volumes = volumes
+        self.rows = rows
         self.prepare = prepare
         self.folder = folder
         self.transform = transform
 
     def __len__(self) -> int:
-        return len(self.volumes)
+        return len(self.rows)
 
     def __getitem__(self, index: int) -> LabelledSample:
-        volume = self.volumes[index]
-        image = self.prepare.image(cached_cube(volume.path, self.prepare, self.folder))
+        row = self.rows[index]
+        image = self.prepare.image(cached_cube(row.images[0], self.prepare, self.folder))
         if self.transform is not None:
             image = _augmented(image, self.transform)
-        return {"image": image, "label": torch.tensor(volume.label)}
+        return {"image": image, "label": torch.tensor(int(row.labels["label"]))}
 
 
 def _augmented(image: Tensor, transform: Callable[[Any], Any]) -> Tensor:

@@ -56,7 +56,8 @@ def _chosen(arrays: Any, file: Path, keys: tuple[str, ...], *, named: bool) -> n
         for key in [*filter(there.__contains__, keys), *others]:
             return np.asarray(arrays[key])
     raise DataError(
-        f"{file} holds the arrays {there}; name one in the path, e.g. {file}/{there[0]}."
+        f"{file} holds the arrays {there}; call one {keys[0]!r}, or name one in the path, e.g. "
+        f"{file}/{there[0]}."
         if there
         else f"{file} holds no array; write it anew."
     )

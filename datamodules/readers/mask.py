@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from datamodules.index.files import SEGMENTATION
 from datamodules.readers.arrays import MASK_KEYS
 from datamodules.readers.nifti import to_nifti
-from datamodules.readers.segmentation import SEGMENTATION, read_segmentation, to_segmentation
+from datamodules.readers.segmentation import read_segmentation, to_segmentation
 from datamodules.readers.space import fit_onto, turn
 from datamodules.readers.volume import ScanVolume, read_volume
 from datamodules.targets import MaskTarget
@@ -80,11 +81,16 @@ def save_mask(mask: npt.NDArray[np.uint8], scan: ScanVolume, path: Path) -> None
 
 def _classes(values: npt.NDArray[Any], path: Path, target: MaskTarget) -> npt.NDArray[np.uint8]:
     """Turn numbers (i, j, k) into classes, slice by slice to save memory."""
-    target(_numbers(values), path)  # those of all slices have to go together
+    numbers = _numbers(values)
+    zero = target(numbers, path)[..., numbers == 0]  # of the whole, as numbers have to go together
     i, j, k = values.shape
-    mask = np.empty((*target.channels, k, j, i), dtype=np.uint8)
+    mask = np.zeros((*target.channels, k, j, i), dtype=np.uint8)
+    if zero.any():
+        mask[...] = zero[..., None, None]
     for index in range(k):
-        mask[..., index, :, :] = target(_without_noise(values[:, :, index].T), path)
+        plane = values[:, :, index].T
+        others = plane != 0  # few, and the others need no second look
+        mask[..., index, :, :][..., others] = target(_without_noise(plane[others]), path)
     return mask.swapaxes(-1, -3)
 
 

@@ -18,9 +18,6 @@ from datamodules.readers.dicom_slice import DAMAGE
 from datamodules.targets import MaskTarget
 from lightning_fl.errors import DataError
 
-SEGMENTATION = ".dcm"
-"""Suffix of a mask that is a DICOM segmentation."""
-
 SERIES_NUMBER = 9001
 """Of what is written: higher than those that scanners give."""
 

@@ -6,11 +6,10 @@ from pathlib import Path
 
 from datamodules.index.files import split_npz, without_suffix
 from datamodules.normalisation import Normalisation, Window
-from datamodules.readers.volume import ScanVolume, read_channels, suffix_of
+from datamodules.readers.volume import READERS, ScanVolume, read_channels, suffix_of
 from datamodules.site_folders import sub_folders
 from datamodules.targets import ClassNumbers, MaskTarget
 from datamodules.volume_cache import FileStamp, stamps
-from datamodules.volumes.ct_patients import find_images
 from datamodules.volumes.grid import ScanGrid, Shape, Spacing
 from datamodules.volumes.modality import Modality, check_modality, check_settings
 from datamodules.volumes.sliced_scan import SlicedScan
@@ -106,7 +105,7 @@ class VolumePreprocessing(Preprocessing):
     def _image(self, folder: Path) -> ScanSource | None:
         """Return the scan of a patient's folder, or None if it is another kind of folder."""
         names = [name.replace("{patient}", folder.name) for name in self.images]
-        channels = [find_images(folder, name) for name in names]
+        channels = [_images(folder, name) for name in names]
         for name, images in zip(names, channels, strict=True):
             if len(images) > 1:
                 files = " and ".join(path.name for path in images)
@@ -122,6 +121,12 @@ class VolumePreprocessing(Preprocessing):
         folder, stem = absolute.parent.name, without_suffix(absolute.name)
         names = [name.replace("{patient}", folder) for name in self.images]
         return folder if stem in names else stem
+
+
+def _images(folder: Path, name: str) -> list[Path]:
+    """List every scan of that name in one patient's folder: files, or the folder of a series."""
+    files = [path for suffix in READERS if (path := folder / f"{name}{suffix}").is_file()]
+    return [*files, folder / name] if (folder / name).is_dir() else files
 
 
 def _files(folder: Path) -> list[Path]:

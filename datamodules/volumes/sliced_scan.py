@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from datamodules.index.files import SEGMENTATION
 from datamodules.normalisation import Normalisation
 from datamodules.normalisation.base import Measures
 from datamodules.readers.mask import read_mask, save_mask
-from datamodules.readers.segmentation import SEGMENTATION
 from datamodules.readers.volume import ScanVolume
 from datamodules.targets import MaskTarget
 from datamodules.volumes.grid import ScanGrid

@@ -11,7 +11,7 @@ from jsonargparse import ArgumentParser
 from torchvision.transforms import v2
 
 from datamodules import RadChestCT
-from datamodules.rad_chest.volume_file import read_volume
+from datamodules.rad_chest.preprocessing import read_volume
 from lightning_fl.data.module import FederatedDataModule, LabelledSample
 from lightning_fl.errors import ConfigError, DataError
 from tests.datamodules.rad_chest.npz_volumes import rad, save, volume

@@ -3,47 +3,45 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from datamodules.rad_chest.preprocessing import RadPreprocessing
-from datamodules.rad_chest.rescale import SLAB, centred, rescale, thicker
+from datamodules.volumes.grid import SLAB
 from lightning_fl.data.scans import from_settings
 from lightning_fl.errors import ConfigError, DataError
 from tests.datamodules.rad_chest.npz_volumes import save, volume
-
-
-def levels(count: int) -> Tensor:
-    """Slices of 1 x 1 pixel with the values 0 to count - 1."""
-    return torch.arange(float(count)).reshape(count, 1, 1)
 
 
 def lung(size: int = 8, thickness: int = 1) -> RadPreprocessing:
     return RadPreprocessing(size, -400, 1200, thickness)
 
 
-def test_a_cube_of_the_right_size_stays_as_it_is() -> None:
+def rescale(folder: Path, array: np.ndarray, size: int) -> np.ndarray:
+    return lung(size).cube(save(folder / "scan.npz", ct=array.astype(np.int16)))
+
+
+def test_a_cube_of_the_right_size_stays_as_it_is(tmp_path: Path) -> None:
     cube = volume(1, (12, 12, 12))
-    np.testing.assert_array_equal(rescale(cube, 12), cube)
+    np.testing.assert_array_equal(rescale(tmp_path, cube, 12), cube)
 
 
-def test_halving_is_a_triangle_mean_along_each_axis() -> None:
+def test_halving_is_a_triangle_mean_along_each_axis(tmp_path: Path) -> None:
     for axis in range(3):
         ramp = np.broadcast_to(
             np.arange(0, 160, 10).reshape([16 if a == axis else 1 for a in range(3)]), (16, 16, 16)
         )
-        found = rescale(ramp.astype(np.int16), 8)
+        found = rescale(tmp_path, ramp, 8)
         inner = np.moveaxis(found, axis, 0)[1:-1]
         np.testing.assert_array_equal(inner[:, 0, 0], np.arange(25, 145, 20))
         assert (found.std(axis=tuple(a for a in range(3) if a != axis)) == 0).all()
 
 
-def test_single_voxels_are_not_skipped() -> None:
+def test_single_voxels_are_not_skipped(tmp_path: Path) -> None:
     dots = np.full((40, 40, 40), -1000, dtype=np.int16)
     dots[::8, 3, 5] = 1000
-    assert (rescale(dots, 10) > -1000).any()
+    assert (rescale(tmp_path, dots, 10) > -1000).any()
 
 
-def test_slabs_do_not_show() -> None:
+def test_slabs_do_not_show(tmp_path: Path) -> None:
     tall = volume(2, (3 * SLAB + 5, 9, 11))
     whole = torch.nn.functional.interpolate(
         torch.from_numpy(tall.astype(np.float32))[None], (8, 8), mode="bilinear", antialias=True
@@ -51,23 +49,21 @@ def test_slabs_do_not_show() -> None:
     columns = torch.nn.functional.interpolate(
         whole.reshape(1, 1, len(tall), 64), (8, 64), mode="bilinear", antialias=True
     )
-    found = rescale(tall, 8).reshape(8, 64)
+    found = rescale(tmp_path, tall, 8).reshape(8, 64)
     np.testing.assert_array_equal(found, columns[0, 0].round().numpy())
 
 
-def test_thick_slices_are_means_of_neighbours() -> None:
-    assert thicker(levels(6), 1).flatten().tolist() == [0, 1, 2, 3, 4, 5]
-    assert thicker(levels(6), 3).flatten().tolist() == [1, 4]
-
-
-def test_left_over_slices_belong_to_none() -> None:
-    assert thicker(levels(8), 3).flatten().tolist() == [2, 5]  # 1, 2, 3 and 4, 5, 6
-    assert thicker(levels(70), 10).shape == (7, 1, 1)
-
-
-def test_padding_is_zero_and_centred() -> None:
-    padded = centred(torch.ones(3, 1, 1), 8)
-    assert padded.flatten().tolist() == [0, 0, 1, 1, 1, 0, 0, 0]
+@pytest.mark.parametrize(
+    ("thickness", "expected"),
+    [
+        (1, [0, 1, 2, 3, 4, 5, 6, 7]),
+        (3, [0, 0, 0, 2, 5, 0, 0, 0]),  # the means of 1, 2, 3 and of 4, 5, 6
+    ],
+)
+def test_thick_slices_are_means_of_neighbours(thickness: int, expected: list[int]) -> None:
+    slices = np.broadcast_to(np.arange(8, dtype=np.int16)[:, None, None], (8, 8, 8))
+    image = RadPreprocessing(8, level=5, width=10, thickness=thickness).image(slices)
+    torch.testing.assert_close(image[0, :, 0, 0] * 10, torch.tensor(expected).float())
 
 
 def test_window_goes_from_0_to_1() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from datamodules.rad_chest.volume_file import read_volume
+from datamodules.rad_chest.preprocessing import read_volume
 from lightning_fl.errors import DataError
 from tests.datamodules.rad_chest.npz_volumes import save, volume
 
@@ -23,7 +23,7 @@ def test_a_volume_is_read_as_it_is(tmp_path: Path) -> None:
         (volume(1).astype(np.int32), r"a\.npz: `ct` is int32, but expected int16"),
         (volume(1)[0], r"a\.npz: `ct` has the shape \(24, 18\), but expected \(slices"),
         (volume(1)[:0], r"a\.npz: `ct` has the shape \(0, 24, 18\)"),
-        (np.array([{}], dtype=object), r"Cannot read .*a\.npz"),
+        (np.array([{}], dtype=object), r"a\.npz cannot be read"),
     ],
 )
 def test_arrays_of_another_kind(tmp_path: Path, array: Any, message: str) -> None:
@@ -33,7 +33,9 @@ def test_arrays_of_another_kind(tmp_path: Path, array: Any, message: str) -> Non
 
 def test_a_file_without_ct_lists_its_keys(tmp_path: Path) -> None:
     path = save(tmp_path / "a.npz", image=volume(1), mask=volume(2))
-    with pytest.raises(DataError, match=r"a\.npz has no array `ct`; it holds 'image', 'mask'\."):
+    with pytest.raises(
+        DataError, match=r"a\.npz holds the arrays \['image', 'mask'\]; call one 'ct'"
+    ):
         read_volume(path)
 
 
@@ -41,7 +43,7 @@ def test_a_file_without_ct_lists_its_keys(tmp_path: Path) -> None:
 def test_a_file_that_is_cut_off(tmp_path: Path, kept: int) -> None:
     path = save(tmp_path / "a.npz", ct=volume(1))
     path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(DataError, match=r"Cannot read .*a\.npz .* cut off"):
+    with pytest.raises(DataError, match=r"a\.npz cannot be read .* cut off"):
         read_volume(path)
 
 
@@ -50,15 +52,7 @@ def test_a_damaged_byte_is_noticed(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 255
     path.write_bytes(data)
-    with pytest.raises(DataError, match=r"Cannot read .*a\.npz"):
-        read_volume(path)
-
-
-def test_a_single_array_is_no_npz(tmp_path: Path) -> None:
-    path = tmp_path / "a.npz"
-    with path.open("wb") as file:
-        np.save(file, volume(1))
-    with pytest.raises(DataError, match=r"a\.npz is a single array, no \.npz; use np\.savez"):
+    with pytest.raises(DataError, match=r"a\.npz cannot be read"):
         read_volume(path)
 
 

@@ -312,7 +312,7 @@ def test_numpy_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     for name, message in (
         (
             "two.npz",
-            r"holds the arrays \['ct', 'truth'\]; name one in the path, e\.g\. .*two\.npz/ct",
+            r"holds the arrays \['ct', 'truth'\]; call one 'image', .*, e\.g\. .*two\.npz/ct",
         ),
         ("flat.npy", r"holds int16 of shape \(5, 6\)"),
         ("cut.npz", "may be cut off or damaged"),

@@ -139,7 +139,7 @@ def test_find_says_what_it_expected(tmp_path: Path) -> None:
         PREPARED.find(tmp_path / "gone")
     for name in ("ct.nii", "ct.nii.gz"):
         (tmp_path / name).touch()
-    with pytest.raises(DataError, match=r"more than one scan: ct\.nii and ct\.nii\.gz; name one"):
+    with pytest.raises(DataError, match=r"more than one scan: ct\.nii\.gz and ct\.nii; name one"):
         PREPARED.find(tmp_path)
 
 

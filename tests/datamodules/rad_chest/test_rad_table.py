@@ -13,7 +13,7 @@ LABEL = "binary_infection_to_lung_ratio"
 def labels(root: Path, **settings: Any) -> list[int]:
     data = rad(root, **settings)
     dataset: Any = data.dataset("1", data.patients("1"), augment=False)
-    return [volume.label for volume in dataset.volumes]
+    return [int(row.labels["label"]) for row in dataset.rows]
 
 
 def rewrite(root: Path, **changes: str) -> None:
@@ -47,7 +47,8 @@ def test_a_table_in_another_encoding_is_named(root: Path) -> None:
 def test_a_patients_scans_stay_together(root: Path) -> None:
     data = rad(root)
     dataset: Any = data.dataset("1", ["mrn0000", "mrn0002"], augment=False)
-    assert [volume.name for volume in dataset.volumes] == ["trn00000", "trn00002", "trn00010"]
+    names = [row.images[0].stem for row in dataset.rows]
+    assert names == ["trn00000", "trn00002", "trn00010"]
     for seed in range(5):
         split = data.for_site("1", seed).split("1")
         assert sorted(split.train + split.val + split.test) == list(data.patients("1"))
@@ -134,11 +135,14 @@ def test_bins_make_hospitals(root: Path) -> None:
         ({"client": " "}, r"line 5: client is ''\. Fill it in, or remove the row"),
         ({"client": "--"}, r"line 5: client is '--', which has no letter or digit"),
         ({"MRN_DEID": "ATTR_VALUE_NOT_FOUND"}, r"line 5: MRN_DEID is 'ATTR_VALUE_NOT_FOUND'\."),
-        ({"VolumeAcc_DEID": "trn00001"}, r"line 5: VolumeAcc_DEID 'trn00001' is listed twice"),
-        ({"VolumeAcc_DEID": "trn9"}, r"names 1 of 5 volumes that are not there.*trn9\.npz\. Add"),
+        (
+            {"VolumeAcc_DEID": "trn00001"},
+            r"line 5: .*trn00001\.npz is in .*line 3, too; remove one",
+        ),
+        ({"VolumeAcc_DEID": "trn9"}, r"line 5: there is no file .*trn9\.npz\. Add"),
         (
             {"MRN_DEID": "mrn0001", "client": "7"},
-            r"'mrn0001' is at site '1' with trn00001 and at site '7' with trn00003\. Give both",
+            r"line 5: patient 'mrn0001' has site '7', but '1' in .*line 3\. .* correct the site",
         ),
     ],
 )
@@ -161,7 +165,7 @@ def test_bins_need_numbers(root: Path) -> None:
         ({"sites_by": "x", "patient": "y"}, r"no column 'y', 'x'\. Its columns"),
         ({"metadata": "m.csv"}, r"no table .*m\.csv; set `metadata`"),
         ({"volumes": "npz"}, r"no folder .*npz \(looked in .*set `root`"),
-        ({"sites": ["1", "3"]}, r"`sites` is \['1', '3'\].*by 'client' there are \['1', '2'\]"),
+        ({"sites": ["1", "3"]}, r"`sites` is \['1', '3'\].*there are \['1', '2'\]"),
         ({"sites": ["1", "1"]}, "once each"),
         ({"sites": []}, "has to name hospitals"),
         ({"bins": [3, 1]}, r"`bins` to be ascending numbers.* got \(?\[3, 1\]"),
