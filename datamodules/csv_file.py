@@ -1,6 +1,5 @@
 """Tables as CSV files, from whatever program wrote them."""
 
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -46,17 +45,3 @@ def read_cells(path: Path) -> pd.DataFrame:
         raise DataError(f"{path} has two columns {doubled[0]!r}; rename or remove one.")
     table = table.set_axis(names.tolist(), axis="columns").set_axis(range(2, len(cells) + 1))
     return table[table.map(lambda cell: cell.strip(f"{DELIMITERS} ") != "").any(axis="columns")]
-
-
-def read_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
-    """Yield the place of each row, e.g. "folds.csv, line 3", and its cells in these columns.
-
-    Raises:
-        ConfigError: there is no such file.
-        DataError: the file is no CSV in UTF-8, or it has no such column.
-    """
-    table = read_cells(path)
-    if not set(columns) <= set(table.columns):
-        raise DataError(f"{path} has the columns {list(table.columns)}, but needs {list(columns)}.")
-    for line, cells in zip(table.index, table[list(columns)].to_numpy().tolist(), strict=True):
-        yield f"{path}, line {line}", cells

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from datamodules.index.files import SUFFIXES, patient_of
 from datamodules.index.index import Index, checked, class_number, part_name
-from datamodules.index.manifest import MANIFEST, Entry, check_complete, read_manifest
+from datamodules.index.manifest import COLUMNS, MANIFEST, Entry, check_complete, read_manifest
 from datamodules.index.row import Row
 from datamodules.index.template import Template
 from datamodules.site_folders import site_names
@@ -131,7 +131,13 @@ class Folders(Index):
         if self.patient != "manifest":
             return {}
         path = self.root / MANIFEST
-        listed = read_manifest(path)
+        if not path.is_file():
+            raise ConfigError(
+                f"`patient` is 'manifest', but there is no {path}. Write one with the columns "
+                f"{', '.join(COLUMNS)}, or set `patient` to a regular expression with one group "
+                "for the patient in a file name, or to 'file' if each image is another patient."
+            )
+        listed = read_manifest(path, "file")
         if self.sites is not None:  # rows of hospitals that were left out on purpose
             listed = {key: entry for key, entry in listed.items() if key[0] in self.sites}
         keys = {(values["site"], image.name): image for image, values in images.items()}
@@ -153,7 +159,7 @@ class Folders(Index):
                 patient = "_".join(text for field, text in values.items() if field != "site")
             else:
                 patient = patient_of(images[0].name, self.patient, place)
-            entry = Entry(patient, part_name(values.get("part", ""), place), None)
+            entry = Entry(patient, part_name(values.get("part", ""), place), None, place)
         label = values.get("label")
         labels = {} if label is None else {"label": class_number(label, self.classes, place)}
         return Row(

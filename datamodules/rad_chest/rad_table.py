@@ -54,10 +54,6 @@ class RadTable(Index):
             raise ConfigError(
                 f"There is no folder {self.folder} (looked in {Path.cwd()}); set `root`."
             )
-        if not self.path.is_file():
-            raise ConfigError(
-                f"There is no table {self.path}; set `metadata` to its name in `root`."
-            )
         table = read_cells(self.path)
         patient = self._patient_column(list(table.columns))
         used, others = [], []

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from highdicom import AlgorithmIdentificationSequence
 from highdicom.seg import Segmentation, SegmentDescription
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 
@@ -17,6 +17,12 @@ from datamodules.readers.dicom import LPS_TO_RAS, DicomSeries, nearly, open_seri
 from datamodules.readers.dicom_slice import DAMAGE
 from datamodules.targets import MaskTarget
 from lightning_fl.errors import DataError
+
+MAY_BE_EMPTY = (
+    *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber"),
+    *("StudyID", "StudyDate", "StudyTime", "ReferringPhysicianName"),
+)
+"""Attributes of patient and study that DICOM wants in every file, but that may have no value."""
 
 SERIES_NUMBER = 9001
 """Of what is written: higher than those that scanners give."""
@@ -75,7 +81,7 @@ def to_segmentation(mask: npt.NDArray[np.uint8], scan: Path) -> bytes:
     paths = [placed.path for placed in open_series(scan).slices]
     try:
         segmentation = Segmentation(
-            source_images=[dcmread(path, force=True) for path in paths],
+            source_images=[_header(path) for path in paths],
             pixel_array=np.ascontiguousarray(mask.transpose(2, 1, 0)),
             segmentation_type="BINARY",
             segment_descriptions=[_segment(n) for n in range(1, max(1, int(mask.max())) + 1)],
@@ -96,6 +102,15 @@ def to_segmentation(mask: npt.NDArray[np.uint8], scan: Path) -> bytes:
             "(.nii.gz) instead."
         ) from error
     return content.getvalue()
+
+
+def _header(path: Path) -> Dataset:
+    """Read the header of an image, with empty texts for what anonymisers take out."""
+    header = dcmread(path, force=True, stop_before_pixels=True)
+    for name in MAY_BE_EMPTY:
+        if name not in header:
+            setattr(header, name, "")
+    return header
 
 
 def _segment(number: int) -> SegmentDescription:

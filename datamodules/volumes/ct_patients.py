@@ -5,9 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from datamodules.index.folders import Folders
+from datamodules.index.manifest import check_complete, read_manifest
 from datamodules.index.row import Row
 from datamodules.site_folders import sub_folders
-from datamodules.volumes.fold_file import read_folds
 from lightning_fl.errors import ConfigError, DataError
 
 
@@ -64,5 +64,14 @@ class CTPatients(Folders):
                     )
         if self.fold_file is None or self.folds is None:
             return rows
-        folds = read_folds(self.fold_file, patients, self.folds)
-        return tuple(replace(row, fold=folds[row.site, row.patient]) for row in rows)
+        listed = read_manifest(self.fold_file, "patient")
+        listed = {key: entry for key, entry in listed.items() if key[0] in patients}
+        check_complete(self.fold_file, listed, {(row.site, row.patient) for row in rows})
+        for entry in listed.values():
+            if entry.fold not in range(self.folds):
+                fold = "no fold" if entry.fold is None else f"the fold {entry.fold}"
+                raise DataError(
+                    f"{entry.place}: patient {entry.patient!r} has {fold}; expected 0 to "
+                    f"{self.folds - 1} (`folds`)."
+                )
+        return tuple(replace(row, fold=listed[row.site, row.patient].fold) for row in rows)

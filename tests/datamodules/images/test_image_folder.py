@@ -469,10 +469,10 @@ def test_patient_pattern_that_misses_a_file(root: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("A,p9,gone.png,X", r"names 'gone.png' of site 'A', but there is no such image"),
-        ("Z,p9,p0_0.png,X", r"names 'p0_0.png' of site 'Z', but there is no such image"),
+        ("A,p9,gone.png,X", r"names 'gone.png' of site 'A', but it is not there; remove the row"),
+        ("Z,p9,p0_0.png,X", r"names 'p0_0.png' of site 'Z', but it is not there"),
         ("A,p3,p0_0.png,X", r"line 22: 'p0_0.png' of site 'A' is listed twice; remove"),
-        ("A,,new.png,X", r"line 22: site, patient or file is empty"),
+        ("A,,new.png,X", r"line 22: site, patient, file cannot be empty"),
     ],
 )
 def test_manifest_row_that_fits_no_image(root: Path, row: str, message: str) -> None:
@@ -489,7 +489,7 @@ def test_manifest_without_a_column(root: Path) -> None:
 def test_image_that_the_manifest_does_not_name(root: Path) -> None:
     save(grey(), root / "A" / "images" / "new.png")
     save(lesion(), root / "A" / "masks" / "new.png")
-    assert "has no row for 'new.png' of site 'A', so its patient is unknown" in refused(root)
+    assert "has no row for 'new.png' of site 'A'; add one" in refused(root)
 
 
 def test_manifest_may_name_hospitals_that_were_left_out(root: Path) -> None:

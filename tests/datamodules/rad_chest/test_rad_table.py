@@ -163,7 +163,7 @@ def test_bins_need_numbers(root: Path) -> None:
     [
         ({"label": "grade"}, r"no column 'grade'\. Its columns are VolumeAcc_DEID, .*`label`"),
         ({"sites_by": "x", "patient": "y"}, r"no column 'y', 'x'\. Its columns"),
-        ({"metadata": "m.csv"}, r"no table .*m\.csv; set `metadata`"),
+        ({"metadata": "m.csv"}, r"no table .*m\.csv \(looked in"),
         ({"volumes": "npz"}, r"no folder .*npz \(looked in .*set `root`"),
         ({"sites": ["1", "3"]}, r"`sites` is \['1', '3'\].*there are \['1', '2'\]"),
         ({"sites": ["1", "1"]}, "once each"),

@@ -43,7 +43,8 @@ def test_segments_become_classes_by_their_number(tmp_path: Path) -> None:
 
 
 def test_saved_classes_are_read_back_onto_the_series(tmp_path: Path) -> None:
-    write_series(tmp_path / "ct", noise(), orientation=OBLIQUE)
+    for file in write_series(tmp_path / "ct", noise(), orientation=OBLIQUE):
+        edit(file, PatientName=None, StudyDate=None)  # as anonymisers leave files
     ct = read_volume(tmp_path / "ct")
     classes = np.random.default_rng(2).integers(0, 4, SHAPE).astype(np.uint8)
     for number, mask in enumerate((classes, np.zeros_like(classes))):

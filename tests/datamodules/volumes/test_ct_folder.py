@@ -192,7 +192,7 @@ def test_fold_that_no_patient_of_a_site_has_names_the_site(root: Path) -> None:
 def test_fold_file_that_misses_a_patient_is_refused(root: Path) -> None:
     path = write_fold_file(root)
     write_patient(root / "B" / "new")
-    with pytest.raises(DataError, match=r"no row for 1 patients of site 'B', among them new"):
+    with pytest.raises(DataError, match=r"folds\.csv has no row for 'new' of site 'B'; add one"):
         ct_folder(root, fold_file=path, folds=2)
 
 
