@@ -40,7 +40,19 @@ LIMITS: Mapping[str, Any] = {
 """Keys that the file may have, with what holds where it says nothing."""
 NO_PINS = "none"
 """What the file says under `pins` to take part in runs that nothing verifies."""
-DATA = ("root", "batch_size", "num_workers", "cache_dir", "metadata", "volumes", "fold_file")
+DATA = (
+    *(
+        "root",
+        "index",
+        "partition",
+        "batch_size",
+        "num_workers",
+        "cache_dir",
+        "metadata",
+        "volumes",
+    ),
+    "fold_file",
+)
 OWN = {
     *(f"data.init_args.{name}" for name in DATA),
     "trainer.accelerator",

@@ -26,8 +26,8 @@ epsilon: null       # privacy budget of this hospital's data over all runs; need
 delta: 1.0e-5       # at which the budget is counted, whatever a run counts at
 init: []            # SHA-256 of first weights that a run may begin with, once you approve them
 
-# Laid over the settings of a run. The data's place, the batch size and the device are set here
-# alone; what a coordinator says of them is dropped.
+# Laid over the settings of a run. The data's place (`root`, or `index` for Images and Volumes), the
+# batch size and the device are set here alone; what a coordinator says of them is dropped.
 settings:
   data:
     init_args:

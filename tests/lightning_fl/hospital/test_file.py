@@ -18,7 +18,13 @@ SENT: dict[str, Any] = {
     "net": {"class_path": "segmentation_models_pytorch.Unet", "init_args": {"classes": 1}},
     "data": {
         "class_path": "datamodules.ImageFolder",
-        "init_args": {"root": "/the/coordinators", "size": 64, "batch_size": 64},
+        "init_args": {
+            "root": "/the/coordinators",
+            "index": {"class_path": "datamodules.Table", "init_args": {"path": "hospital.csv"}},
+            "partition": {"class_path": "datamodules.BySize", "init_args": {"sites": 3}},
+            "size": 64,
+            "batch_size": 64,
+        },
     },
     "trainer": {"local_steps": 5, "accelerator": "gpu", "device": 7},
     "aggregator": {
