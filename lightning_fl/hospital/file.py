@@ -147,13 +147,13 @@ class HospitalFile:
         """
         settings = {key: value for key, value in settings.items() if key not in NOT_OF_SITES}
         check_form(settings)
+        settings = without(settings, OWN)
         refused = sorted({path for path in import_paths(settings) if not self.allows(path)})
         if refused:
             raise AgreementError(
                 f"The run names {', '.join(refused)}, which `allow` in this hospital's {NAME} does "
                 "not list. The hospital may read what it does and add it there."
             )
-        settings = without(settings, OWN)
         check_reach(settings)
         return merged(merged(settings, UNLESS_ALLOWED), self.settings)
 
