@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import SimpleITK
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
@@ -95,11 +96,17 @@ def _picture(path: Path, modes: dict[str, str]) -> Pixels:
             pages = getattr(image, "n_frames", 1)
             if pages > 1 and image.format != "MPO":  # a photo with a preview
                 raise DataError(f"{path} has {pages} pages; save each as a file of its own.")
+            deep = any(";16" in str(tile[-1]) for tile in image.tile)  # Pillow would make 8 of 16
+            if image.mode in ("F", "I") or (deep and image.mode in ("RGB", "RGBA")):
+                return _deep_picture(path)
             image.load()
             if ORIENTED & image.info.keys():  # asking each file costs a fifth of its reading
                 ImageOps.exif_transpose(image, in_place=True)
     # SyntaxError is what Pillow raises for a PNG with a broken chunk.
-    except (OSError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+    except (
+        *(OSError, SyntaxError, EOFError, Image.DecompressionBombError),
+        RuntimeError,  # of SimpleITK
+    ) as error:
         raise DataError(
             f"{path} cannot be read ({error}); copy it again or remove it and its mask."
         ) from error
@@ -112,6 +119,12 @@ def _picture(path: Path, modes: dict[str, str]) -> Pixels:
         )
     mode = modes[image.mode]
     return np.array(image if image.mode == mode else image.convert(mode))
+
+
+def _deep_picture(path: Path) -> Pixels:
+    """Load what Pillow has no mode for: 16 bits of each colour, 32 bits, and floats."""
+    pixels: Pixels = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path)))
+    return pixels[..., :3] if pixels.ndim == 3 else pixels  # transparency is dropped
 
 
 def _array(path: Path, keys: tuple[str, ...]) -> Pixels:

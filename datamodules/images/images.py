@@ -25,7 +25,8 @@ from lightning_fl.errors import ConfigError
 class Images(IndexedDataModule):
     """Reads 2-D images: pictures (PNG, TIFF, JPEG, BMP, GIF, PPM) and arrays (.npy, .npz).
 
-    Pictures are 8- or 16-bit grey or 8-bit colour, and are turned as their EXIF orientation says.
+    Pictures are grey or colour of 8 or 16 bits, or grey floats, and are turned as their EXIF
+    orientation says.
     Files are listed once, when this is built; images are read when they are needed and not kept.
 
     Args:

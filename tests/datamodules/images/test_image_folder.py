@@ -414,8 +414,8 @@ def test_several_pages(root: Path) -> None:
 
 def test_pixels_of_an_unknown_kind(root: Path) -> None:
     (root / "A" / "images" / "p0_0.png").unlink()
-    save(grey(dtype=np.float32), root / "A" / "images" / "p0_0.tif")
-    assert "Pillow's mode 'F'; save it as 8- or 16-bit" in refused(root, patient="file")
+    Image.new("CMYK", (6, 8)).save(root / "A" / "images" / "p0_0.tif")
+    assert "Pillow's mode 'CMYK'; save it as 8- or 16-bit" in refused(root, patient="file")
 
 
 def test_colour_mask(root: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import SimpleITK
 import torch
 from jsonargparse import ArgumentParser
 from PIL import Image
@@ -14,6 +15,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from datamodules import Folders, Images, Labels, MaskMap, MedMnist, Regions, Table, Threshold
+from datamodules.images.image_files import read_image
 from datamodules.partition import Dirichlet
 from lightning_fl.data.module import IGNORE, FederatedDataModule
 from lightning_fl.errors import ConfigError, DataError
@@ -323,3 +325,25 @@ def test_statistics_of_many_patients_are_looked_up_once(tmp_path: Path) -> None:
     data = Images(Folders(tmp_path), normalise="site").for_site("A", 0)
     assert data.split("A") is data.split("A")
     assert data.for_site("A", 1).split("A") != data.split("A")
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "shape"),
+    [
+        ("colour.png", np.uint16, (6, 8, 3)),
+        ("colour.tif", np.uint16, (6, 8, 3)),
+        ("alpha.png", np.uint16, (6, 8, 4)),
+        ("grey.tif", np.float32, (6, 8)),
+    ],
+)
+def test_pictures_of_more_than_eight_bits_a_colour_keep_them(
+    tmp_path: Path, name: str, dtype: Any, shape: tuple[int, ...]
+) -> None:
+    rng = np.random.default_rng(0)
+    pixels = (60_000 * rng.random(shape)).astype(dtype)
+    picture = SimpleITK.GetImageFromArray(pixels, isVector=len(shape) == 3)
+    SimpleITK.WriteImage(picture, str(tmp_path / name))
+    image = read_image(tmp_path / name).numpy()
+    wanted = np.moveaxis(pixels[..., :3], 2, 0) if len(shape) == 3 else pixels[None]
+    scale = 65535 if dtype is np.uint16 else 1
+    np.testing.assert_allclose(image, wanted.astype(np.float32) / scale, rtol=1e-6)
