@@ -70,7 +70,8 @@ class DirectionRuns:
         """
         answers: Mapping[str, Message] = {}
         for direction in self.directions:
-            arguments = [*self._arguments(direction), "--validate"]
+            folder = self.settings.folder / direction
+            arguments = [*self._arguments(direction), "--output", str(folder), "--validate"]
             with closing(self.make_monitor(direction)) as monitor:
                 answers = self._run(read_settings(arguments), monitor).validate()
         return answers
