@@ -8,8 +8,8 @@ from typing import Any
 from datamodules.index.index import Index
 from datamodules.index.row import Row
 from datamodules.partition.partition import Partition
-from lightning_fl.data.module import POOLED, FederatedDataModule, PatientSplit
-from lightning_fl.errors import ConfigError
+from datamodules.site_folders import chosen_sites
+from lightning_fl.data.module import FederatedDataModule, PatientSplit
 
 
 class IndexedDataModule(FederatedDataModule):
@@ -39,14 +39,7 @@ class IndexedDataModule(FederatedDataModule):
         by_site: dict[str, list[Row]] = defaultdict(list)
         for row in rows:
             by_site[row.site].append(replace(row, others={}))  # only the partition needs them
-        names = tuple(sorted(by_site) if sites is None else sites)
-        if not names or len(set(names)) < len(names) or not set(names) <= set(by_site):
-            raise ConfigError(
-                f"`sites` is {None if sites is None else list(sites)}, but has to name hospitals "
-                f"of the data once each; there are {sorted(by_site)}."
-            )
-        if POOLED in names:
-            raise ConfigError(f"A hospital cannot be called {POOLED!r}; rename it.")
+        names = chosen_sites(sites, sorted(by_site), "hospitals of the data")
         self._rows = {name: tuple(by_site[name]) for name in names}
         self._places = {name: _by_patient(rows) for name, rows in self._rows.items()}
         # Shared by copies for a site: a data set of 100,000 patients is split once.

@@ -22,13 +22,26 @@ def site_names(root: Path, sites: Sequence[str] | None) -> tuple[str, ...]:
         raise ConfigError(
             f"`root` is {str(root)!r}, but there is no such folder (looked in {Path.cwd()})."
         )
-    folders = [path.name for path in sub_folders(root)]
-    names = tuple(folders if sites is None else sites)
-    if not names or len(set(names)) < len(names) or not set(names) <= set(folders):
+    return chosen_sites(sites, [path.name for path in sub_folders(root)], f"folders in {root}")
+
+
+def chosen_sites(sites: Sequence[str] | None, there: Sequence[str], what: str) -> tuple[str, ...]:
+    """Return the hospitals that were asked for, or all that are there.
+
+    Args:
+        sites: as the settings name them; None is all.
+        there: names of all hospitals.
+        what: what these are, for errors.
+
+    Raises:
+        ConfigError: there is no such hospital, or one may not be called so.
+    """
+    names = tuple(there if sites is None else sites)
+    if not names or len(set(names)) < len(names) or not set(names) <= set(there):
         raise ConfigError(
-            f"`sites` is {None if sites is None else list(sites)}, but has to name folders in "
-            f"{root} once each; there are {folders}."
+            f"`sites` is {None if sites is None else list(sites)}, but has to name {what} once "
+            f"each; there are {list(there)}."
         )
     if POOLED in names:
-        raise ConfigError(f"A hospital cannot be called {POOLED!r}; rename {root / POOLED}.")
+        raise ConfigError(f"A hospital cannot be called {POOLED!r}; rename it among the {what}.")
     return names
