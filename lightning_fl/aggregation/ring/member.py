@@ -238,7 +238,7 @@ class RingMember:
                 f"Site {self.site.name!r} expects block {state.passed} of {blocks} of ring "
                 f"{message.ring!r}, but got {message.step}; a block passes once."
             )
-        pieces = state.add(self._sent(message)) if place else state.take()
+        pieces = state.add(self._sent(state, message)) if place else state.take()
         if state.passed == blocks and state.key is None:
             self.state = None
             self._passed = Passed(state.ring.name, message.round, blocks, state.keys[order[0]])
@@ -258,7 +258,7 @@ class RingMember:
                 f"{message.ring!r}: it has passed {state.passed} and closed {state.closed} of "
                 f"{blocks} blocks."
             )
-        block = self._sent(message)
+        block = self._sent(state, message)
         try:
             sums = state.decrypt(block)
         except OutOfRangeError:
@@ -271,15 +271,15 @@ class RingMember:
             info = self._opened(state)
         return self._answer(state, {"sums": as_tensor([sealed])}, info=info)
 
-    def _sent(self, message: Message) -> memoryview:
+    def _sent(self, state: MemberState, message: Message) -> memoryview:
         """Return a block as the site before has sent it.
 
         Anyone with the public key can make a ciphertext, and add to one. So a coordinator could
         choose the sum that the initiator signs.
         """
         block = as_bytes(message.tensors.get("block"))
-        sender, keys = message.sender, self._current(message).keys
-        tag = block_tag(keys[sender], sender, message.step, block)
+        sender = message.sender
+        tag = block_tag(state.keys[sender], sender, message.step, block)
         if not hmac.compare_digest(tag.encode(), str(message.info.get("tag")).encode()):
             raise MessageError(f"Block {message.step} is not as site {sender!r} sent it.")
         return block

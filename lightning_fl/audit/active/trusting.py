@@ -7,6 +7,7 @@ from lightning_fl.aggregation.base import HoldsUpdate
 from lightning_fl.aggregation.ring.byte_tensors import as_bytes
 from lightning_fl.aggregation.ring.history import RingHistory
 from lightning_fl.aggregation.ring.member import RingMember
+from lightning_fl.aggregation.ring.member_state import MemberState
 from lightning_fl.site.site import Site
 from lightning_fl.training.fitting import evaluate
 from lightning_fl.wire.messages import Message
@@ -47,7 +48,7 @@ class ForgetfulRing(CyclicCKKS):
 
 
 class UntaggedRing(CyclicCKKS):
-    """A ring whose sites take a block from whoever has the public key."""
+    """Take a block from whoever has the public key, at every site of the ring."""
 
     def site_operations(self, site: HoldsUpdate) -> dict[str, SiteOperation]:
         """Return the ring's operations."""
@@ -55,7 +56,7 @@ class UntaggedRing(CyclicCKKS):
 
 
 class _CredulousMember(RingMember):
-    def _sent(self, message: Message) -> memoryview:
+    def _sent(self, state: MemberState, message: Message) -> memoryview:
         return as_bytes(message.tensors.get("block"))
 
 
