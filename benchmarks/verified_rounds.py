@@ -55,6 +55,7 @@ class Stopwatch:
 WATCHED = (
     *((Ledger, "_write"), (RingHistory, "_write"), (RingHistory, "check")),
     *((identity.Identity, "sign"), (identity.Identity, "__init__"), (member, "verify")),
+    (member, "block_tag"),
     *((cyclic, "verify"), (cyclic, "vector_digest"), (member, "vector_digest")),
     *((global_weights, "vector_digest"), (round, "vector_digest")),
     *((agreed_ring, "checked_order"), (global_weights.GlobalWeights, "_check_first")),
