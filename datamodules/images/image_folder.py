@@ -10,7 +10,7 @@ from datamodules.targets import ClassNumbers
 
 
 class ImageFolder(Images):
-    """Reads `root/<site>/images/<name>` and the mask `root/<site>/masks/<name>`.
+    """Read `root/<site>/images/<name>` and the mask `root/<site>/masks/<name>`.
 
     This is `Images` with the index `Folders` and the target `ClassNumbers`. A mask may have another
     suffix than its image.

@@ -76,7 +76,7 @@ class ImageReader:
 
 
 class ImageSamples(Dataset[Any]):
-    """Samples of some rows, in their order.
+    """Hold samples of some rows, in their order.
 
     Augmentation comes before normalisation, because transforms of colour expect images in [0, 1].
 
@@ -112,7 +112,7 @@ class ImageSamples(Dataset[Any]):
 
 
 class ResizedImages(ImageSamples):
-    """Samples that are scored on the pixels of their files."""
+    """Hold samples that are scored on the pixels of their files."""
 
     def original(self, index: int) -> Tensor:
         """Return a sample's mask on the pixels of its file, int64 (H, W) or (R, H, W)."""

@@ -23,7 +23,7 @@ from lightning_fl.errors import ConfigError
 
 
 class Images(IndexedDataModule):
-    """Reads 2-D images: pictures (PNG, TIFF, JPEG, BMP, GIF, PPM) and arrays (.npy, .npz).
+    """Read 2-D images: pictures (PNG, TIFF, JPEG, BMP, GIF, PPM) and arrays (.npy, .npz).
 
     Pictures are grey or colour of 8 or 16 bits, or grey floats, and are turned as their EXIF
     orientation says.

@@ -21,7 +21,7 @@ from lightning_fl.errors import ConfigError, DataError
 
 @dataclass(frozen=True)
 class ImagePreprocessing(Preprocessing):
-    """Gives images the channels, the size and the normalisation of a hospital.
+    """Give images the channels, the size and the normalisation of a hospital.
 
     Attributes:
         channels: that the net sees: 1 turns colour into grey, 3 repeats grey.

@@ -10,7 +10,7 @@ from datamodules.volumes.volumes import Volumes
 
 
 class CTFolder(Volumes):
-    """Reads `root/<site>/<patient>/` with a CT `ct` and a mask `mask`; 2.5-D samples.
+    """Read `root/<site>/<patient>/` with a CT `ct` and a mask `mask`; 2.5-D samples.
 
     A CT is a NIfTI file (ct.nii.gz, ct.nii) or the folder `ct` of a DICOM series; a mask is a NIfTI
     file or, for a series, a DICOM segmentation (mask.dcm). Everything else is as in `Volumes`, with

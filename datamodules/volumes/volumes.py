@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 
 class Volumes(IndexedDataModule):
-    """Reads scans of any modality (NIfTI, MHA, NRRD, NumPy, DICOM series); 2.5-D samples.
+    """Read scans of any modality (NIfTI, MHA, NRRD, NumPy, DICOM series); 2.5-D samples.
 
     Each scan is turned to the patient's axes, resampled and cut to one grid when first needed.
     `cache_dir` keeps it: at the default grid 12 MB for each CT, 20 MB for each other channel. Files

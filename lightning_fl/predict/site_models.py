@@ -40,7 +40,7 @@ class SiteModels:
 
     @cached_property
     def trainer(self) -> pl.Trainer:
-        """Runs the models. Making one takes longer than a small image does."""
+        """The trainer that runs the models. Making it takes longer than a small image does."""
         return make_trainer(self.options)
 
     def read(self, path: ScanSource) -> Volume:
